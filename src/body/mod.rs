@@ -1,0 +1,199 @@
+//! Messages in motion: a head with a body that is pulled by the task that writes it.
+//!
+//! Nothing is pushed through channels: back-pressure is not asking. Everything here lives on one worker thread and need
+//! not be `Send`.
+
+pub mod io;
+
+use crate::error::Result;
+use crate::message::{Fields, RequestHead, ResponseHead, Scheme};
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// One step of a body.
+#[derive(Debug)]
+pub enum Piece {
+    /// Content; never empty.
+    Data(Bytes),
+    /// The trailer section; nothing follows it.
+    Trailers(Fields),
+}
+
+/// Content that is still arriving. Dropping it before its end cuts the exchange that it belongs to.
+pub trait Pull {
+    /// The next piece; `None` only at the end that the framing states, never at a cut: that is an error.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece>>>;
+
+    /// The octets that remain, where the framing says so.
+    fn length(&self) -> Option<u64>;
+}
+
+/// The content of a message.
+#[derive(Default)]
+pub enum Body {
+    /// No content.
+    #[default]
+    Empty,
+    /// Whole content at hand.
+    Full(Bytes),
+    /// Content that is pulled from where it comes.
+    Pulled(Box<dyn Pull>),
+}
+
+impl Body {
+    /// The next piece; `None` at the complete end.
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
+        match self {
+            Body::Empty => Poll::Ready(None),
+            Body::Full(_) => match std::mem::take(self) {
+                Body::Full(octets) if !octets.is_empty() => Poll::Ready(Some(Ok(Piece::Data(octets)))),
+                _ => Poll::Ready(None),
+            },
+            Body::Pulled(source) => source.poll_piece(cx),
+        }
+    }
+
+    /// The next piece; `None` at the complete end.
+    pub async fn next(&mut self) -> Option<Result<Piece>> {
+        poll_fn(|cx| self.poll_piece(cx)).await
+    }
+
+    /// The exact number of octets that remain, where it is known.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Body::Empty => Some(0),
+            Body::Full(octets) => Some(octets.len() as u64),
+            Body::Pulled(source) => source.length(),
+        }
+    }
+
+    /// Whether there is provably no content and no trailer.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Body::Empty => true,
+            Body::Full(octets) => octets.is_empty(),
+            Body::Pulled(_) => false,
+        }
+    }
+
+    /// Collects the content, at most `max` octets; trailers are dropped. `None` if it is longer.
+    pub async fn collect(mut self, max: usize) -> Result<Option<Bytes>> {
+        if let Body::Full(octets) = self {
+            return Ok((octets.len() <= max).then_some(octets));
+        }
+        let mut whole = Vec::new();
+        while let Some(piece) = self.next().await {
+            if let Piece::Data(octets) = piece? {
+                if whole.len() + octets.len() > max {
+                    return Ok(None);
+                }
+                whole.extend_from_slice(&octets);
+            }
+        }
+        Ok(Some(whole.into()))
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Body {
+    fn from(octets: T) -> Self {
+        Body::Full(octets.into())
+    }
+}
+
+/// Both directions of an upgraded connection or an extended CONNECT stream.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+/// Where interim responses (1xx) of an exchange go while its request is being answered.
+pub trait Interim {
+    /// Sends one at once; without effect where the version or the client cannot take it.
+    fn send(&self, head: &ResponseHead);
+}
+
+/// Which door a request came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// For the world.
+    Public,
+    /// For other edges and Central (mutual TLS).
+    Peer,
+    /// Central's own.
+    Central,
+}
+
+/// Who is on the other side of a connection, as its certificate proves it (DESIGN 3, rights by certificate).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// No certificate was asked for: a public door.
+    Anyone,
+    /// A plain door on loopback: the sender names itself.
+    Loopback,
+    /// `spiffe://<deployment>/edge/<name>`.
+    Edge(String),
+    /// `spiffe://<deployment>/central…`.
+    Central,
+    /// `spiffe://<deployment>/operator/…`.
+    Operator,
+    /// `spiffe://<deployment>/app/…`.
+    App,
+}
+
+/// The facts of a downstream connection, shared by its requests.
+#[derive(Debug, Clone)]
+pub struct Downstream {
+    /// The address of the client, or of the proxy before us.
+    pub client: SocketAddr,
+    /// The address that it reached.
+    pub local: SocketAddr,
+    /// Whether the connection is TLS.
+    pub scheme: Scheme,
+    /// The server name that TLS asked for, lower-case.
+    pub sni: Option<String>,
+    /// The door.
+    pub door: Door,
+    /// Who the other side is.
+    pub identity: Identity,
+}
+
+/// A request as the service gets it: head admitted, body not yet read.
+pub struct Request {
+    /// The head, after `message::request::admit`.
+    pub head: RequestHead,
+    /// The content.
+    pub body: Body,
+    /// Where 1xx go.
+    pub interim: Option<Rc<dyn Interim>>,
+    /// Where it came from.
+    pub from: Arc<Downstream>,
+}
+
+/// A response as the service gives it.
+pub struct Response {
+    /// The head; framing and connection fields are the writer's.
+    pub head: ResponseHead,
+    /// The content.
+    pub body: Body,
+    /// The upstream side of a tunnel: with 101, or 2xx to an extended CONNECT.
+    pub tunnel: Option<Box<dyn Duplex>>,
+}
+
+impl Response {
+    /// A response without content.
+    pub fn new(status: u16) -> Self {
+        Response { head: ResponseHead::new(status), body: Body::Empty, tunnel: None }
+    }
+
+    /// A response with whole content.
+    pub fn with(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+        let mut response = Response::new(status);
+        response.head.fields.add(crate::message::Name::ContentType, content_type);
+        response.body = body.into().into();
+        response
+    }
+}

@@ -1,0 +1,136 @@
+//! The heads of requests and responses, independent of the version that carried them.
+
+use super::fields::{Fields, Name};
+use super::method::Method;
+
+/// The version a message came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Version {
+    Http10,
+    Http11,
+    Http2,
+}
+
+impl Version {
+    /// As Via and logs write it: `1.0`, `1.1`, `2`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Version::Http10 => "1.0",
+            Version::Http11 => "1.1",
+            Version::Http2 => "2",
+        }
+    }
+}
+
+/// How the client reached the first door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    /// As a URL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+/// The head of a request.
+///
+/// Two stages of one type: as the engine read it, then as `message::request::admit` has made it, which is the only form
+/// that the proxy sees. After `admit`: `authority` is set and lower-case, the Host field is gone from `fields` (writers
+/// make it anew from `authority`), `target` is origin-form with a normalised path, or `*` for OPTIONS.
+#[derive(Debug, Clone)]
+pub struct RequestHead {
+    /// The method.
+    pub method: Method,
+    /// The version of the connection it came over.
+    pub version: Version,
+    /// `http` or `https`: the door's until `admit`, then the client's.
+    pub scheme: Scheme,
+    /// `host` or `host:port`. From an engine: the `:authority` of HTTP/2, or empty.
+    pub authority: String,
+    /// Path and query. From an engine: the request target as received (any of the four forms of RFC 9112 section 3.2).
+    pub target: String,
+    /// `:protocol` of an extended CONNECT (RFC 8441), such as `websocket`.
+    pub protocol: Option<String>,
+    /// The field section.
+    pub fields: Fields,
+}
+
+impl RequestHead {
+    /// A head with no fields, for requests that we make ourselves.
+    pub fn new(method: Method, target: impl Into<String>) -> Self {
+        RequestHead {
+            method,
+            version: Version::Http11,
+            scheme: Scheme::Http,
+            authority: String::new(),
+            target: target.into(),
+            protocol: None,
+            fields: Fields::new(),
+        }
+    }
+
+    /// The path part of `target`.
+    pub fn path(&self) -> &str {
+        self.target.split_once('?').map_or(&self.target, |(path, _)| path)
+    }
+
+    /// The query part of `target`, without its `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.target.split_once('?').map(|(_, query)| query)
+    }
+
+    /// The host part of `authority`.
+    pub fn host(&self) -> &str {
+        match self.authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|c| c.is_ascii_digit()) => host,
+            _ => &self.authority,
+        }
+    }
+
+    /// The token that this request asks to upgrade to: HTTP/1.1 `Upgrade` with `Connection: upgrade`, or `:protocol`.
+    pub fn upgrade(&self) -> Option<&str> {
+        if let Some(protocol) = &self.protocol {
+            return Some(protocol);
+        }
+        let asked = self.version == Version::Http11
+            && self.fields.elements(Name::Connection).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+        if asked { self.fields.text(Name::Upgrade) } else { None }
+    }
+}
+
+/// The head of a final or interim response.
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    /// 100 to 999.
+    pub status: u16,
+    /// The version of the connection it came over.
+    pub version: Version,
+    /// The field section.
+    pub fields: Fields,
+}
+
+impl ResponseHead {
+    /// A head with no fields.
+    pub fn new(status: u16) -> Self {
+        ResponseHead { status, version: Version::Http11, fields: Fields::new() }
+    }
+
+    /// Whether it is a 1xx that is not 101.
+    pub fn is_interim(&self) -> bool {
+        (100..200).contains(&self.status) && self.status != 101
+    }
+
+    /// Whether a response with this status to `method` has no content, whatever its fields say (RFC 9112 section 6.3).
+    pub fn is_bodiless(&self, method: &Method) -> bool {
+        *method == Method::Head || self.status < 200 || self.status == 204 || self.status == 304
+    }
+}

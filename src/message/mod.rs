@@ -1,0 +1,9 @@
+//! HTTP semantics as pure functions and types, one concern per file (RFC 9110). Knows no sockets and no config.
+
+pub mod fields;
+pub mod head;
+pub mod method;
+
+pub use fields::{Field, Fields, Name};
+pub use head::{RequestHead, ResponseHead, Scheme, Version};
+pub use method::Method;

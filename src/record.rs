@@ -1,0 +1,83 @@
+//! The facts of one request, filled as it goes. It leaves exactly one line and one observation when it ends.
+
+use crate::base::clock;
+use crate::base::id::{ClusterId, RouteId};
+use crate::error::{Error, Kind, Side};
+use std::time::{Duration, Instant};
+
+/// What is known of a request; every field starts as "not reached".
+#[derive(Debug)]
+pub struct Record {
+    /// When its first octet came.
+    pub began: Instant,
+    /// The same as wall-clock time since the Unix epoch.
+    pub at: Duration,
+    /// The route.
+    pub route: Option<RouteId>,
+    /// `local`, `central`, `remote`, `reply`; empty before the decision.
+    pub decision: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// The edge that a remote decision names, or the home of the key.
+    pub home: Option<String>,
+    /// The key of a home route, `space:key`.
+    pub key: Option<String>,
+    /// The owner epoch that was used.
+    pub epoch: Option<u32>,
+    /// The cluster.
+    pub cluster: Option<ClusterId>,
+    /// The endpoint of the last attempt, as `host:port`.
+    pub endpoint: Option<String>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// Corrections (421) followed.
+    pub corrections: u32,
+    /// When the last attempt started.
+    pub attempt_began: Option<Instant>,
+    /// How long the last attempt waited for its connection; zero for a pooled one.
+    pub connect: Duration,
+    /// When its response head came.
+    pub first_byte: Option<Instant>,
+    /// The status sent downstream.
+    pub status: u16,
+    /// Octets of request content read.
+    pub received: u64,
+    /// Octets of response content written.
+    pub sent: u64,
+    /// What failed, if anything did: the first thing.
+    pub failure: Option<(Kind, Side, String)>,
+}
+
+impl Record {
+    /// A record that starts now.
+    pub fn start() -> Self {
+        Record {
+            began: clock::now(),
+            at: clock::wall(),
+            route: None,
+            decision: "",
+            reason: "",
+            home: None,
+            key: None,
+            epoch: None,
+            cluster: None,
+            endpoint: None,
+            attempts: 0,
+            corrections: 0,
+            attempt_began: None,
+            connect: Duration::ZERO,
+            first_byte: None,
+            status: 0,
+            received: 0,
+            sent: 0,
+            failure: None,
+        }
+    }
+
+    /// Notes a failure; the first one stays.
+    pub fn failed(&mut self, error: &Error) {
+        if self.failure.is_none() {
+            self.failure = Some((error.kind(), error.side(), error.detail().to_owned()));
+        }
+    }
+}

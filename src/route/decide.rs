@@ -1,0 +1,1 @@
+//! Local, Central or home: the decision, pure.

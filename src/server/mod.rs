@@ -1,0 +1,36 @@
+//! Doors: listening, connections in both versions, workers, drain and reload.
+
+use crate::body::{Downstream, Request, Response};
+use crate::config::plan::Plan;
+use crate::error::Error;
+use crate::message::RequestHead;
+use crate::record::Record;
+use std::sync::Arc;
+
+/// What answers requests behind a door. One per worker; nothing of it need be `Send`.
+pub trait Service: 'static {
+    /// The plan by which a connection works: limits and timers. Taken once per request.
+    fn plan(&self) -> Arc<Plan>;
+
+    /// Answers a request; failures are answers too. Dropping the future cancels the exchange.
+    fn call(&self, request: Request, record: &mut Record) -> impl Future<Output = Response>;
+
+    /// The answer to what could not even be read as a request, or could not be admitted.
+    fn refuse(&self, error: &Error, head: Option<&RequestHead>, from: &Downstream) -> Response;
+
+    /// The request is over: log and count it.
+    fn finish(&self, record: Record, from: &Downstream, head: Option<&Summary>);
+}
+
+/// What logs say of a request, kept while its head is consumed.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// The method.
+    pub method: crate::message::Method,
+    /// The authority.
+    pub authority: String,
+    /// Path and query.
+    pub target: String,
+    /// The version.
+    pub version: crate::message::Version,
+}
