@@ -1,1 +1,110 @@
-//! (to come)
+//! The path of a request: match, decide, obtain, finish. Control flow lives here; everything called either computes
+//! (pure) or does one piece of I/O.
+//!
+//! Invariants: one [`Site`] snapshot per request; every failure becomes an answer with its token; a request that came
+//! through the peer door meets no code that forwards to a peer; nothing below this module knows what a decision is.
+
+pub mod claim;
+pub mod correct;
+pub mod course;
+pub mod explain;
+pub mod finish;
+pub mod limit;
+pub mod obtain;
+pub mod outgoing;
+pub mod receive;
+pub mod refuse;
+pub mod reply;
+pub mod serve;
+
+use crate::base::snapshot::Reader;
+use crate::body::{Downstream, Request, Response, replay};
+use crate::config::plan::Plan;
+use crate::error::{Error, Result};
+use crate::homes::Homes;
+use crate::message::{Name, RequestHead};
+use crate::record::Record;
+use crate::upstream::{Live, Upstream};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a client is asked to stay away when nothing tells better.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What a request holds from its first step to its last: the plan, and the live state of everything that it names.
+#[derive(Debug)]
+pub struct Site {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Clusters, links and their health.
+    pub live: Live,
+}
+
+/// The proxy of one worker.
+pub struct Proxy {
+    site: RefCell<Reader<Site>>,
+    upstream: Rc<Upstream>,
+    homes: Option<Arc<Homes>>,
+    replays: Rc<replay::Budget>,
+}
+
+impl Proxy {
+    /// A proxy for the calling worker thread. `homes` is there where the plan has a Central to follow.
+    pub fn new(site: Reader<Site>, upstream: Rc<Upstream>, homes: Option<Arc<Homes>>) -> Self {
+        Proxy { site: RefCell::new(site), upstream, homes, replays: Rc::new(replay::Budget::new()) }
+    }
+
+    /// The snapshot for one request.
+    pub fn site(&self) -> Arc<Site> {
+        self.site.borrow_mut().load().clone()
+    }
+
+    /// Answers a request from the public door.
+    pub async fn public(&self, request: Request, record: &mut Record) -> Response {
+        let site = self.site();
+        let accept = request.head.fields.get(Name::Accept).map(<[u8]>::to_vec);
+        match self.serve(&site, request, record).await {
+            Ok(response) => response,
+            Err(error) => explained(&site.plan, &error, accept.as_deref(), record),
+        }
+    }
+
+    /// Answers a request from the peer door.
+    pub async fn peer(&self, request: Request, record: &mut Record) -> Response {
+        let site = self.site();
+        match self.receive(&site, request, record).await {
+            Ok(response) => response,
+            Err(error) => explained(&site.plan, &error, None, record),
+        }
+    }
+
+    /// Answers, at Central's door, a request that an edge sent for Central's application.
+    pub async fn application(&self, request: Request, record: &mut Record) -> Response {
+        let site = self.site();
+        match self.at_central(&site, request, record).await {
+            Ok(response) => response,
+            Err(error) => explained(&site.plan, &error, None, record),
+        }
+    }
+
+    /// The answer to what could not be read or admitted.
+    pub fn refuse(&self, error: &Error, head: Option<&RequestHead>, _from: &Downstream) -> Response {
+        let accept = head.and_then(|head| head.fields.get(Name::Accept));
+        refuse::response(error, &self.site().plan.own.name, accept, None)
+    }
+
+    /// The homes, or the clear error of an edge that has none.
+    fn homes(&self) -> Result<&Arc<Homes>> {
+        self.homes.as_ref().ok_or_else(|| {
+            Error::new(crate::error::Kind::ProxyConfigurationError, "this place keeps no home map")
+        })
+    }
+}
+
+/// Turns a failure into its answer, and notes it once.
+fn explained(plan: &Plan, error: &Error, accept: Option<&[u8]>, record: &mut Record) -> Response {
+    record.failed(error);
+    refuse::response(error, &plan.own.name, accept, record.endpoint.as_deref())
+}

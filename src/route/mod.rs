@@ -1,7 +1,6 @@
 //! Which rule a request matches, and what follows from it. Pure: no sockets, no clock, no config files.
 
 pub mod decide;
-pub mod explain;
 pub mod pattern;
 pub mod table;
 

@@ -1,0 +1,139 @@
+//! The request head that an upstream gets: what is stripped, what is added, and who is told what.
+
+use super::Site;
+use super::obtain::Sending;
+use super::serve::Settled;
+use crate::base::backoff::random;
+use crate::base::id::EdgeId;
+use crate::body::Door;
+use crate::config::plan::{HeaderEdit, HostRule, Plan};
+use crate::message::{Fields, Name, RequestHead, Scheme, forwarded, hop, via};
+use crate::peer::wire::{Fwd, Told};
+use crate::upstream::Endpoint;
+
+/// What kind of server is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A server of the application: gets the `Coordinator` field.
+    Origin,
+    /// Central's door: gets `Coordinator-Fwd`.
+    Central,
+    /// Another edge: gets `Coordinator-Fwd`, and may correct us.
+    Peer(EdgeId),
+}
+
+/// What is told of the decision.
+#[derive(Debug, Clone)]
+pub struct Note<'a> {
+    /// The edge that the client reached.
+    pub entry: &'a str,
+    /// `space:key`.
+    pub key: Option<String>,
+    /// The name of the home.
+    pub home: Option<&'a str>,
+    /// The owner epoch.
+    pub epoch: u32,
+    /// `local`, `home` or `central`.
+    pub as_: &'static str,
+}
+
+impl<'a> Note<'a> {
+    /// For the origin of this edge, which the client reached.
+    pub(super) fn local(sending: &Sending<'a>, settled: Settled) -> Self {
+        let own = sending.site.plan.own.name.as_str();
+        let key = whole_key(sending);
+        let (home, as_) = if key.is_some() { (Some(own), "home") } else { (None, "local") };
+        // A key whose claim still awaits Central's entry is told as epoch 1, which the entry will confirm.
+        Note { entry: own, key, home, epoch: settled.epoch.max(1), as_ }
+    }
+
+    /// For Central.
+    pub(super) fn central(sending: &Sending<'a>) -> Self {
+        Note { entry: &sending.site.plan.own.name, key: whole_key(sending), home: None, epoch: 0, as_: "central" }
+    }
+}
+
+fn whole_key(sending: &Sending<'_>) -> Option<String> {
+    sending.course.key.as_ref().map(|(space, key)| format!("{}:{key}", space.name))
+}
+
+/// The head for one attempt.
+pub(super) fn shape(sending: &Sending<'_>, endpoint: &Endpoint, role: Role, note: &Note<'_>, seq: u64) -> RequestHead {
+    let (plan, settings) = (&sending.site.plan, sending.course.settings);
+    let mut head = sending.head.clone();
+    hop::strip(&mut head.fields);
+    hop::strip_internal(&mut head.fields);
+    if sending.from.door == Door::Public {
+        rebuild_forwarded(&mut head, sending);
+    }
+    via::append(&mut head.fields, head.version, &via_name(plan));
+    via::append_loop(&mut head.fields, &plan.own.deployment, &plan.own.name);
+    match role {
+        Role::Origin => {
+            head.fields.add(Name::Coordinator, told(note).to_string());
+            if settings.host == HostRule::Origin {
+                head.authority = endpoint.url().authority();
+            }
+            if let Some(target) = &sending.course.rewritten {
+                head.target.clone_from(target);
+            }
+            edit(&mut head.fields, &settings.request_headers);
+        }
+        Role::Central => head.fields.add(Name::CoordinatorFwd, fwd(sending.site, note, "central", seq).to_string()),
+        Role::Peer(edge) => {
+            let to = plan.edges.name(edge);
+            head.fields.add(Name::CoordinatorFwd, fwd(sending.site, note, to, seq).to_string());
+        }
+    }
+    head
+}
+
+/// How this place calls itself in Via and Proxy-Status.
+pub(super) fn via_name(plan: &Plan) -> String {
+    format!("{}-{}", plan.own.deployment, plan.own.name)
+}
+
+fn told(note: &Note<'_>) -> Told {
+    Told {
+        edge: note.entry.to_owned(),
+        key: note.key.clone(),
+        home: note.home.map(str::to_owned),
+        epoch: note.key.as_ref().map(|_| note.epoch),
+        as_: note.as_.to_owned(),
+    }
+}
+
+fn fwd(site: &Site, note: &Note<'_>, to: &str, seq: u64) -> Fwd {
+    Fwd {
+        from: site.plan.own.name.clone(),
+        to: to.to_owned(),
+        key: note.key.clone(),
+        epoch: note.epoch,
+        seq,
+        id: format!("{:016x}", random()),
+    }
+}
+
+fn rebuild_forwarded(head: &mut RequestHead, sending: &Sending<'_>) {
+    let trust = &sending.site.plan.trust;
+    let is_trusted = |address| trust.forwarded.iter().any(|network| network.holds(address));
+    let hop = forwarded::Hop {
+        client: sending.from.client.ip(),
+        scheme: sending.from.scheme,
+        host: head.authority.clone(),
+        by: via_name(&sending.site.plan),
+    };
+    forwarded::rebuild(&mut head.fields, &hop, &is_trusted, trust.send_forwarded);
+    head.scheme = if sending.from.scheme == Scheme::Https { Scheme::Https } else { head.scheme };
+}
+
+/// Applies a route's edits: removals, then sets.
+pub(super) fn edit(fields: &mut Fields, edit: &HeaderEdit) {
+    if !edit.remove.is_empty() {
+        fields.retain(|field| !edit.remove.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_bytes())));
+    }
+    for line in edit.set.iter() {
+        fields.retain(|field| !field.name.eq_ignore_ascii_case(line.name));
+        fields.push(line.name, line.value);
+    }
+}

@@ -1,0 +1,124 @@
+//! The path of a request from the public door.
+
+use super::course::{self, Course};
+use super::obtain::Sending;
+use super::{Proxy, RETRY_AFTER, Site, finish, limit, outgoing, reply};
+use crate::body::{Request, Response};
+use crate::config::plan::{Regime, Space, UnknownKey};
+use crate::error::{Error, Kind, Result};
+use crate::home::Home;
+use crate::homes;
+use crate::message::{RequestHead, via};
+use crate::record::Record;
+use crate::route::decide::{Asked, Decision, Facts, Reason, Step, decide};
+use crate::route::{Action, Place, key};
+
+/// What was settled for one place: where to, why, and by which epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct Settled {
+    /// Where to.
+    pub decision: Decision,
+    /// Why.
+    pub reason: Reason,
+    /// The owner epoch, for keys.
+    pub epoch: u32,
+}
+
+impl Proxy {
+    pub(super) async fn serve(&self, site: &Site, mut request: Request, record: &mut Record) -> Result<Response> {
+        if via::is_loop(&request.head.fields, &site.plan.own.deployment) {
+            return Err(Error::new(Kind::ProxyLoopDetected, "this request has passed through this deployment before"));
+        }
+        let course = course::find(&site.plan, &request.head, record)?;
+        let Action::To(places) = &course.rule.action else { return reply::response(&course, record) };
+        request.body = limit::bound(request.body, course.settings.body_max)?;
+        self.claimable(&course, &request.head).await?;
+        let may_claim = may_claim(&course, &request.head);
+        let mut sending = Sending::new(site, &course, request, &self.replays);
+        let response = self.obtain(&mut sending, places, may_claim, record).await?;
+        let response = self.claim(site, &course, response, record).await?;
+        Ok(finish::response(site, course.settings, response))
+    }
+
+    /// Settles where a place of the route is, asking Central where only it can tell.
+    pub(super) async fn settle(&self, sending: &Sending<'_>, place: &Place, may_claim: bool) -> Result<Settled> {
+        let plan = &sending.site.plan;
+        let mut asked = Asked::NotYet;
+        let mut home = self.look(sending.course, place)?;
+        loop {
+            let central_owns_unknown =
+                matches!(&sending.course.key, Some((space, _)) if space.unknown == UnknownKey::Central);
+            let own = plan.edges.own;
+            let facts =
+                Facts { own, home, asked, central_owns_unknown, may_claim, named: sending.course.named };
+            match decide(place, &facts) {
+                Step::Go(decision, reason) => return Ok(Settled { decision, reason, epoch: epoch(home) }),
+                step @ (Step::Ask | Step::Claim) => (home, asked) = self.find_out(sending.course, home, step).await?,
+                Step::NoSuchKey => return Err(no_such_key()),
+                Step::Unavailable(reason) => return Err(Error::unavailable(reason.sentence(), RETRY_AFTER)),
+            }
+        }
+    }
+
+    /// What is believed of the key of a home place; `Unknown` for the others, which do not use it.
+    fn look(&self, course: &Course<'_>, place: &Place) -> Result<Home> {
+        match (place, &course.key) {
+            (Place::Home(_), Some((space, key))) => Ok(self.homes()?.look(&space.name, key)),
+            _ => Ok(Home::Unknown),
+        }
+    }
+
+    async fn find_out(&self, course: &Course<'_>, home: Home, step: Step) -> Result<(Home, Asked)> {
+        let Some((space, key)) = &course.key else { return Ok((home, Asked::NoSuchKey)) };
+        let homes = self.homes()?;
+        let answer = match step {
+            Step::Claim => homes.claim_now(&space.name, key).await,
+            _ => homes.ask(&space.name, key).await,
+        };
+        Ok(match answer {
+            homes::Asked::Home(found) => (found, Asked::NoSuchKey),
+            homes::Asked::NoSuchKey => (home, Asked::NoSuchKey),
+            homes::Asked::Unreachable => (home, Asked::Unreachable),
+        })
+    }
+
+    /// The route claims on its answers: the store must be proven writable before the origin acts.
+    async fn claimable(&self, course: &Course<'_>, _head: &RequestHead) -> Result<()> {
+        if course.settings.claim.is_none() || self.homes()?.ready_to_register().await {
+            return Ok(());
+        }
+        Err(Error::unavailable("a new key could not be stored durably here now", RETRY_AFTER).on(crate::error::Side::Own))
+    }
+}
+
+/// The epoch by which a home was found.
+fn epoch(home: Home) -> u32 {
+    match home {
+        Home::Ours { epoch, .. } | Home::At { epoch, .. } => epoch,
+        _ => 0,
+    }
+}
+
+fn no_such_key() -> Error {
+    Error::new(Kind::UnknownKey, Reason::NoSuchKey.sentence())
+}
+
+/// Whether this very request may claim an unknown key: first-touch spaces only, by an unsafe method or `claim_if`.
+fn may_claim(course: &Course<'_>, head: &RequestHead) -> bool {
+    let Some((Space { claim: Regime::FirstTouch, .. }, _)) = &course.key else { return false };
+    !head.method.is_safe() || course.settings.claim_if.as_ref().is_some_and(|source| key::is_present(source, head))
+}
+
+/// Notes what was settled.
+pub(super) fn note(site: &Site, settled: Settled, course: &Course<'_>, record: &mut Record) {
+    record.decision = settled.decision.as_str();
+    record.reason = settled.reason.as_str();
+    record.home = match settled.decision {
+        Decision::Remote(edge) => Some(site.plan.edges.name(edge).to_owned()),
+        Decision::Local if course.key.is_some() => Some(site.plan.own.name.clone()),
+        _ => None,
+    };
+    record.epoch = course.key.is_some().then_some(settled.epoch);
+}
+
+pub(super) use outgoing::Note;
