@@ -2,6 +2,7 @@
 
 pub mod decide;
 pub mod pattern;
+mod shape;
 pub mod table;
 
 use crate::base::id::{RouteId, SpaceId};
