@@ -1,1 +1,3 @@
-//! (to come)
+//! TLS: certificates, keys and who they prove. Knows no HTTP.
+
+pub mod client;
