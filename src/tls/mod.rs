@@ -1,1 +1,3 @@
-//! (to come)
+//! TLS on both sides.
+
+pub mod server;
