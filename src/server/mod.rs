@@ -1,5 +1,12 @@
 //! Doors: listening, connections in both versions, workers, drain and reload.
 
+pub mod access;
+pub mod listen;
+pub mod worker;
+
+pub use listen::DoorSpec;
+pub use worker::Workers;
+
 use crate::body::{Downstream, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::Error;
