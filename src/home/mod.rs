@@ -2,7 +2,10 @@
 
 use crate::base::id::EdgeId;
 
+pub mod claim;
+pub mod cursor;
 pub mod event;
+pub mod hash;
 
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
