@@ -3,6 +3,7 @@
 use crate::base::id::EdgeId;
 
 pub mod event;
+pub mod snapshot;
 
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
