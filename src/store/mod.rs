@@ -1,1 +1,8 @@
-//! (to come)
+//! The only folder that touches the disk for state: frames, logs, images and the small transactional store.
+//!
+//! It knows nothing of homes: payloads are octets, rows are numbers. What must survive a crash is on disk before the
+//! call that wrote it returns.
+
+pub mod files;
+pub mod frame;
+pub mod log;
