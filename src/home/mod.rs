@@ -6,6 +6,7 @@ pub mod claim;
 pub mod cursor;
 pub mod event;
 pub mod hash;
+pub mod snapshot;
 
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
