@@ -1,7 +1,8 @@
 //! From a request to its course: the route that matched, the key, the edge it names. Nothing re-reads the path later.
 
 use crate::base::id::EdgeId;
-use crate::config::plan::{Plan, RouteSettings, Space};
+use super::Site;
+use crate::config::plan::{HeaderEdit, HostRule, Plan, RouteSettings, Space};
 use crate::error::{Error, Kind, Result};
 use crate::message::RequestHead;
 use crate::record::Record;
@@ -11,8 +12,8 @@ use crate::route::{Action, Place, Rule, key};
 /// What matching has found out; borrows the plan, not the request.
 #[derive(Debug)]
 pub struct Course<'plan> {
-    /// The rule.
-    pub rule: &'plan Rule,
+    /// The rule; none for a request from another place that no route of ours matches.
+    pub rule: Option<&'plan Rule>,
     /// Its settings.
     pub settings: &'plan RouteSettings,
     /// The key space and the key, for home routes.
@@ -36,13 +37,53 @@ pub fn find<'plan>(plan: &'plan Plan, head: &RequestHead, record: &mut Record) -
         Action::Reply => &[],
     };
     Ok(Course {
-        rule: matched.rule,
+        rule: Some(matched.rule),
         settings,
         key: home_key(plan, places, &matched, head, record)?,
         named: named(plan, places, &matched),
         rewritten: settings.rewrite.as_ref().map(|template| with_query(fill(template, &matched, head), head)),
         location: settings.reply.as_ref().and_then(|reply| reply.location.as_ref()).map(|t| fill(t, &matched, head)),
     })
+}
+
+/// The course of a request that another place has decided upon: our route gives only its settings, and that there is
+/// none, or none for this method, is no reason to refuse (DESIGN 10, Forwarding).
+pub fn received<'site>(site: &'site Site, head: &RequestHead, record: &mut Record) -> Course<'site> {
+    let plan = &site.plan;
+    let query = Query { method: &head.method, host: head.host(), path: head.path(), fields: &head.fields };
+    let matched = plan.routes.find(query, &|name| plan.edges.named(name).is_some()).ok();
+    record.route = matched.as_ref().map(|matched| matched.rule.id);
+    let settings = record.route.and_then(|id| plan.settings.get(id.index()));
+    let template = settings.and_then(|settings| settings.rewrite.as_ref());
+    let rewritten = template.zip(matched.as_ref()).map(|(template, matched)| with_query(fill(template, matched, head), head));
+    Course {
+        rule: matched.map(|matched| matched.rule),
+        settings: settings.unwrap_or(&site.fallback),
+        key: None,
+        named: None,
+        rewritten,
+        location: None,
+    }
+}
+
+/// The settings of a request that no route matches.
+pub fn fallback(plan: &Plan) -> RouteSettings {
+    RouteSettings {
+        name: String::new(),
+        at: String::new(),
+        next_on: Vec::new(),
+        reply: None,
+        claim: None,
+        claim_if: None,
+        cluster: None,
+        host: HostRule::Keep,
+        timeouts: plan.timeouts.clone(),
+        retry: plan.retry.clone(),
+        body_max: plan.limits.body,
+        request_headers: HeaderEdit::default(),
+        response_headers: HeaderEdit::default(),
+        rewrite: None,
+    }
 }
 
 fn missed(miss: Miss) -> Error {

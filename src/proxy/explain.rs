@@ -114,7 +114,7 @@ fn refused(mut out: Explanation, error: &Error) -> Explanation {
 }
 
 fn follow(mut out: Explanation, plan: &Plan, course: &Course<'_>, head: &RequestHead, known: &Knowledge<'_>) -> Explanation {
-    let Action::To(places) = &course.rule.action else {
+    let Some(Action::To(places)) = course.rule.map(|rule| &rule.action) else {
         let status = course.settings.reply.as_ref().map_or(500, |reply| reply.status);
         out.decision = format!("reply {status}");
         out.reason = "the route answers by itself".to_owned();

@@ -18,8 +18,9 @@ pub mod reply;
 pub mod serve;
 
 use crate::base::snapshot::Reader;
-use crate::body::{Downstream, Request, Response, replay};
-use crate::config::plan::Plan;
+use crate::body::replay::ReplayBudget;
+use crate::body::{Downstream, Request, Response};
+use crate::config::plan::{Plan, RouteSettings};
 use crate::error::{Error, Result};
 use crate::homes::Homes;
 use crate::message::{Name, RequestHead};
@@ -33,13 +34,24 @@ use std::time::Duration;
 /// How long a client is asked to stay away when nothing tells better.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// What all requests of a worker may keep for replays (DESIGN 10); beyond it a correction becomes 503 with Retry-After.
+const REPLAY_MAX: usize = 64 << 20;
+
 /// What a request holds from its first step to its last: the plan, and the live state of everything that it names.
-#[derive(Debug)]
 pub struct Site {
     /// The plan.
     pub plan: Arc<Plan>,
     /// Clusters, links and their health.
-    pub live: Live,
+    pub live: Arc<Live>,
+    /// The settings of requests from other places that no route of ours matches: only limits and waits.
+    fallback: RouteSettings,
+}
+
+impl Site {
+    /// Joins a plan and the live state that was built for it.
+    pub fn new(plan: Arc<Plan>, live: Arc<Live>) -> Self {
+        Site { fallback: course::fallback(&plan), plan, live }
+    }
 }
 
 /// The proxy of one worker.
@@ -47,13 +59,13 @@ pub struct Proxy {
     site: RefCell<Reader<Site>>,
     upstream: Rc<Upstream>,
     homes: Option<Arc<Homes>>,
-    replays: Rc<replay::Budget>,
+    replays: Rc<ReplayBudget>,
 }
 
 impl Proxy {
     /// A proxy for the calling worker thread. `homes` is there where the plan has a Central to follow.
     pub fn new(site: Reader<Site>, upstream: Rc<Upstream>, homes: Option<Arc<Homes>>) -> Self {
-        Proxy { site: RefCell::new(site), upstream, homes, replays: Rc::new(replay::Budget::new()) }
+        Proxy { site: RefCell::new(site), upstream, homes, replays: ReplayBudget::new(REPLAY_MAX) }
     }
 
     /// The snapshot for one request.
@@ -93,6 +105,11 @@ impl Proxy {
     pub fn refuse(&self, error: &Error, head: Option<&RequestHead>, _from: &Downstream) -> Response {
         let accept = head.and_then(|head| head.fields.get(Name::Accept));
         refuse::response(error, &self.site().plan.own.name, accept, None)
+    }
+
+    /// The cursor of the home map, as other places are told; 0 where there is none.
+    fn seq(&self) -> u64 {
+        self.homes.as_ref().map_or(0, |homes| homes.cursor().seq)
     }
 
     /// The homes, or the clear error of an edge that has none.

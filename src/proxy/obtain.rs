@@ -6,7 +6,7 @@ use super::serve::{self, Settled};
 use super::{Proxy, RETRY_AFTER, Site};
 use crate::base::backoff::random;
 use crate::base::clock;
-use crate::body::replay::{Budget, Replay};
+use crate::body::replay::{Replay, ReplayBudget};
 use crate::body::{Downstream, Interim, Request};
 use crate::config::plan::{Retry, RouteSettings};
 use crate::error::{Again, Error, Kind, Result, Side};
@@ -35,7 +35,7 @@ pub struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    pub(super) fn new(site: &'a Site, course: &'a Course<'a>, request: Request, replays: &Rc<Budget>) -> Self {
+    pub(super) fn new(site: &'a Site, course: &'a Course<'a>, request: Request, replays: &Rc<ReplayBudget>) -> Self {
         // One bound serves both: memory is taken as content passes, and origins get theirs cut off sooner.
         let keep = if course.key.is_some() || course.named.is_some() { PEER_REPLAY } else { ORIGIN_REPLAY };
         Sending {
@@ -128,24 +128,29 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Answer> {
         let settings = sending.course.settings;
-        let _active = cluster.budget().enter();
+        let _active = cluster.begin();
+        let mut retrying = None;
         let mut tried = Vec::new();
         loop {
             let endpoint = cluster.pick(&tried, random(), clock::now()).ok_or_else(|| nobody(cluster))?;
             let Some(body) = sending.body.body() else {
                 return Err(Error::new(Kind::ConnectionTerminated, "the request content cannot be sent a second time"));
             };
-            let head = outgoing::shape(sending, &endpoint, role, note);
+            let head = outgoing::shape(sending, &endpoint, role, note, self.seq());
             let upgrade = sending.head.upgrade().map(str::to_owned);
             let outgoing = Outgoing { head, body, interim: sending.interim.clone(), upgrade };
-            tried.push(endpoint.index());
+            tried.push(endpoint.id());
             let outcome = self.upstream.exchange(&endpoint, outgoing, &settings.timeouts, record).await;
             let again = match &outcome {
                 Ok(answer) => settings.retry.statuses.contains(&answer.head.status) && sending.head.method.is_idempotent(),
                 Err(error) => may_repeat(sending, error, &settings.retry),
             };
-            let left = record_attempts_left(&settings.retry, tried.len());
-            if !again || !left || !sending.body.is_replayable() || !cluster.budget().spend(settings.retry.budget_percent) {
+            if !again || tried.len() >= settings.retry.attempts as usize || !sending.body.is_replayable() {
+                return outcome;
+            }
+            // One leave to retry lasts for the whole request: it counts requests that are being retried.
+            retrying = retrying.or_else(|| cluster.retry(settings.retry.budget_percent));
+            if retrying.is_none() {
                 return outcome;
             }
         }
@@ -156,6 +161,7 @@ impl Proxy {
 pub(super) fn local_cluster(site: &Site, settings: &RouteSettings) -> Result<Arc<Cluster>> {
     let id = settings.cluster.or(site.plan.local);
     id.and_then(|id| site.live.cluster(id))
+        .cloned()
         .ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this place has no origin of its own"))
 }
 
@@ -163,8 +169,8 @@ fn is_reachable(sending: &Sending<'_>, decision: Decision) -> bool {
     let live = &sending.site.live;
     let cluster = match decision {
         Decision::Local => local_cluster(sending.site, sending.course.settings).ok(),
-        Decision::Central => live.central(),
-        Decision::Remote(edge) => live.edge(edge),
+        Decision::Central => live.central().cloned(),
+        Decision::Remote(edge) => live.edge(edge).cloned(),
     };
     cluster.is_some_and(|cluster| cluster.is_reachable(clock::now()))
 }
@@ -189,10 +195,6 @@ fn may_repeat(sending: &Sending<'_>, error: &Error, retry: &Retry) -> bool {
         Again::IfIdempotent => sending.is_repeatable(retry),
         Again::Unsent => true,
     }
-}
-
-fn record_attempts_left(retry: &Retry, made: usize) -> bool {
-    made < retry.attempts as usize
 }
 
 fn nobody(cluster: &Cluster) -> Error {

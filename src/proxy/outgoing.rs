@@ -72,7 +72,7 @@ pub(super) fn shape(sending: &Sending<'_>, endpoint: &Endpoint, role: Role, note
         Role::Origin => {
             head.fields.add(Name::Coordinator, told(note).to_string());
             if settings.host == HostRule::Origin {
-                head.authority = endpoint.url().authority();
+                head.authority = endpoint.authority().to_owned();
             }
             if let Some(target) = &sending.course.rewritten {
                 head.target.clone_from(target);

@@ -2,7 +2,7 @@
 
 use super::course::{self, Course};
 use super::obtain::Sending;
-use super::{Proxy, RETRY_AFTER, Site, finish, limit, outgoing, reply};
+use super::{Proxy, RETRY_AFTER, Site, finish, limit, reply};
 use crate::body::{Request, Response};
 use crate::config::plan::{Regime, Space, UnknownKey};
 use crate::error::{Error, Kind, Result};
@@ -30,13 +30,13 @@ impl Proxy {
             return Err(Error::new(Kind::ProxyLoopDetected, "this request has passed through this deployment before"));
         }
         let course = course::find(&site.plan, &request.head, record)?;
-        let Action::To(places) = &course.rule.action else { return reply::response(&course, record) };
+        let Some(Action::To(places)) = course.rule.map(|rule| &rule.action) else { return reply::response(&course, record) };
         request.body = limit::bound(request.body, course.settings.body_max)?;
-        self.claimable(&course, &request.head).await?;
+        self.claimable(&course).await?;
         let may_claim = may_claim(&course, &request.head);
         let mut sending = Sending::new(site, &course, request, &self.replays);
-        let response = self.obtain(&mut sending, places, may_claim, record).await?;
-        let response = self.claim(site, &course, response, record).await?;
+        let answer = self.obtain(&mut sending, places, may_claim, record).await?;
+        let response = self.claim(site, &course, answer, record).await?;
         Ok(finish::response(site, course.settings, response))
     }
 
@@ -83,7 +83,7 @@ impl Proxy {
     }
 
     /// The route claims on its answers: the store must be proven writable before the origin acts.
-    async fn claimable(&self, course: &Course<'_>, _head: &RequestHead) -> Result<()> {
+    async fn claimable(&self, course: &Course<'_>) -> Result<()> {
         if course.settings.claim.is_none() || self.homes()?.ready_to_register().await {
             return Ok(());
         }
@@ -120,5 +120,3 @@ pub(super) fn note(site: &Site, settled: Settled, course: &Course<'_>, record: &
     };
     record.epoch = course.key.is_some().then_some(settled.epoch);
 }
-
-pub(super) use outgoing::Note;
