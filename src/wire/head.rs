@@ -177,6 +177,7 @@ impl HeadReader {
                 Ok(Line::Method)
             }
             (Line::Method, b' ') => self.after_method(buffer),
+            (Line::Before, b'\r') => wrong("empty lines before the request line"),
             (Line::Before, b' ' | b'\t') => wrong("white space before the request line"),
             (Line::Before | Line::Method, _) => wrong("method is not a token"),
             (Line::Target, b' ') if self.at > self.mark => Ok(Line::Version(0)),
@@ -188,6 +189,7 @@ impl HeadReader {
             }
             (Line::Target, b'!'..=b'~') => Ok(Line::Target),
             (Line::Target, _) => wrong("request target holds an octet that must be percent-encoded"),
+            (Line::Version(_), b'\n') => wrong("bare LF"),
             (Line::Version(8), b'\r') => Ok(Line::End),
             (Line::Version(count), _) => {
                 version(buffer, self.at, count, octet).map(Line::Version).map_err(request_fault)

@@ -31,6 +31,7 @@ pub const REFUSED: &[(&[u8], Kind)] = &[
     (b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1\r\n\r\n", Kind::HttpRequestError),
     (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", Kind::MethodNotImplemented),
     (b"CONNECT ", Kind::MethodNotImplemented),
+    (b"\r\nCONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", Kind::MethodNotImplemented),
     // The target.
     (b"GET /\x00 HTTP/1.1\r\n\r\n", Kind::HttpRequestError),
     (b"GET /\x01 HTTP/1.1\r\n\r\n", Kind::HttpRequestError),
