@@ -69,7 +69,7 @@ enum Line {
     #[default]
     Before,
     /// The CR of an empty line before a request.
-    EmptyLine,
+    Blank,
     Method,
     Target,
     /// This many octets of the version.
@@ -165,8 +165,8 @@ impl HeadReader {
     fn step_request(&mut self, buffer: &[u8], octet: u8, limits: &HeadLimits) -> Result<Line, Refusal> {
         let wrong = |detail| Err(Refusal { kind: Kind::HttpRequestError, detail });
         match (self.line, octet) {
-            (Line::Before, b'\r') if self.at == 0 => Ok(Line::EmptyLine),
-            (Line::EmptyLine, b'\n') => {
+            (Line::Before, b'\r') if self.at == 0 => Ok(Line::Blank),
+            (Line::Blank, b'\n') => {
                 self.mark = self.at + 1;
                 Ok(Line::Before)
             }
@@ -196,7 +196,7 @@ impl HeadReader {
             }
             (Line::End, b'\n') => Ok(Line::Over),
             (_, b'\n') => wrong("bare LF"),
-            (Line::EmptyLine | Line::End, _) => wrong("bare CR"),
+            (Line::Blank | Line::End, _) => wrong("bare CR"),
             (Line::Status(_) | Line::Reason | Line::Over, _) => wrong("malformed request line"),
         }
     }
@@ -230,7 +230,7 @@ impl HeadReader {
             (_, b'\n') => wrong("bare LF"),
             (Line::Reason, _) => wrong("control octet in the reason"),
             (Line::End, _) => wrong("bare CR"),
-            (Line::EmptyLine | Line::Method | Line::Target | Line::Over, _) => wrong("malformed status line"),
+            (Line::Blank | Line::Method | Line::Target | Line::Over, _) => wrong("malformed status line"),
         }
     }
 }
