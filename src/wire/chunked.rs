@@ -67,6 +67,10 @@ enum Phase {
     /// White space after the size: an extension is due.
     Space,
     Extension,
+    /// Inside a quoted string of an extension.
+    Quoted,
+    /// Behind a backslash in one.
+    QuotedPair,
     /// The CR of the size line: LF is due.
     SizeEnd,
     Data,
@@ -126,7 +130,11 @@ impl Chunked {
             (Phase::Size(_) | Phase::Extension, b'\r') => Ok(Phase::SizeEnd),
             (Phase::Size(_) | Phase::Space, b';') => self.extension(Phase::Extension),
             (Phase::Size(_) | Phase::Space, b' ' | b'\t') => self.extension(Phase::Space),
-            (Phase::Extension, _) if is_value(octet) => self.extension(Phase::Extension),
+            (Phase::Extension, b'"') => self.extension(Phase::Quoted),
+            (Phase::Quoted, b'"') => self.extension(Phase::Extension),
+            (Phase::Quoted, b'\\') => self.extension(Phase::QuotedPair),
+            (Phase::QuotedPair, _) if is_value(octet) => self.extension(Phase::Quoted),
+            (Phase::Extension | Phase::Quoted, _) if is_value(octet) => self.extension(self.phase),
             (Phase::SizeEnd, b'\n') if self.size == 0 => Ok(Phase::Trailer),
             (Phase::SizeEnd, b'\n') => Ok(Phase::Data),
             (Phase::SizeEnd, _) => Err(malformed("bare CR after a chunk size")),
@@ -136,8 +144,9 @@ impl Chunked {
                 Ok(Phase::Size(0))
             }
             (Phase::DataCr | Phase::DataLf, _) => Err(malformed("chunk longer than its size")),
-            (Phase::Extension, b'\n') => Err(malformed("bare LF in a chunk extension")),
-            (Phase::Extension, _) => Err(malformed("control octet in a chunk extension")),
+            (Phase::Extension | Phase::Quoted | Phase::QuotedPair, _) => {
+                Err(malformed("control octet in a chunk extension"))
+            }
             (Phase::Size(_) | Phase::Space | Phase::Data | Phase::Trailer, _) => Err(malformed("malformed chunk size")),
         }
     }

@@ -69,7 +69,7 @@ enum Line {
     #[default]
     Before,
     /// The CR of an empty line before a request.
-    EmptyLine,
+    Blank,
     Method,
     Target,
     /// This many octets of the version.
@@ -165,8 +165,8 @@ impl HeadReader {
     fn step_request(&mut self, buffer: &[u8], octet: u8, limits: &HeadLimits) -> Result<Line, Refusal> {
         let wrong = |detail| Err(Refusal { kind: Kind::HttpRequestError, detail });
         match (self.line, octet) {
-            (Line::Before, b'\r') if self.at == 0 => Ok(Line::EmptyLine),
-            (Line::EmptyLine, b'\n') => {
+            (Line::Before, b'\r') if self.at == 0 => Ok(Line::Blank),
+            (Line::Blank, b'\n') => {
                 self.mark = self.at + 1;
                 Ok(Line::Before)
             }
@@ -177,6 +177,7 @@ impl HeadReader {
                 Ok(Line::Method)
             }
             (Line::Method, b' ') => self.after_method(buffer),
+            (Line::Before, b'\r') => wrong("empty lines before the request line"),
             (Line::Before, b' ' | b'\t') => wrong("white space before the request line"),
             (Line::Before | Line::Method, _) => wrong("method is not a token"),
             (Line::Target, b' ') if self.at > self.mark => Ok(Line::Version(0)),
@@ -188,13 +189,14 @@ impl HeadReader {
             }
             (Line::Target, b'!'..=b'~') => Ok(Line::Target),
             (Line::Target, _) => wrong("request target holds an octet that must be percent-encoded"),
+            (Line::Version(_), b'\n') => wrong("bare LF"),
             (Line::Version(8), b'\r') => Ok(Line::End),
             (Line::Version(count), _) => {
                 version(buffer, self.at, count, octet).map(Line::Version).map_err(request_fault)
             }
             (Line::End, b'\n') => Ok(Line::Over),
             (_, b'\n') => wrong("bare LF"),
-            (Line::EmptyLine | Line::End, _) => wrong("bare CR"),
+            (Line::Blank | Line::End, _) => wrong("bare CR"),
             (Line::Status(_) | Line::Reason | Line::Over, _) => wrong("malformed request line"),
         }
     }
@@ -228,7 +230,7 @@ impl HeadReader {
             (_, b'\n') => wrong("bare LF"),
             (Line::Reason, _) => wrong("control octet in the reason"),
             (Line::End, _) => wrong("bare CR"),
-            (Line::EmptyLine | Line::Method | Line::Target | Line::Over, _) => wrong("malformed status line"),
+            (Line::Blank | Line::Method | Line::Target | Line::Over, _) => wrong("malformed status line"),
         }
     }
 }

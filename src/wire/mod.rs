@@ -9,6 +9,8 @@ pub mod trailers;
 pub mod write;
 
 #[cfg(test)]
+mod probe;
+#[cfg(test)]
 mod tests;
 
 pub use framing::{Decoded, Decoder, Framing};

@@ -151,11 +151,11 @@ fn put_upgrade(out: &mut BytesMut, protocol: &str) {
     out.put_slice(b"\r\n");
 }
 
-/// Appends text with every octet that is not visible ASCII percent-encoded; what an engine has read has none.
+/// Appends text with `#` and every octet that is not visible ASCII percent-encoded; what our engine has read has none.
 fn put_visible(out: &mut BytesMut, text: &str) {
     for octet in text.bytes() {
         match octet {
-            b'!'..=b'~' => out.put_u8(octet),
+            b'!' | b'"' | b'$'..=b'~' => out.put_u8(octet),
             _ => put_number(out, format_args!("%{octet:02X}")),
         }
     }
