@@ -1,1 +1,4 @@
-//! (to come)
+//! One file per command.
+
+pub mod check;
+pub mod schema;
