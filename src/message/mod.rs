@@ -3,6 +3,7 @@
 pub mod fields;
 pub mod head;
 pub mod method;
+pub mod path;
 
 pub use fields::{Field, Fields, Name};
 pub use head::{RequestHead, ResponseHead, Scheme, Version};

@@ -3,6 +3,7 @@
 pub mod decide;
 pub mod explain;
 pub mod pattern;
+mod shape;
 pub mod table;
 
 use crate::base::id::{RouteId, SpaceId};
