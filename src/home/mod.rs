@@ -5,8 +5,12 @@ use crate::base::id::EdgeId;
 pub mod claim;
 pub mod cursor;
 pub mod event;
+pub mod exact;
 pub mod hash;
 pub mod snapshot;
+pub mod ledger;
+pub mod slot;
+pub mod table;
 
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
