@@ -2,7 +2,10 @@
 
 use crate::base::id::EdgeId;
 
+pub mod claim;
+pub mod cursor;
 pub mod event;
+pub mod hash;
 pub mod snapshot;
 
 /// What this edge knows of one key at the moment of asking.
