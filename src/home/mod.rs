@@ -11,6 +11,8 @@ pub mod snapshot;
 pub mod ledger;
 pub mod slot;
 pub mod table;
+pub mod hash;
+pub mod snapshot;
 
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

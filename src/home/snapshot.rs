@@ -13,13 +13,15 @@
 //! `kh` rises strictly from the first row to the last, so a receiver fills its table sequentially. A row is about 7
 //! octets at 100 M keys. The decoder is total and bounded: no input panics it, and it holds at most one block.
 
+use crate::home::cursor::FeedId;
 use crate::home::event::EdgeRow;
+use crate::home::hash::KeyHash;
 
 /// What a snapshot is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// The feed.
-    pub feed: [u8; 16],
+    pub feed: FeedId,
     /// Its term.
     pub term: u32,
     /// The seq as of which it holds: the stream continues after it.
@@ -30,7 +32,7 @@ pub struct Header {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     /// The keyed hash of the key.
-    pub kh: u64,
+    pub kh: KeyHash,
     /// The owner epoch.
     pub epoch: u32,
     /// The index of the home edge, below 4096.
@@ -76,7 +78,7 @@ impl Encoder {
     pub fn start(header: &Header, edges: &[EdgeRow], out: &mut Vec<u8>) -> Encoder {
         out.extend_from_slice(MAGIC);
         let mut payload = Vec::with_capacity(28);
-        payload.extend_from_slice(&header.feed);
+        payload.extend_from_slice(&header.feed.0);
         payload.extend_from_slice(&header.term.to_le_bytes());
         payload.extend_from_slice(&header.seq.to_le_bytes());
         block(b'H', &payload, out);
@@ -93,13 +95,13 @@ impl Encoder {
             if payload.len() + ROW_MAX > BLOCK_MAX {
                 break;
             }
-            put_varint(row.kh.wrapping_sub(last), &mut payload);
+            put_varint(row.kh.0.wrapping_sub(last), &mut payload);
             let state = if row.tomb { STATE_TOMB } else { 0 };
             put_varint(u64::from(row.home) << 3 | state << 1 | u64::from(row.epoch != 1), &mut payload);
             if row.epoch != 1 {
                 put_varint(u64::from(row.epoch), &mut payload);
             }
-            last = row.kh;
+            last = row.kh.0;
             taken += 1;
         }
         if taken > 0 {
@@ -259,7 +261,7 @@ impl Decoder {
             if self.last.is_some_and(|last| kh <= last) {
                 return Err("the rows do not rise");
             }
-            rows.push(row(kh, &mut payload)?);
+            rows.push(row(KeyHash(kh), &mut payload)?);
             self.last = Some(kh);
             first = false;
         }
@@ -280,11 +282,11 @@ impl Decoder {
 fn header(payload: &[u8]) -> Option<Header> {
     let (feed, rest) = payload.split_first_chunk::<16>()?;
     let (term, seq) = rest.split_first_chunk::<4>()?;
-    Some(Header { feed: *feed, term: u32::from_le_bytes(*term), seq: u64::from_le_bytes(seq.try_into().ok()?) })
+    Some(Header { feed: FeedId(*feed), term: u32::from_le_bytes(*term), seq: u64::from_le_bytes(seq.try_into().ok()?) })
 }
 
 /// The part of a row that follows its hash.
-fn row(kh: u64, payload: &mut &[u8]) -> Result<Row, &'static str> {
+fn row(kh: KeyHash, payload: &mut &[u8]) -> Result<Row, &'static str> {
     let value = take_varint(payload)?;
     let epoch = if value & 1 == 1 { take_varint(payload)? } else { 1 };
     let home = u16::try_from(value >> 3).ok().filter(|home| *home <= HOME_MAX).ok_or("an edge index is too large")?;
