@@ -7,9 +7,12 @@
 //! Invariant: a response body ends with `None` only where its framing says that it is complete; everything else is an
 //! error of the body.
 
-pub mod live;
-pub mod cluster;
+mod alarm;
+mod budget;
+mod health;
 pub mod endpoint;
+pub mod cluster;
+pub mod live;
 pub mod probe;
 
 pub use cluster::{Active, Cluster, Retrying};
