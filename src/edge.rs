@@ -58,7 +58,7 @@ pub(crate) struct Shared {
     draining: AtomicBool,
     started: Instant,
     /// The lock on the instance folder.
-    _instance: Option<instance::Lock>,
+    _instance: Option<instance::Instance>,
     /// The plan as the configuration has it, before the feed's edge table is laid over it.
     written: Mutex<Plan>,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Shared {
 struct Parts {
     homes: Option<Arc<Homes>>,
     feeding: Option<Feeding>,
-    instance: Option<instance::Lock>,
+    instance: Option<instance::Instance>,
     central: Option<Arc<Central>>,
 }
 
@@ -235,13 +235,13 @@ impl Shared {
 }
 
 /// Opens map and ledger where the plan follows a Central.
-fn open_homes(plan: &Plan) -> Result<(Option<Arc<Homes>>, Option<Feeding>, Option<instance::Lock>), String> {
+fn open_homes(plan: &Plan) -> Result<(Option<Arc<Homes>>, Option<Feeding>, Option<instance::Instance>), String> {
     let follows = plan.central.as_ref().is_some_and(|central| !central.urls.is_empty());
     let Some(data) = plan.own.data.as_ref().filter(|_| follows) else { return Ok((None, None, None)) };
     let lock = instance::take(data).map_err(|error| format!("{}: {error}", data.display()))?;
     let spaces = plan.spaces.iter().map(|space| space.name.clone()).collect();
-    let opened = Homes::open(lock.path(), &plan.own.name, spaces);
-    let (homes, applier, asks) = opened.map_err(|error| format!("{}: {error}", lock.path().display()))?;
+    let opened = Homes::open(lock.dir(), &plan.own.name, spaces);
+    let (homes, applier, asks) = opened.map_err(|error| format!("{}: {error}", lock.dir().display()))?;
     Ok((Some(homes), Some(Feeding { applier, asks }), Some(lock)))
 }
 

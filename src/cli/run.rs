@@ -62,6 +62,11 @@ fn read(path: &Path, load: Load) -> Result<Plan, String> {
     }
 }
 
+/// Shows events of this level and above, as text; for commands that run places beside their own output.
+pub(super) fn events_at(level: &str) {
+    events(&Log { access: false, file: None, json: false, level: level.to_owned() });
+}
+
 /// Events go to standard error, so that standard output is the access log's alone.
 fn events(log: &Log) {
     use tracing_subscriber::EnvFilter;

@@ -139,7 +139,7 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
     }
     if let Some(homes) = &shared.homes {
         let figures = homes.figures();
-        page.gauge("coordinator_homes_keys", "Keys in the home map", &[(&[], figures.keys as f64)])?;
+        page.gauge("coordinator_homes_keys", "Keys in the home map", &[(&[], figures.map_keys as f64)])?;
         page.gauge("coordinator_homes_owned_keys", "Keys that this edge owns", &[(&[], figures.owned as f64)])?;
         page.gauge("coordinator_homes_outbox_claims", "Registrations that await Central", &[(&[], figures.outbox as f64)])?;
         page.gauge("coordinator_feed_cursor_events", "The last event applied", &[(&[], homes.cursor().seq as f64)])?;

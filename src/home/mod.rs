@@ -7,12 +7,10 @@ pub mod cursor;
 pub mod event;
 pub mod exact;
 pub mod hash;
-pub mod snapshot;
 pub mod ledger;
 pub mod slot;
-pub mod table;
-pub mod hash;
 pub mod snapshot;
+pub mod table;
 
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

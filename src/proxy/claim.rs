@@ -39,7 +39,8 @@ impl Proxy {
                 return Err(Error::unavailable("the new user is not confirmed by Central yet", RETRY_AFTER));
             }
             Registered::Refused { home, epoch } => {
-                tracing::error!(%space, %key, %home, epoch, "the origin minted a key that another edge owns: it is not served here");
+                let home = site.plan.edges.name(home);
+                tracing::error!(%space, %key, home, epoch, "the origin minted a key that another edge owns: it is not served here");
             }
             Registered::NotStored => {
                 tracing::error!(%space, %key, "a new key could not be stored durably: its home is not known to survive a restart");
