@@ -16,7 +16,8 @@ use crate::central::Central;
 use crate::body::{Door, Downstream, Request, Response};
 use crate::config::plan::{Edge as EdgeEntry, Plan, Url};
 use crate::error::Error;
-use crate::feed::link::LinkStatus;
+use crate::feed::link::{Pace, Target};
+use crate::feed::status::LinkStatus;
 use crate::home::event::{EdgeRow, EdgeState};
 use crate::homes::{Applier, AskReceiver, Homes, instance};
 use crate::message::{Name, RequestHead};
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     homes: Option<Arc<Homes>>,
     central: Option<Arc<Central>>,
     link: Option<Arc<LinkStatus>>,
+    /// Where the control thread finds Central.
+    target: Snapshot<Target>,
     metrics: Arc<Metrics>,
     log: Option<Arc<AccessLog>>,
     workers: OnceLock<Workers>,
@@ -97,6 +100,7 @@ impl Running {
         let plan_now = overlay(&plan, homes.as_deref());
         let live = Arc::new(Live::build(&plan_now, None));
         let log = open_log(&plan)?;
+        let target = target(&plan, instance.as_ref(), &live);
         let link = feeding.as_ref().map(|_| Arc::new(LinkStatus::default()));
         let doors = doors(&plan, central.is_some(), &[])?;
         let shared = Arc::new(Shared {
@@ -105,6 +109,7 @@ impl Running {
             homes,
             central,
             link,
+            target: Snapshot::new(target),
             metrics: Metrics::new(),
             log,
             workers: OnceLock::new(),
@@ -221,6 +226,7 @@ impl Shared {
     fn publish(&self, written: &Plan) {
         let plan = overlay(written, self.homes.as_deref());
         let live = Arc::new(Live::build(&plan, Some(&self.live.load())));
+        self.target.set(Target { instance: self.target.load().instance.clone(), ..target(&plan, None, &live) });
         self.live.share(live.clone());
         self.site.set(Site::new(Arc::new(plan), live));
     }
@@ -243,6 +249,18 @@ fn open_homes(plan: &Plan) -> Result<(Option<Arc<Homes>>, Option<Feeding>, Optio
     let opened = Homes::open(lock.dir(), &plan.own.name, spaces);
     let (homes, applier, asks) = opened.map_err(|error| format!("{}: {error}", lock.dir().display()))?;
     Ok((Some(homes), Some(Feeding { applier, asks }), Some(lock)))
+}
+
+/// Where the feed is followed, and as whom.
+fn target(plan: &Plan, instance: Option<&instance::Instance>, live: &Live) -> Target {
+    let folder = instance.and_then(|instance| instance.dir().file_name());
+    Target {
+        edge: plan.own.name.clone(),
+        instance: folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        urls: plan.central.as_ref().map(|central| central.urls.clone()).unwrap_or_default(),
+        tls: live.central_tls(),
+        pace: Pace::default(),
+    }
 }
 
 /// The plan with the feed's edge table laid over the configuration's: the feed wins.

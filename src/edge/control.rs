@@ -4,7 +4,9 @@ use super::panel::PanelOf;
 use super::{CERTIFICATES_EVERY, Feeding, Shared};
 use crate::admin::{AdminDoor, Kind};
 use crate::config::plan::Address;
-use crate::feed::link;
+use crate::base::snapshot::Reader;
+use crate::feed::link::{self, Target};
+use crate::feed::status::LinkStatus;
 use crate::upstream::probe;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -70,9 +72,14 @@ fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receive
     tokio::task::spawn_local(certificates(shared.clone()));
     if let (Some(feeding), Some(homes), Some(status)) = (feeding, &shared.homes, &shared.link) {
         tokio::task::spawn_local(edges(shared.clone(), homes.edges_watch()));
-        let plan = shared.site.load().plan.clone();
-        let parts = link::Parts { homes: homes.clone(), applier: feeding.applier, asks: feeding.asks, status: status.clone() };
-        tokio::task::spawn_local(link::run(plan, parts, stopped));
+        tokio::task::spawn_local(homes.clone().deliver());
+        tokio::task::spawn_local(follow(feeding, shared.target.reader(), status.clone(), stopped));
+    }
+}
+
+async fn follow(feeding: Feeding, target: Reader<Target>, status: Arc<LinkStatus>, stopped: watch::Receiver<bool>) {
+    if let Err(why) = link::run(feeding.applier, feeding.asks, target, status, stopped).await {
+        tracing::error!("the homes can no longer be written, and are served as they are until a restart: {why}");
     }
 }
 

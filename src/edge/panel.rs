@@ -4,6 +4,8 @@ use super::Shared;
 use crate::admin::{Ask, Later, Panel};
 use crate::base::clock;
 use crate::config::plan::Plan;
+use crate::feed::status::LinkStatus;
+use crate::homes::Figures;
 use crate::metrics::Page;
 use crate::proxy::Site;
 use crate::proxy::explain::{self, Explanation, Knowledge};
@@ -95,9 +97,42 @@ fn status(shared: &Shared) -> Value {
         "doors": shared.workers().doors().iter().map(|(door, at)| json!({ "door": super::name_of(*door), "address": at.to_string() })).collect::<Vec<_>>(),
         "clusters": site.live.all().map(|cluster| cluster_status(cluster)).collect::<Vec<_>>(),
         "edges": edges(&site.plan),
-        "feed": shared.link.as_ref().map(|link| link.status()),
-        "homes": shared.homes.as_ref().map(|homes| json!(homes.figures())),
-        "central": shared.central.as_ref().map(|central| central.status()),
+        "feed": shared.link.as_ref().map(|link| feed(link)),
+        "homes": shared.homes.as_ref().map(|homes| figures(&homes.figures())),
+        "central": shared.central.as_ref().map(|central| json!({ "feed": central.feed_id(), "head": central.head() })),
+    })
+}
+
+fn feed(link: &LinkStatus) -> Value {
+    json!({
+        "connected": link.is_connected(),
+        "feed": link.feed(),
+        "head": link.head(),
+        "applied": link.applied(),
+        "lag_events": link.lag_seq(),
+        "lag_ms": link.lag().map(|lag| lag.as_millis() as u64),
+        "connects": link.connects(),
+        "snapshots": link.snapshots(),
+        "poisoned": link.poisoned(),
+        "alarm": link.alarm().map(|alarm| format!("{alarm:?}")),
+        "trouble": link.trouble(),
+    })
+}
+
+fn figures(figures: &Figures) -> Value {
+    json!({
+        "map_keys": figures.map_keys,
+        "owned": figures.owned,
+        "provisional": figures.provisional,
+        "closed": figures.closed,
+        "clashes": figures.clashes,
+        "outbox": figures.outbox,
+        "overlay": figures.overlay,
+        "term": figures.term,
+        "seq": figures.seq,
+        "kept_out": figures.kept_out,
+        "ledger_lost": figures.ledger_lost,
+        "set_aside": figures.set_aside,
     })
 }
 
@@ -135,7 +170,7 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
     }
     if let Some(link) = &shared.link {
         page.gauge("coordinator_feed_up", "Whether the feed is followed", &[(&[], f64::from(u8::from(link.is_up())))])?;
-        page.gauge("coordinator_feed_lag_events", "Events between Central's head and our cursor", &[(&[], link.lag() as f64)])?;
+        page.gauge("coordinator_feed_lag_events", "Events between Central's head and our cursor", &[(&[], link.lag_seq() as f64)])?;
     }
     if let Some(homes) = &shared.homes {
         let figures = homes.figures();

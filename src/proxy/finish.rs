@@ -15,7 +15,7 @@ impl From<Answer> for Response {
 /// Makes a response fit for downstream. An origin cannot speak to edges: every `Coordinator` field of it is dropped.
 pub(super) fn response(site: &Site, settings: &RouteSettings, mut response: Response) -> Response {
     let fields = &mut response.head.fields;
-    hop::strip_response(fields);
+    hop::strip_connection(fields);
     hop::strip_internal(fields);
     via::append(fields, response.head.version, &outgoing::via_name(&site.plan));
     outgoing::edit(fields, &settings.response_headers);

@@ -7,7 +7,7 @@ use super::{Proxy, RETRY_AFTER, Site};
 use crate::base::backoff::random;
 use crate::base::clock;
 use crate::body::replay::{Replay, ReplayBudget};
-use crate::body::{Downstream, Interim, Request};
+use crate::body::{Interim, Request};
 use crate::config::plan::{Retry, RouteSettings};
 use crate::error::{Again, Error, Kind, Result, Side};
 use crate::message::{Name, RequestHead};
@@ -29,7 +29,8 @@ pub struct Sending<'a> {
     pub(super) site: &'a Site,
     pub(super) course: &'a Course<'a>,
     pub(super) head: RequestHead,
-    pub(super) from: Arc<Downstream>,
+    /// The protocol that the client asked to switch to.
+    pub(super) upgrade: Option<String>,
     pub(super) interim: Option<Rc<dyn Interim>>,
     pub(super) body: Replay,
 }
@@ -38,13 +39,16 @@ impl<'a> Sending<'a> {
     pub(super) fn new(site: &'a Site, course: &'a Course<'a>, request: Request, replays: &Rc<ReplayBudget>) -> Self {
         // One bound serves both: memory is taken as content passes, and origins get theirs cut off sooner.
         let keep = if course.key.is_some() || course.named.is_some() { PEER_REPLAY } else { ORIGIN_REPLAY };
+        let mut head = request.head;
+        let upgrade = head.upgrade().map(str::to_owned);
+        outgoing::pass_on(&mut head, &request.from, &site.plan);
         Sending {
             site,
             course,
-            from: request.from,
             interim: request.interim,
             body: Replay::new(request.body, keep, replays.clone()),
-            head: request.head,
+            upgrade,
+            head,
         }
     }
 
@@ -137,8 +141,7 @@ impl Proxy {
                 return Err(Error::new(Kind::ConnectionTerminated, "the request content cannot be sent a second time"));
             };
             let head = outgoing::shape(sending, &endpoint, role, note, self.seq());
-            let upgrade = sending.head.upgrade().map(str::to_owned);
-            let outgoing = Outgoing { head, body, interim: sending.interim.clone(), upgrade };
+            let outgoing = Outgoing { head, body, interim: sending.interim.clone(), upgrade: sending.upgrade.clone() };
             tried.push(endpoint.id());
             let outcome = self.upstream.exchange(&endpoint, outgoing, &settings.timeouts, record).await;
             let again = match &outcome {

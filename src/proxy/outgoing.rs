@@ -5,9 +5,9 @@ use super::obtain::Sending;
 use super::serve::Settled;
 use crate::base::backoff::random;
 use crate::base::id::EdgeId;
-use crate::body::Door;
+use crate::body::{Door, Downstream};
 use crate::config::plan::{HeaderEdit, HostRule, Plan};
-use crate::message::{Fields, Name, RequestHead, Scheme, forwarded, hop, via};
+use crate::message::{Fields, Name, RequestHead, forwarded, hop, via};
 use crate::peer::wire::{Fwd, Told};
 use crate::upstream::Endpoint;
 
@@ -57,17 +57,22 @@ fn whole_key(sending: &Sending<'_>) -> Option<String> {
     sending.course.key.as_ref().map(|(space, key)| format!("{}:{key}", space.name))
 }
 
+/// What all attempts share: what ends at this hop is gone, who the client is is told, and so is that we were here.
+pub(super) fn pass_on(head: &mut RequestHead, from: &Downstream, plan: &Plan) {
+    hop::strip_connection(&mut head.fields);
+    hop::strip_internal(&mut head.fields);
+    if from.door == Door::Public {
+        hop::strip_aliases(&mut head.fields);
+        rebuild_forwarded(head, from, plan);
+    }
+    via::append(&mut head.fields, head.version, &via_name(plan));
+    via::append_loop(&mut head.fields, &plan.own.deployment, &plan.own.name);
+}
+
 /// The head for one attempt.
 pub(super) fn shape(sending: &Sending<'_>, endpoint: &Endpoint, role: Role, note: &Note<'_>, seq: u64) -> RequestHead {
     let (plan, settings) = (&sending.site.plan, sending.course.settings);
     let mut head = sending.head.clone();
-    hop::strip(&mut head.fields);
-    hop::strip_internal(&mut head.fields);
-    if sending.from.door == Door::Public {
-        rebuild_forwarded(&mut head, sending);
-    }
-    via::append(&mut head.fields, head.version, &via_name(plan));
-    via::append_loop(&mut head.fields, &plan.own.deployment, &plan.own.name);
     match role {
         Role::Origin => {
             head.fields.add(Name::Coordinator, told(note).to_string());
@@ -114,17 +119,10 @@ fn fwd(site: &Site, note: &Note<'_>, to: &str, seq: u64) -> Fwd {
     }
 }
 
-fn rebuild_forwarded(head: &mut RequestHead, sending: &Sending<'_>) {
-    let trust = &sending.site.plan.trust;
-    let is_trusted = |address| trust.forwarded.iter().any(|network| network.holds(address));
-    let hop = forwarded::Hop {
-        client: sending.from.client.ip(),
-        scheme: sending.from.scheme,
-        host: head.authority.clone(),
-        by: via_name(&sending.site.plan),
-    };
-    forwarded::rebuild(&mut head.fields, &hop, &is_trusted, trust.send_forwarded);
-    head.scheme = if sending.from.scheme == Scheme::Https { Scheme::Https } else { head.scheme };
+fn rebuild_forwarded(head: &mut RequestHead, from: &Downstream, plan: &Plan) {
+    let is_trusted = |address| plan.trust.forwarded.iter().any(|network| network.holds(address));
+    let hop = forwarded::Hop { client: from.client.ip(), scheme: from.scheme, host: head.authority.clone(), by: via_name(plan) };
+    forwarded::rebuild(&mut head.fields, &hop, &is_trusted, plan.trust.send_forwarded);
 }
 
 /// Applies a route's edits: removals, then sets.
