@@ -1,6 +1,7 @@
 //! Which rule a request matches, and what follows from it. Pure: no sockets, no clock, no config files.
 
 pub mod decide;
+pub mod key;
 pub mod pattern;
 mod shape;
 pub mod table;
