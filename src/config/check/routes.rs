@@ -69,12 +69,9 @@ pub(super) fn routes(
 fn tie(conflict: &Conflict, places: &[Option<&At<Pattern>>], found: &mut Found<'_>) {
     let pattern = |index: usize| places.get(index).copied().flatten();
     let (Some(first), Some(second)) = (pattern(conflict.pair.0), pattern(conflict.pair.1)) else { return };
-    let wrong = format!("`{}` and `{}` overlap, and neither is more specific", second.value.text, first.value.text);
-    found.report(
-        Problem::at(second.place, wrong).label(conflict.why.clone()).spot(first.place, "the other pattern").help(
-            "make one of them narrower, or add a third pattern for what both match; order in the file means nothing",
-        ),
-    );
+    let remedy = "make one narrower, or add a pattern for exactly what both match; order in the file means nothing";
+    let problem = Problem::at(second.place, conflict.why.clone()).spot(first.place, "the other pattern");
+    found.report(problem.label("this pattern").help(remedy));
 }
 
 /// The statuses of a list.
