@@ -6,3 +6,4 @@
 pub mod files;
 pub mod frame;
 pub mod log;
+pub mod rows;
