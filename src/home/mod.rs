@@ -6,6 +6,7 @@ pub mod claim;
 pub mod cursor;
 pub mod event;
 pub mod hash;
+pub mod key;
 pub mod snapshot;
 
 /// What this edge knows of one key at the moment of asking.
