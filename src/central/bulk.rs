@@ -133,7 +133,9 @@ impl Tally {
         }
     }
 
-    fn show(&self) -> Value {
+    fn show(&mut self) -> Value {
+        // What a line says is refused before what the log says of an earlier one.
+        self.listed.sort_by_key(|refused| refused.get("line").and_then(Value::as_u64));
         json!({ "created": self.created, "same": self.same, "refused_count": self.refused, "refused": self.listed })
     }
 
