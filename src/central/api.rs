@@ -3,10 +3,10 @@
 use super::appender::read;
 use super::rights::Who;
 use super::state::{Home, Outcome, Want, Why};
-use super::{Central, TERM, key};
+use super::{Central, TERM};
 use crate::base::clock;
 use crate::body::{Body, Request, Response};
-use crate::home::event;
+use crate::home::{event, key};
 use crate::message::{Method, Name};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -161,7 +161,7 @@ impl Central {
             Outcome::Collision => return Err(Refusal::collision()),
         };
         let name = read(&self.state).edge_name(home.edge).to_owned();
-        Ok(ok(json!({ "result": result, "home": name, "epoch": home.epoch, "seq": home.seq })))
+        Ok(ok(json!({ "result": result, "home": name, "epoch": home.epoch, "seq": home.seq, "feed": self.feed_id })))
     }
 
     async fn put(&self, who: &Who, full: String, request: Request) -> Result<Response, Refusal> {

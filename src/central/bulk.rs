@@ -6,10 +6,10 @@ use super::api::{Refusal, ok, query_value, user};
 use super::appender::read;
 use super::feed::unfold;
 use super::state::{Outcome, Want, Why};
-use super::{BATCH_MAX, Central, key};
+use super::{BATCH_MAX, Central};
 use crate::body::{Body, Piece, Request, Response};
 use crate::error::Result;
-use crate::home::event;
+use crate::home::{event, key};
 use crate::message::Name;
 use bytes::{Buf, Bytes, BytesMut};
 use serde::Deserialize;
@@ -133,7 +133,9 @@ impl Tally {
         }
     }
 
-    fn show(&self) -> Value {
+    fn show(&mut self) -> Value {
+        // What a line says is refused before what the log says of an earlier one.
+        self.listed.sort_by_key(|refused| refused.get("line").and_then(Value::as_u64));
         json!({ "created": self.created, "same": self.same, "refused_count": self.refused, "refused": self.listed })
     }
 

@@ -7,13 +7,13 @@ pub mod api;
 pub mod appender;
 pub mod bulk;
 pub mod feed;
-pub mod key;
 pub mod rights;
 pub mod state;
 
 use crate::base::clock;
 use crate::config::plan::Plan;
 use crate::home::cursor::FeedId;
+use crate::home::key;
 use crate::store::files;
 use crate::store::log::{Log, LogError};
 use api::Refusal;

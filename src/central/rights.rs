@@ -56,7 +56,7 @@ impl Who {
             Who::Local(None) => Ok(()),
             Who::Edge(name) | Who::Local(Some(name)) => Err(Refusal::forbidden(format!(
                 "edge `{name}` speaks for itself only, not for `{}`",
-                super::key::shown(edge)
+                crate::home::key::shown(edge)
             ))),
             Who::Staff | Who::Central => Err(Refusal::forbidden("only an edge claims or acknowledges, for itself")),
         }

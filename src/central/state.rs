@@ -4,10 +4,10 @@
 //! stream reads it from any cursor, and a snapshot is a stream that is sorted. Changes come only as log entries through
 //! [`State::apply`], in dense order; [`State::plan`] decides what the entries shall be, before they are durable.
 
-use super::key;
 use crate::home::cursor::FeedId;
 use crate::home::event::{self, EdgeRow, EdgeState, Event};
 use crate::home::hash::{KeyHash, key_hash};
+use crate::home::key;
 use crate::home::snapshot;
 use std::collections::HashMap;
 

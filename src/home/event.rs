@@ -27,20 +27,6 @@ pub struct Event {
     pub st: State,
 }
 
-/// One key of a snapshot: an event without its number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotRow {
-    /// `space:key`, such as `user:448`.
-    pub k: String,
-    /// The name of the home edge.
-    pub h: String,
-    /// The owner epoch.
-    pub e: u32,
-    /// What became of the key.
-    #[serde(default)]
-    pub st: State,
-}
-
 /// What an event says of a key.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {

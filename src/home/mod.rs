@@ -7,6 +7,7 @@ pub mod cursor;
 pub mod event;
 pub mod exact;
 pub mod hash;
+pub mod key;
 pub mod ledger;
 pub mod slot;
 pub mod snapshot;

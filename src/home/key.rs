@@ -1,4 +1,4 @@
-//! Keys and key spaces as Central admits them (DESIGN 10, Keys). Pure.
+//! Keys, and the names of key spaces and edges, as Central admits them and as URLs spell them (DESIGN 10, Keys).
 
 /// The longest key in octets.
 pub const KEY_MAX: usize = 255;
