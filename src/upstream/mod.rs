@@ -249,3 +249,6 @@ async fn sweep(upstream: std::rc::Weak<Upstream>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;
