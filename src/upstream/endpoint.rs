@@ -2,7 +2,7 @@
 
 use super::health::{Breaker, Checks};
 use crate::config::plan::{HealthCheck, Url, UrlScheme};
-use crate::tls::client::{Alpn, Client};
+use crate::tls::client::Client;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -132,15 +132,6 @@ impl Endpoint {
             (Kind::Link, _) | (_, UrlScheme::H2c) => Speaks::Http2,
             (_, UrlScheme::Http | UrlScheme::Unix) => Speaks::Http1,
             (_, UrlScheme::Https) => Speaks::Negotiated,
-        }
-    }
-
-    /// What TLS offers; `upgrade`: the request wants to switch protocols, which HTTP/2 origins rarely can.
-    pub(super) fn offers(&self, upgrade: bool) -> Alpn {
-        match self.speaks() {
-            Speaks::Http2 => Alpn::Http2,
-            Speaks::Negotiated if !upgrade => Alpn::Either,
-            _ => Alpn::Http1,
         }
     }
 
