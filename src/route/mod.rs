@@ -2,7 +2,9 @@
 
 pub mod decide;
 pub mod explain;
+pub mod key;
 pub mod pattern;
+mod shape;
 pub mod table;
 
 use crate::base::id::{RouteId, SpaceId};
