@@ -3,16 +3,15 @@
 //! Invariant: a worker never waits for the disk. When the writing thread cannot keep up, whole buffers are dropped,
 //! counted, and the count is logged once there is room again.
 
-use super::lock;
 use crate::base::clock;
 use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -161,7 +160,7 @@ enum Sink {
     Out,
     File(File),
     #[cfg(test)]
-    Slow(Arc<Mutex<Vec<u8>>>),
+    Slow(Arc<std::sync::Mutex<Vec<u8>>>),
 }
 
 impl Sink {
@@ -178,7 +177,7 @@ impl Sink {
             Sink::File(file) => file.write_all(octets),
             #[cfg(test)]
             Sink::Slow(out) => {
-                lock(out).extend_from_slice(octets);
+                out.lock().unwrap().extend_from_slice(octets);
                 Ok(())
             }
         }
@@ -214,6 +213,7 @@ fn lost(lines: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Mutex;
 
     fn on_local<T>(body: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());

@@ -1,7 +1,14 @@
 //! Doors: listening, connections in both versions, workers, drain and reload.
 
 pub mod access;
+mod admit;
+mod alarm;
+mod conn;
+mod drain;
+mod h1;
+mod h2;
 pub mod listen;
+mod tunnel;
 pub mod worker;
 
 pub use listen::DoorSpec;
