@@ -22,4 +22,5 @@ pub mod proxy;
 pub mod server;
 pub mod central;
 pub mod admin;
+pub mod demo;
 pub mod cli;
