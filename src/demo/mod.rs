@@ -1,0 +1,3 @@
+//! `coordinator demo`: Central, edges and small sample origins in one process on loopback.
+
+pub mod origin;
