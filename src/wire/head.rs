@@ -157,47 +157,52 @@ impl HeadReader {
     fn out_of_octets(&self, have: usize, limits: &HeadLimits, dialect: Dialect) -> Result<bool, Refusal> {
         match self.line {
             _ if have < limits.head => Ok(false),
-            Line::Target => Err(Refusal { kind: Kind::UriTooLong, detail: "request target too long" }),
+            Line::Target => Err(URI_TOO_LONG),
             _ => Err(Refusal { kind: dialect.too_large, detail: "head too large" }),
         }
     }
 
     fn step_request(&mut self, buffer: &[u8], octet: u8, limits: &HeadLimits) -> Result<Line, Refusal> {
-        let wrong = |detail| Err(Refusal { kind: Kind::HttpRequestError, detail });
+        match (self.line, octet) {
+            (Line::Before | Line::Blank | Line::Method, _) => self.step_method(buffer, octet),
+            (Line::Target, _) => self.step_target(octet, limits),
+            (Line::Version(8), b'\r') => Ok(Line::End),
+            (Line::End, b'\n') => Ok(Line::Over),
+            (_, b'\n') => Err(bad_request("bare LF")),
+            (Line::Version(count), _) => version(buffer, self.at, count, octet).map_err(request_fault),
+            (Line::End, _) => Err(bad_request("bare CR")),
+            (Line::Status(_) | Line::Reason | Line::Over, _) => Err(bad_request("malformed request line")),
+        }
+    }
+
+    fn step_method(&mut self, buffer: &[u8], octet: u8) -> Result<Line, Refusal> {
         match (self.line, octet) {
             (Line::Before, b'\r') if self.at == 0 => Ok(Line::Blank),
             (Line::Blank, b'\n') => {
                 self.mark = self.at + 1;
                 Ok(Line::Before)
             }
-            (Line::Before | Line::Method, _) if is_tchar(octet) => {
-                if self.at - self.mark >= Method::LEN_MAX {
-                    return wrong("method too long");
-                }
-                Ok(Line::Method)
-            }
+            (Line::Blank, _) => Err(bad_request("bare CR")),
             (Line::Method, b' ') => self.after_method(buffer),
-            (Line::Before, b'\r') => wrong("empty lines before the request line"),
-            (Line::Before, b' ' | b'\t') => wrong("white space before the request line"),
-            (Line::Before | Line::Method, _) => wrong("method is not a token"),
-            (Line::Target, b' ') if self.at > self.mark => Ok(Line::Version(0)),
-            (Line::Target, b' ') => wrong("request target is empty"),
-            (Line::Target, b'\r' | b'\n') => wrong("request line without a version"),
-            (Line::Target, b'#') => wrong("fragment in the request target"),
-            (Line::Target, b'!'..=b'~') if self.at - self.mark >= limits.uri => {
-                Err(Refusal { kind: Kind::UriTooLong, detail: "request target too long" })
-            }
-            (Line::Target, b'!'..=b'~') => Ok(Line::Target),
-            (Line::Target, _) => wrong("request target holds an octet that must be percent-encoded"),
-            (Line::Version(_), b'\n') => wrong("bare LF"),
-            (Line::Version(8), b'\r') => Ok(Line::End),
-            (Line::Version(count), _) => {
-                version(buffer, self.at, count, octet).map(Line::Version).map_err(request_fault)
-            }
-            (Line::End, b'\n') => Ok(Line::Over),
-            (_, b'\n') => wrong("bare LF"),
-            (Line::Blank | Line::End, _) => wrong("bare CR"),
-            (Line::Status(_) | Line::Reason | Line::Over, _) => wrong("malformed request line"),
+            (_, b'\n') => Err(bad_request("bare LF")),
+            (Line::Before, b'\r') => Err(bad_request("empty lines before the request line")),
+            (Line::Before, b' ' | b'\t') => Err(bad_request("white space before the request line")),
+            _ if !is_tchar(octet) => Err(bad_request("method is not a token")),
+            _ if self.at - self.mark >= Method::LEN_MAX => Err(bad_request("method too long")),
+            _ => Ok(Line::Method),
+        }
+    }
+
+    fn step_target(&mut self, octet: u8, limits: &HeadLimits) -> Result<Line, Refusal> {
+        let length = self.at - self.mark;
+        match octet {
+            b' ' if length > 0 => Ok(Line::Version(0)),
+            b' ' => Err(bad_request("request target is empty")),
+            b'\r' | b'\n' => Err(bad_request("request line without a version")),
+            b'#' => Err(bad_request("fragment in the request target")),
+            b'!'..=b'~' if length >= limits.uri => Err(URI_TOO_LONG),
+            b'!'..=b'~' => Ok(Line::Target),
+            _ => Err(bad_request("request target holds an octet that must be percent-encoded")),
         }
     }
 
@@ -213,11 +218,9 @@ impl HeadReader {
     fn step_response(&mut self, buffer: &[u8], octet: u8, _: &HeadLimits) -> Result<Line, Refusal> {
         let wrong = |detail| Err(Refusal { kind: Kind::HttpProtocolError, detail });
         match (self.line, octet) {
-            (Line::Before, _) => version(buffer, self.at, 0, octet).map(Line::Version).map_err(response_fault),
+            (Line::Before, _) => version(buffer, self.at, 0, octet).map_err(response_fault),
             (Line::Version(8), b' ') => Ok(Line::Status(0)),
-            (Line::Version(count), _) => {
-                version(buffer, self.at, count, octet).map(Line::Version).map_err(response_fault)
-            }
+            (Line::Version(count), _) => version(buffer, self.at, count, octet).map_err(response_fault),
             (Line::Status(0), b'1'..=b'9') => Ok(Line::Status(1)),
             (Line::Status(count @ 1..=2), b'0'..=b'9') => Ok(Line::Status(count + 1)),
             (Line::Status(3), b' ') => Ok(Line::Reason),
@@ -235,6 +238,12 @@ impl HeadReader {
     }
 }
 
+const URI_TOO_LONG: Refusal = Refusal { kind: Kind::UriTooLong, detail: "request target too long" };
+
+fn bad_request(detail: &'static str) -> Refusal {
+    Refusal { kind: Kind::HttpRequestError, detail }
+}
+
 /// What is wrong with a version.
 enum VersionFault {
     Malformed,
@@ -243,7 +252,7 @@ enum VersionFault {
 
 fn request_fault(fault: VersionFault) -> Refusal {
     match fault {
-        VersionFault::Malformed => Refusal { kind: Kind::HttpRequestError, detail: "malformed version" },
+        VersionFault::Malformed => bad_request("malformed version"),
         VersionFault::Unknown => Refusal { kind: Kind::VersionNotSupported, detail: "version is not 1.0 or 1.1" },
     }
 }
@@ -256,8 +265,8 @@ fn response_fault(fault: VersionFault) -> Refusal {
     Refusal { kind: Kind::HttpProtocolError, detail }
 }
 
-/// Takes octet number `count` of `HTTP/` DIGIT `.` DIGIT, which stands at `at`; how many have been taken then.
-fn version(buffer: &[u8], at: usize, count: usize, octet: u8) -> Result<usize, VersionFault> {
+/// Takes octet number `count` of `HTTP/` DIGIT `.` DIGIT, which stands at `at`.
+fn version(buffer: &[u8], at: usize, count: usize, octet: u8) -> Result<Line, VersionFault> {
     let fits = match count {
         0..=4 => b"HTTP/".get(count) == Some(&octet),
         5 | 7 => octet.is_ascii_digit(),
@@ -271,7 +280,7 @@ fn version(buffer: &[u8], at: usize, count: usize, octet: u8) -> Result<usize, V
     if count == 7 && !(major == Some(&b'1') && matches!(octet, b'0' | b'1')) {
         return Err(VersionFault::Unknown);
     }
-    Ok(count + 1)
+    Ok(Line::Version(count + 1))
 }
 
 /// Reads a request head that the scan has passed.

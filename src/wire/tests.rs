@@ -228,16 +228,16 @@ fn a_stated_length_is_one_valid_number() {
 #[test]
 fn the_fuzz_corpus_holds() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    let targets: [(&str, fn(&[u8])); 4] = [
-        ("request_head", probe::fuzz_request),
-        ("response_head", probe::fuzz_response),
-        ("chunked", probe::fuzz_chunked),
-        ("roundtrip", probe::fuzz_round_trip),
-    ];
-    for (name, run) in targets {
-        let files = std::fs::read_dir(root.join(name)).unwrap();
-        let octets: Vec<Vec<u8>> = files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect();
-        assert!(octets.len() >= 5, "{name} has a corpus");
-        octets.iter().for_each(|octets| run(octets));
-    }
+    let run = |name: &str, target: fn(&[u8])| {
+        let files: Vec<_> = std::fs::read_dir(root.join(name)).expect("a corpus").flatten().collect();
+        assert!(files.len() >= 5, "{name} has a corpus");
+        for file in files {
+            println!("{}", file.path().display());
+            target(&std::fs::read(file.path()).expect("a readable file"));
+        }
+    };
+    run("request_head", probe::fuzz_request);
+    run("response_head", probe::fuzz_response);
+    run("chunked", probe::fuzz_chunked);
+    run("roundtrip", probe::fuzz_round_trip);
 }
