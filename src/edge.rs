@@ -12,9 +12,10 @@ mod panel;
 use crate::base::clock;
 use crate::base::id::EdgeId;
 use crate::base::snapshot::{Reader, Snapshot};
-use crate::central::Central;
 use crate::body::{Door, Downstream, Request, Response};
-use crate::config::plan::{Edge as EdgeEntry, Plan, Url};
+use crate::central::Central;
+use crate::config;
+use crate::config::plan::{Edge as EdgeEntry, Plan};
 use crate::error::Error;
 use crate::feed::link::{Pace, Target};
 use crate::feed::status::LinkStatus;
@@ -30,8 +31,7 @@ use crate::tls::server::ServerTls;
 use crate::upstream::{Live, Upstream};
 use crate::wire::HeadLimits;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     read: ReadPlan,
     draining: AtomicBool,
     started: Instant,
+    reloads: AtomicU64,
+    reloads_refused: AtomicU64,
     /// The lock on the instance folder.
     _instance: Option<instance::Instance>,
     /// The plan as the configuration has it, before the feed's edge table is laid over it.
@@ -117,6 +119,8 @@ impl Running {
             read,
             draining: AtomicBool::new(false),
             started: clock::now(),
+            reloads: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
             _instance: instance,
             written: Mutex::new(plan),
         });
@@ -129,7 +133,8 @@ impl Running {
 
     /// The open doors and where they are: `public`, `peer`, `observe`, `admin`.
     pub fn doors(&self) -> Vec<(String, String)> {
-        let mut all: Vec<_> = self.shared.workers().doors().iter().map(|(door, at)| (name_of(*door), at.to_string())).collect();
+        let mut all: Vec<_> =
+            self.shared.workers().doors().iter().map(|(door, at)| (name_of(*door), at.to_string())).collect();
         all.extend(self.control.iter().flat_map(|control| control.doors()));
         all
     }
@@ -197,7 +202,8 @@ impl Shared {
             Ok(said) => tracing::info!("reload: {said}"),
             Err(why) => tracing::error!("reload refused, everything stays as it was:\n{why}"),
         }
-        self.metrics.reloaded(outcome.is_ok());
+        let counter = if outcome.is_ok() { &self.reloads } else { &self.reloads_refused };
+        counter.fetch_add(1, Ordering::Relaxed);
         outcome
     }
 
@@ -206,7 +212,7 @@ impl Shared {
         let mut written = self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let fixed = crate::config::check::unchanged_or_problem(&written, &plan);
         if !fixed.is_empty() {
-            return Err(fixed.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("\n"));
+            return Err(fixed.iter().map(|problem| problem.wrong.clone()).collect::<Vec<_>>().join("\n"));
         }
         let mut doors_now = self.doors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let doors = doors(&plan, self.central.is_some(), &doors_now)?;
@@ -221,6 +227,18 @@ impl Shared {
     fn edges_changed(&self) {
         let written = self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.publish(&written);
+    }
+
+    /// Hands the feed new TLS where the files have changed.
+    fn central_tls_changed(&self) {
+        let (target, now) = (self.target.load(), self.live.load().central_tls());
+        let same = match (&target.tls, &now) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (old, new) => old.is_none() == new.is_none(),
+        };
+        if !same {
+            self.target.set(Target { tls: now, ..Target::clone(&target) });
+        }
     }
 
     fn publish(&self, written: &Plan) {
@@ -282,7 +300,7 @@ fn lay(plan: &mut Plan, row: EdgeRow) {
         plan.edges.own = Some(id);
     }
     let written = plan.edges.named(&row.name).and_then(|edge| edge.peer.clone());
-    let peer = row.peer.as_deref().and_then(|text| Url::parse(text).ok()).or(written);
+    let peer = row.peer.as_deref().and_then(|text| config::door_url(text)).or(written);
     plan.edges.insert(EdgeEntry { id, name: row.name, peer });
 }
 
@@ -303,15 +321,22 @@ fn doors(plan: &Plan, is_central: bool, old: &[DoorSpec]) -> Result<Vec<DoorSpec
         all.push(DoorSpec { address: peer.address, door, tls: tls.map(|new| kept(old, new)), redirect_https: false });
     }
     for listener in &plan.listeners {
-        let tls = (!listener.certificates.is_empty()).then(|| ServerTls::public(&listener.certificates, &plan.tls)).transpose()?;
+        let tls = (!listener.certificates.is_empty())
+            .then(|| ServerTls::public(&listener.certificates, &plan.tls))
+            .transpose()?;
         let redirect_https = listener.redirect_https;
-        all.push(DoorSpec { address: listener.address, door: Door::Public, tls: tls.map(|new| kept(old, new)), redirect_https });
+        all.push(DoorSpec {
+            address: listener.address,
+            door: Door::Public,
+            tls: tls.map(|new| kept(old, new)),
+            redirect_https,
+        });
     }
     Ok(all)
 }
 
 fn kept(old: &[DoorSpec], new: Arc<ServerTls>) -> Arc<ServerTls> {
-    old.iter().filter_map(|door| door.tls.clone()).find(|tls| tls.is_same_as(&new)).unwrap_or(new)
+    old.iter().filter_map(|door| door.tls.clone()).find(|tls| tls.same_as(&new)).unwrap_or(new)
 }
 
 fn start_workers(shared: &Arc<Shared>, doors: Vec<DoorSpec>) -> Result<Workers, String> {
@@ -399,4 +424,3 @@ impl Service for Worker {
 
 /// How often certificate files are looked at.
 pub(crate) const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);
-

@@ -105,12 +105,20 @@ impl Replay {
             Source::Pulled(kept) => kept,
         };
         let mut inner = kept.borrow_mut();
-        if (inner.pulled && !inner.keeping) || matches!(inner.end, Some(End::Failed(..))) {
+        if !inner.is_whole() {
             return None;
         }
         inner.view += 1;
         let view = View { kept: Rc::clone(kept), at: 0, view: inner.view, over: false };
         Some(Body::Pulled(Box::new(view)))
+    }
+
+    /// Whether the whole body could be given out once more.
+    pub fn is_replayable(&self) -> bool {
+        match &self.inner {
+            Source::Whole(_) => true,
+            Source::Pulled(kept) => kept.borrow().is_whole(),
+        }
     }
 
     /// Whether nothing has been pulled from the source yet.
@@ -145,6 +153,11 @@ impl Drop for Replay {
 }
 
 impl Kept {
+    /// Whether what is kept and what the source still has are the whole body.
+    fn is_whole(&self) -> bool {
+        (!self.pulled || self.keeping) && !matches!(self.end, Some(End::Failed(..)))
+    }
+
     /// Stops keeping. What the newest view has already read is let go by its next read.
     fn settle(&mut self) {
         self.keeping = false;

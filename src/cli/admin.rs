@@ -60,7 +60,12 @@ pub fn call(address: &str, method: &str, path: &str) -> Result<(u16, String), St
     })
 }
 
-async fn exchange(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, host: &str, method: &str, path: &str) -> Result<(u16, String), String> {
+async fn exchange(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    host: &str,
+    method: &str,
+    path: &str,
+) -> Result<(u16, String), String> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await.map_err(|error| error.to_string())?;
     let request = hyper::Request::builder().method(method).uri(path).header("host", host).body(Empty::<Bytes>::new());
     let request = request.map_err(|error| error.to_string())?;

@@ -42,8 +42,10 @@ fn failed(why: &str) -> ExitCode {
 
 async fn show(port: u16) -> Result<(), String> {
     // Asked for first: a Ctrl-C while things start must not leave files behind either.
-    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map_err(|e| e.to_string())?;
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(|e| e.to_string())?;
+    let mut interrupt =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map_err(|e| e.to_string())?;
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(|e| e.to_string())?;
     let world = world::start(port)?;
     tokio::select! {
         synced = synced(&world) => synced?,
@@ -66,7 +68,8 @@ async fn synced(world: &World) -> Result<(), String> {
         }
     };
     let synced = tokio::time::timeout(SYNC, wait).await;
-    synced.map_err(|_| format!("the edges did not follow Central within {} s: {:?}", SYNC.as_secs(), world.ready().err()))
+    synced
+        .map_err(|_| format!("the edges did not follow Central within {} s: {:?}", SYNC.as_secs(), world.ready().err()))
 }
 
 fn print(text: &str) -> Result<(), String> {
@@ -78,21 +81,45 @@ fn introduction(world: &World) -> String {
     let mut text = "Central and three edges are running.\n\n".to_owned();
     text += &format!("  central  https://{}  (mutual TLS: its feed, claims and homes)\n", world.central);
     for edge in &world.edges {
-        text += &format!("  {}       http://{}   https://{}   admin http://{}\n", edge.name, edge.http, edge.https, edge.admin);
+        text += &format!(
+            "  {}       http://{}   https://{}   admin http://{}\n",
+            edge.name, edge.http, edge.https, edge.admin
+        );
     }
     text += "\nTry these in another terminal; each request shows up below.\n";
     let (fr, us, jp) = (world.edges[0].http, world.edges[1].http, world.edges[2].http);
     let lines: [(&str, String); 11] = [
         ("a read, from the edge's own copy: local, served by fr", format!("curl -i http://{fr}/v1/items/847.json")),
-        ("a write to shared data: Central", format!("curl -i -X POST -d '{{\"name\":\"lamp\"}}' http://{fr}/v1/items/901.json")),
-        ("that item has not reached jp, so the list goes on: Central", format!("curl -i http://{jp}/v1/items/901.json")),
-        ("user 448 lives at fr, and we ask there: home, served by fr", format!("curl -i http://{fr}/v1/users/448/wishlist.json")),
+        (
+            "a write to shared data: Central",
+            format!("curl -i -X POST -d '{{\"name\":\"lamp\"}}' http://{fr}/v1/items/901.json"),
+        ),
+        (
+            "that item has not reached jp, so the list goes on: Central",
+            format!("curl -i http://{jp}/v1/items/901.json"),
+        ),
+        (
+            "user 448 lives at fr, and we ask there: home, served by fr",
+            format!("curl -i http://{fr}/v1/users/448/wishlist.json"),
+        ),
         ("the same user from jp: passed to fr", format!("curl -i http://{jp}/v1/users/448/wishlist.json")),
-        ("a write for that user from us: accepted at fr alone", format!("curl -i -X PUT -d '[\"lamp\"]' http://{us}/v1/users/448/wishlist.json")),
-        ("a new user belongs to the edge that saw them first: see Location", format!("curl -i -X POST -d '{{}}' http://{jp}/v1/users")),
+        (
+            "a write for that user from us: accepted at fr alone",
+            format!("curl -i -X PUT -d '[\"lamp\"]' http://{us}/v1/users/448/wishlist.json"),
+        ),
+        (
+            "a new user belongs to the edge that saw them first: see Location",
+            format!("curl -i -X POST -d '{{}}' http://{jp}/v1/users"),
+        ),
         ("the place is written in the id: jp", format!("curl -i http://{fr}/v1/items/847_jp.json")),
-        ("a user that nobody knows: 404, said by Central", format!("curl -i http://{fr}/v1/users/nobody/wishlist.json")),
-        ("over TLS and HTTP/2", format!("curl -i --cacert {} https://{}/v1/items/847.json", world.ca.display(), world.edges[0].https)),
+        (
+            "a user that nobody knows: 404, said by Central",
+            format!("curl -i http://{fr}/v1/users/nobody/wishlist.json"),
+        ),
+        (
+            "over TLS and HTTP/2",
+            format!("curl -i --cacert {} https://{}/v1/items/847.json", world.ca.display(), world.edges[0].https),
+        ),
         ("why?", format!("coordinator explain --admin {} GET /v1/users/448/wishlist.json", world.edges[2].admin)),
     ];
     for (what, command) in lines {

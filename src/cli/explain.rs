@@ -86,7 +86,8 @@ fn offline(args: &Args, config: &Path) -> Outcome {
     let head = question(&args.method, &args.url, &args.headers).map_err(|why| (2, format!("error: {why}")))?;
     let home = |space: &str, key: &str| look(&plan, homes.as_ref(), space, key);
     let endpoints = |decision| endpoints(&plan, decision);
-    let explanation = explain(&plan, head, &Knowledge { home: &home, reachable: &|_| None, endpoints: &endpoints, seq: None });
+    let explanation =
+        explain(&plan, head, &Knowledge { home: &home, reachable: &|_| None, endpoints: &endpoints, seq: None });
     if args.json {
         return serde_json::to_string_pretty(&explanation).map_err(|error| (1, error.to_string()));
     }
@@ -142,5 +143,7 @@ fn endpoints(plan: &Plan, decision: Decision) -> Vec<String> {
 /// Percent-encodes everything but unreserved octets.
 fn escape(text: &str) -> String {
     let plain = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~".contains(&octet);
-    text.bytes().map(|octet| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") }).collect()
+    text.bytes()
+        .map(|octet| if plain(octet) { char::from(octet).to_string() } else { format!("%{octet:02X}") })
+        .collect()
 }

@@ -27,3 +27,8 @@ pub fn schema(kind: load::Kind) -> serde_json::Value {
     schema["title"] = format!("coordinator {kind:?} configuration").to_lowercase().into();
     schema
 }
+
+/// Reads the URL of a place's private door as the feed's edge table carries it; `None` for one that is none.
+pub fn door_url(text: &str) -> Option<plan::Url> {
+    <leaf::Door as read::Leaf>::parse(text).ok().map(|door| door.0)
+}

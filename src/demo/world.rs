@@ -4,18 +4,26 @@
 //! folder goes when the world goes.
 
 use super::origin;
+use crate::config;
 use crate::config::load::{self, Strictness};
-use crate::config::plan::Plan;
+use crate::config::plan::{CertificateFiles, MutualTls, Plan};
 use crate::edge::{ReadPlan, Running};
+use crate::feed::client::{Call, Line};
+use crate::tls::client::{Alpn, Client, Trust};
 use crate::tls::issue::{Issued, Issuer};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
 
 /// The edges of the demo.
 pub const EDGES: [&str; 3] = ["fr", "us", "jp"];
+
+/// Users who exist from the start, with their homes.
+const USERS: [(&str, &str); 3] = [("448", "fr"), ("449", "us"), ("450", "jp")];
 
 /// The routes that all edges share.
 const ROUTES: &str = include_str!("routes.toml");
@@ -47,7 +55,7 @@ pub struct World {
     pub folder: PathBuf,
     running: Vec<Running>,
     _folder: Folder,
-    _origins: Vec<origin::Running>,
+    _origins: Origins,
 }
 
 /// Starts everything: Central first, then the edges. Errors: what could not be started.
@@ -58,19 +66,48 @@ pub fn start(base: u16) -> Result<World, String> {
     let at = folder.0.clone();
     certificates(&at)?;
     let mut ports = Ports(base);
-    let origins = origins()?;
+    let origins = Origins::start()?;
     let central = ports.next()?;
     let edges = EDGES.iter().map(|name| Seats::take(name, &mut ports)).collect::<Result<Vec<_>, _>>()?;
     write(&at.join("routes.toml"), ROUTES)?;
-    write(&at.join("central.toml"), &central_config(&at, central, origins[EDGES.len()].address(), &edges))?;
+    write(&at.join("central.toml"), &central_config(&at, central, origins.addresses[EDGES.len()], &edges))?;
     let mut running = vec![launch(&at.join("central.toml"), load::central, Running::central)?];
-    for (edge, origin) in edges.iter().zip(&origins) {
+    for (edge, origin) in edges.iter().zip(&origins.addresses) {
         let file = at.join(format!("{}.toml", edge.doors.name));
-        write(&file, &edge_config(&at, edge, origin.address(), central))?;
+        write(&file, &edge_config(&at, edge, *origin, central))?;
         running.push(launch(&file, load::edge, Running::edge)?);
     }
-    let edges = edges.into_iter().map(|edge| EdgeDoors { log: at.join(format!("{}.log", edge.doors.name)), ..edge.doors });
-    Ok(World { edges: edges.collect(), central, ca: at.join("ca.pem"), folder: at, running, _folder: folder, _origins: origins })
+    let edges =
+        edges.into_iter().map(|edge| EdgeDoors { log: at.join(format!("{}.log", edge.doors.name)), ..edge.doors });
+    Ok(World {
+        edges: edges.collect(),
+        central,
+        ca: at.join("ca.pem"),
+        folder: at,
+        running,
+        _folder: folder,
+        _origins: origins,
+    })
+}
+
+/// Makes Central know the users who exist from the start, the way an operator would: through its homes API.
+pub async fn fill(world: &World) -> Result<(), String> {
+    let own = CertificateFiles { chain: world.folder.join("operator.pem"), key: world.folder.join("operator.key") };
+    let files = MutualTls { own, ca: world.ca.clone() };
+    let client = Client::new(Trust::Deployment { files, name: "spiffe://demo/central".to_owned() });
+    let central = format!("https://{}", world.central);
+    let url = config::door_url(&central).ok_or_else(|| format!("{central} is no URL"))?;
+    let mut line = Line::connect(&url, Some(&client.config(Alpn::Either)?)).await?;
+    for (user, home) in USERS {
+        let content = format!("{{\"home\":\"{home}\"}}").into();
+        let target = format!("/v1/homes/user/{user}");
+        let fields = vec![("content-type", "application/json".to_owned())];
+        let answer = line.send(Call { method: http::Method::PUT, target, fields, content }).await?;
+        if !answer.status().is_success() {
+            return Err(format!("Central did not take user {user}: {}", answer.status()));
+        }
+    }
+    Ok(())
 }
 
 impl World {
@@ -129,10 +166,45 @@ fn launch(file: &Path, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, St
     run(read()?, Box::new(read))
 }
 
-fn origins() -> Result<Vec<origin::Running>, String> {
-    let names = EDGES.iter().copied().chain(["central"]);
-    let started = names.map(|name| origin::Running::start(name).map_err(|error| format!("a sample application: {error}")));
-    started.collect()
+/// The sample applications of all places, on a thread of their own; it ends when this is dropped.
+struct Origins {
+    addresses: Vec<SocketAddr>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Origins {
+    fn start() -> Result<Origins, String> {
+        let failed = |error: io::Error| format!("a sample application could not be started: {error}");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let names: Vec<&str> = EDGES.iter().copied().chain(["central"]).collect();
+        let bind = |_: &&str| runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let listeners = names.iter().map(bind).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+        let addresses = listeners.iter().map(|one| one.local_addr()).collect::<io::Result<_>>().map_err(failed)?;
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            let all = names.iter().zip(listeners).map(|(name, listener)| origin::start(name, listener));
+            let all = futures_util::future::join_all(all);
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = all => {}
+                    _ = stopped => {}
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("samples".to_owned()).spawn(serve).map_err(failed)?;
+        Ok(Origins { addresses, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Origins {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by its own hook; there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
 }
 
 fn certificates(at: &Path) -> Result<(), String> {

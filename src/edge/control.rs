@@ -3,8 +3,8 @@
 use super::panel::PanelOf;
 use super::{CERTIFICATES_EVERY, Feeding, Shared};
 use crate::admin::{AdminDoor, Kind};
-use crate::config::plan::Address;
 use crate::base::snapshot::Reader;
+use crate::config::plan::Address;
 use crate::feed::link::{self, Target};
 use crate::feed::status::LinkStatus;
 use crate::upstream::probe;
@@ -99,11 +99,16 @@ async fn certificates(shared: Arc<Shared>) {
             match tls.refresh() {
                 None => {}
                 Some(Ok(())) => tracing::info!("a door's certificate files have changed and were taken over"),
-                Some(Err(why)) => tracing::error!("a door's certificate files have changed, but the old ones stay in use: {why}"),
+                Some(Err(why)) => {
+                    tracing::error!("a door's certificate files have changed, but the old ones stay in use: {why}")
+                }
             }
         }
+        shared.central_tls_changed();
         for why in shared.live.load().reload_certificates() {
-            tracing::error!("the certificate files towards other places have changed, but the old ones stay in use: {why}");
+            tracing::error!(
+                "the certificate files towards other places have changed, but the old ones stay in use: {why}"
+            );
         }
     }
 }

@@ -61,7 +61,9 @@ impl Panel for PanelOf {
 
 fn explained(shared: &Shared, head: crate::message::RequestHead) -> Explanation {
     let site = shared.site.load();
-    let home = |space: &str, key: &str| shared.homes.as_ref().map_or(crate::home::Home::Unsynced, |homes| homes.look(space, key));
+    let home = |space: &str, key: &str| {
+        shared.homes.as_ref().map_or(crate::home::Home::Unsynced, |homes| homes.look(space, key))
+    };
     let reachable = |decision| target(&site, decision).map(|cluster| cluster.is_reachable(clock::now()));
     let endpoints = |decision| target(&site, decision).map(|cluster| authorities(&cluster)).unwrap_or_default();
     let seq = shared.homes.as_ref().map(|homes| homes.cursor().seq);
@@ -160,23 +162,50 @@ pub(crate) fn register(shared: &Arc<Shared>) {
 
 fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
     let site = shared.site.load();
-    let up: Vec<_> = site.live.all().flat_map(|cluster| cluster.endpoints().iter().map(move |one| (cluster.name().to_owned(), one.clone()))).collect();
-    let labels: Vec<_> = up.iter().map(|(name, one)| [("cluster", name.as_str()), ("endpoint", one.authority())]).collect();
-    let lines: Vec<_> = labels.iter().zip(&up).map(|(labels, (_, one))| (&labels[..], f64::from(u8::from(one.is_up())))).collect();
+    let up: Vec<_> = site
+        .live
+        .all()
+        .flat_map(|cluster| cluster.endpoints().iter().map(move |one| (cluster.name().to_owned(), one.clone())))
+        .collect();
+    let labels: Vec<_> =
+        up.iter().map(|(name, one)| [("cluster", name.as_str()), ("endpoint", one.authority())]).collect();
+    let lines: Vec<_> =
+        labels.iter().zip(&up).map(|(labels, (_, one))| (&labels[..], f64::from(u8::from(one.is_up())))).collect();
     page.gauge("coordinator_endpoint_up", "Whether an endpoint is believed up", &lines)?;
-    page.gauge("coordinator_ready", "Whether requests are welcome", &[(&[], f64::from(u8::from(shared.ready().is_ok())))])?;
+    page.gauge(
+        "coordinator_ready",
+        "Whether requests are welcome",
+        &[(&[], f64::from(u8::from(shared.ready().is_ok())))],
+    )?;
+    let reloads = [("taken", &shared.reloads), ("refused", &shared.reloads_refused)];
+    let labels = reloads.map(|(outcome, _)| [("outcome", outcome)]);
+    let lines: Vec<_> =
+        labels.iter().zip(reloads).map(|(labels, (_, count))| (&labels[..], count.load(Ordering::Relaxed))).collect();
+    page.counter("coordinator_config_reloads", "Reloads of the configuration, by what came of them", &lines)?;
     if let Some(log) = &shared.log {
-        page.counter("coordinator_access_log_dropped_lines", "Access lines lost because the log was slower than the requests", &[(&[], log.dropped())])?;
+        page.counter(
+            "coordinator_access_log_dropped_lines",
+            "Access lines lost because the log was slower than the requests",
+            &[(&[], log.dropped())],
+        )?;
     }
     if let Some(link) = &shared.link {
         page.gauge("coordinator_feed_up", "Whether the feed is followed", &[(&[], f64::from(u8::from(link.is_up())))])?;
-        page.gauge("coordinator_feed_lag_events", "Events between Central's head and our cursor", &[(&[], link.lag_seq() as f64)])?;
+        page.gauge(
+            "coordinator_feed_lag_events",
+            "Events between Central's head and our cursor",
+            &[(&[], link.lag_seq() as f64)],
+        )?;
     }
     if let Some(homes) = &shared.homes {
         let figures = homes.figures();
         page.gauge("coordinator_homes_keys", "Keys in the home map", &[(&[], figures.map_keys as f64)])?;
         page.gauge("coordinator_homes_owned_keys", "Keys that this edge owns", &[(&[], figures.owned as f64)])?;
-        page.gauge("coordinator_homes_outbox_claims", "Registrations that await Central", &[(&[], figures.outbox as f64)])?;
+        page.gauge(
+            "coordinator_homes_outbox_claims",
+            "Registrations that await Central",
+            &[(&[], figures.outbox as f64)],
+        )?;
         page.gauge("coordinator_feed_cursor_events", "The last event applied", &[(&[], homes.cursor().seq as f64)])?;
     }
     Ok(())

@@ -56,7 +56,7 @@ pub struct HomeIs {
 /// `Coordinator`: what the application is told with every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told<'a> {
-    /// The edge that serves the request.
+    /// The edge that the client reached.
     pub edge: &'a str,
     /// `space:key` of a home route.
     pub key: Option<&'a str>,

@@ -7,8 +7,10 @@ use crate::body::{Body, Piece, Pull, Response};
 use crate::config::plan::{ClaimKey, ClaimRule, OnTimeout};
 use crate::error::{Error, Result};
 use crate::homes::Registered;
+use crate::message::RequestHead;
 use crate::record::Record;
 use crate::route::key;
+use crate::upstream::Answer;
 use bytes::{Bytes, BytesMut};
 use std::task::{Context, Poll};
 
@@ -18,14 +20,21 @@ const JSON_MAX: usize = 64 << 10;
 impl Proxy {
     /// Registers the key of a 2xx answer, where the route claims. What fails after the origin answered is alarmed and
     /// retried, and the answer released: the user exists, whatever we know of it.
-    pub(super) async fn claim(&self, site: &Site, course: &Course<'_>, answer: crate::upstream::Answer, record: &mut Record) -> Result<Response> {
+    pub(super) async fn claim(
+        &self,
+        site: &Site,
+        course: &Course<'_>,
+        base: &RequestHead,
+        answer: Answer,
+        record: &mut Record,
+    ) -> Result<Response> {
         let mut response: Response = answer.into();
         let Some(rule) = &course.settings.claim else { return Ok(response) };
         if !(200..300).contains(&response.head.status) || record.decision != "local" {
             return Ok(response);
         }
         let space = &site.plan.spaces[rule.space.index()].name;
-        let Some(key) = minted(rule, space, &mut response).await? else {
+        let Some(key) = minted(rule, space, base, &mut response).await? else {
             tracing::error!(route = %course.settings.name, "a registration was answered without a key to claim: no home will be known for it");
             return Ok(response);
         };
@@ -50,26 +59,30 @@ impl Proxy {
     }
 }
 
-async fn minted(rule: &ClaimRule, space: &str, response: &mut Response) -> Result<Option<String>> {
+async fn minted(rule: &ClaimRule, space: &str, base: &RequestHead, response: &mut Response) -> Result<Option<String>> {
     match &rule.key {
         ClaimKey::Header(name) => {
             let value = response.head.fields.named(name).next();
             let value = value.and_then(|value| std::str::from_utf8(value).ok());
             Ok(value.and_then(|value| match &rule.pattern {
-                Some(pattern) => key::from_location(pattern, value, space),
-                None => key::checked(value),
+                Some(pattern) => key::from_location(pattern, space, value, base),
+                None => checked(value),
             }))
         }
         ClaimKey::Json(pointer) => {
             let Some(content) = peek(response).await? else { return Ok(None) };
             let value: Option<serde_json::Value> = serde_json::from_slice(&content).ok();
             Ok(value.as_ref().and_then(|value| value.pointer(pointer)).and_then(|found| match found {
-                serde_json::Value::String(text) => key::checked(text),
-                serde_json::Value::Number(number) => key::checked(&number.to_string()),
+                serde_json::Value::String(text) => checked(text),
+                serde_json::Value::Number(number) => checked(&number.to_string()),
                 _ => None,
             }))
         }
     }
+}
+
+fn checked(text: &str) -> Option<String> {
+    key::is_key(text).then(|| text.to_owned())
 }
 
 /// Reads the whole content, if it is small enough, and puts it back.

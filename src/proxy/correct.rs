@@ -34,7 +34,12 @@ enum Correction {
 
 impl Proxy {
     /// To the edge that was settled upon, and on to the one that it names.
-    pub(super) async fn remotely(&self, sending: &mut Sending<'_>, settled: Settled, record: &mut Record) -> Result<Answer> {
+    pub(super) async fn remotely(
+        &self,
+        sending: &mut Sending<'_>,
+        settled: Settled,
+        record: &mut Record,
+    ) -> Result<Answer> {
         let mut settled = settled;
         for _ in 0..VISITS_MAX {
             let Decision::Remote(edge) = settled.decision else {
@@ -84,7 +89,9 @@ impl Proxy {
             Correction::Moved(_) => return Err(later("the edge that was asked named an older home")),
             Correction::Unknown => match homes.ask(&space.name, key).await {
                 Asked::Home(home) => home,
-                _ => return Err(later("the edge that was asked does not own the key, and Central cannot tell who does")),
+                _ => {
+                    return Err(later("the edge that was asked does not own the key, and Central cannot tell who does"));
+                }
             },
         };
         let newer = match newer {
@@ -96,7 +103,7 @@ impl Proxy {
 
     /// The owner told that its epoch differs from the one that we used.
     fn learn(&self, sending: &Sending<'_>, fields: &Fields) {
-        let told = fields.text(Name::CoordinatorHome).and_then(HomeIs::parse);
+        let told = fields.get(Name::CoordinatorHome).and_then(HomeIs::parse);
         if let (Some(told), Some((space, key)), Some(homes)) = (told, &sending.course.key, &self.homes)
             && let Some(edge) = sending.site.plan.edges.named(&told.edge)
         {
@@ -107,7 +114,9 @@ impl Proxy {
 
 fn follow(home: Home, epoch: u32, edges: &Edges) -> Result<Settled> {
     match home {
-        Home::Ours { epoch: own, .. } => Ok(Settled { decision: Decision::Local, reason: Reason::Corrected, epoch: own }),
+        Home::Ours { epoch: own, .. } => {
+            Ok(Settled { decision: Decision::Local, reason: Reason::Corrected, epoch: own })
+        }
         Home::At { edge, epoch: newer } if newer > epoch && Some(edge) != edges.own => {
             Ok(Settled { decision: Decision::Remote(edge), reason: Reason::Corrected, epoch: newer })
         }
@@ -120,7 +129,7 @@ fn correction(head: &ResponseHead) -> Option<Correction> {
     if head.status != 421 {
         return None;
     }
-    if let Some(moved) = head.fields.text(Name::CoordinatorMoved) {
+    if let Some(moved) = head.fields.get(Name::CoordinatorMoved) {
         // One that cannot be read is as good as one that knows nothing.
         return Some(Moved::parse(moved).map_or(Correction::Unknown, Correction::Moved));
     }

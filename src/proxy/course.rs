@@ -1,7 +1,7 @@
 //! From a request to its course: the route that matched, the key, the edge it names. Nothing re-reads the path later.
 
-use crate::base::id::EdgeId;
 use super::Site;
+use crate::base::id::EdgeId;
 use crate::config::plan::{HeaderEdit, HostRule, Plan, RouteSettings, Space};
 use crate::error::{Error, Kind, Result};
 use crate::message::RequestHead;
@@ -55,7 +55,8 @@ pub fn received<'site>(site: &'site Site, head: &RequestHead, record: &mut Recor
     record.route = matched.as_ref().map(|matched| matched.rule.id);
     let settings = record.route.and_then(|id| plan.settings.get(id.index()));
     let template = settings.and_then(|settings| settings.rewrite.as_ref());
-    let rewritten = template.zip(matched.as_ref()).map(|(template, matched)| with_query(fill(template, matched, head), head));
+    let rewritten =
+        template.zip(matched.as_ref()).map(|(template, matched)| with_query(fill(template, matched, head), head));
     Course {
         rule: matched.map(|matched| matched.rule),
         settings: settings.unwrap_or(&site.fallback),

@@ -113,7 +113,13 @@ fn refused(mut out: Explanation, error: &Error) -> Explanation {
     out
 }
 
-fn follow(mut out: Explanation, plan: &Plan, course: &Course<'_>, head: &RequestHead, known: &Knowledge<'_>) -> Explanation {
+fn follow(
+    mut out: Explanation,
+    plan: &Plan,
+    course: &Course<'_>,
+    head: &RequestHead,
+    known: &Knowledge<'_>,
+) -> Explanation {
     let Some(Action::To(places)) = course.rule.map(|rule| &rule.action) else {
         let status = course.settings.reply.as_ref().map_or(500, |reply| reply.status);
         out.decision = format!("reply {status}");
@@ -176,7 +182,9 @@ fn words(plan: &Plan, step: Step) -> (String, &'static str) {
     match step {
         Step::Go(Decision::Remote(edge), reason) => (format!("remote {}", plan.edges.name(edge)), reason.sentence()),
         Step::Go(decision, reason) => (decision.as_str().to_owned(), reason.sentence()),
-        Step::Ask => ("ask central".to_owned(), "the home is not known here; Central is asked before anything is decided"),
+        Step::Ask => {
+            ("ask central".to_owned(), "the home is not known here; Central is asked before anything is decided")
+        }
         Step::Claim => ("claim at central".to_owned(), "nobody is known to own the key, and this request may claim it"),
         Step::NoSuchKey => ("refuse 404".to_owned(), "Central knows no such key"),
         Step::Unavailable(reason) => ("refuse 503".to_owned(), reason.sentence()),
@@ -187,7 +195,9 @@ fn words(plan: &Plan, step: Step) -> (String, &'static str) {
 pub fn describe(plan: &Plan, home: Home) -> String {
     match home {
         Home::Ours { epoch, provisional: false } => format!("{} (this edge), epoch {epoch}", plan.own.name),
-        Home::Ours { epoch, provisional: true } => format!("{} (this edge), epoch {epoch}, awaiting Central", plan.own.name),
+        Home::Ours { epoch, provisional: true } => {
+            format!("{} (this edge), epoch {epoch}, awaiting Central", plan.own.name)
+        }
         Home::At { edge, epoch } => format!("{}, epoch {epoch}", plan.edges.name(edge)),
         Home::Disputed => format!("{} by the map, but not in its ledger", plan.own.name),
         Home::Unknown => "unknown".to_owned(),
@@ -213,7 +223,9 @@ pub fn question(method: &str, url: &str, headers: &[(String, String)]) -> Result
     let (scheme, rest) = match url.split_once("://") {
         Some(("https", rest)) => (Scheme::Https, rest),
         Some(("http", rest)) => (Scheme::Http, rest),
-        Some((other, _)) => return Err(format!("`{other}` is not a scheme that this proxy serves; write http or https")),
+        Some((other, _)) => {
+            return Err(format!("`{other}` is not a scheme that this proxy serves; write http or https"));
+        }
         None if url.starts_with('/') || url == "*" => (Scheme::Http, ""),
         None => return Err(format!("`{url}` is neither an absolute URL nor a path that starts with `/`")),
     };

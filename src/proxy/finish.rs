@@ -17,7 +17,8 @@ pub(super) fn response(site: &Site, settings: &RouteSettings, mut response: Resp
     let fields = &mut response.head.fields;
     hop::strip_connection(fields);
     hop::strip_internal(fields);
-    via::append(fields, response.head.version, &outgoing::via_name(&site.plan));
+    let own = &site.plan.own;
+    via::add_via(fields, response.head.version, &own.deployment, &own.name);
     outgoing::edit(fields, &settings.response_headers);
     response
 }

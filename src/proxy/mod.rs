@@ -114,9 +114,9 @@ impl Proxy {
 
     /// The homes, or the clear error of an edge that has none.
     fn homes(&self) -> Result<&Arc<Homes>> {
-        self.homes.as_ref().ok_or_else(|| {
-            Error::new(crate::error::Kind::ProxyConfigurationError, "this place keeps no home map")
-        })
+        self.homes
+            .as_ref()
+            .ok_or_else(|| Error::new(crate::error::Kind::ProxyConfigurationError, "this place keeps no home map"))
     }
 }
 

@@ -104,7 +104,12 @@ impl Proxy {
     }
 
     /// At this edge's own origin.
-    pub(super) async fn locally(&self, sending: &mut Sending<'_>, settled: Settled, record: &mut Record) -> Result<Answer> {
+    pub(super) async fn locally(
+        &self,
+        sending: &mut Sending<'_>,
+        settled: Settled,
+        record: &mut Record,
+    ) -> Result<Answer> {
         let cluster = local_cluster(sending.site, sending.course.settings)?;
         let note = Note::local(sending, settled);
         self.attempts(sending, &cluster, Role::Origin, &note, record).await
@@ -145,7 +150,9 @@ impl Proxy {
             tried.push(endpoint.id());
             let outcome = self.upstream.exchange(&endpoint, outgoing, &settings.timeouts, record).await;
             let again = match &outcome {
-                Ok(answer) => settings.retry.statuses.contains(&answer.head.status) && sending.head.method.is_idempotent(),
+                Ok(answer) => {
+                    settings.retry.statuses.contains(&answer.head.status) && sending.head.method.is_idempotent()
+                }
                 Err(error) => may_repeat(sending, error, &settings.retry),
             };
             if !again || tried.len() >= settings.retry.attempts as usize || !sending.body.is_replayable() {

@@ -8,7 +8,7 @@ use crate::base::id::EdgeId;
 use crate::body::{Door, Downstream};
 use crate::config::plan::{HeaderEdit, HostRule, Plan};
 use crate::message::{Fields, Name, RequestHead, forwarded, hop, via};
-use crate::peer::wire::{Fwd, Told};
+use crate::peer::wire::{Fwd, Role as As, Told};
 use crate::upstream::Endpoint;
 
 /// What kind of server is called.
@@ -33,8 +33,8 @@ pub struct Note<'a> {
     pub home: Option<&'a str>,
     /// The owner epoch.
     pub epoch: u32,
-    /// `local`, `home` or `central`.
-    pub as_: &'static str,
+    /// As what the origin is asked.
+    pub role: As,
 }
 
 impl<'a> Note<'a> {
@@ -42,14 +42,14 @@ impl<'a> Note<'a> {
     pub(super) fn local(sending: &Sending<'a>, settled: Settled) -> Self {
         let own = sending.site.plan.own.name.as_str();
         let key = whole_key(sending);
-        let (home, as_) = if key.is_some() { (Some(own), "home") } else { (None, "local") };
+        let (home, role) = if key.is_some() { (Some(own), As::Home) } else { (None, As::Local) };
         // A key whose claim still awaits Central's entry is told as epoch 1, which the entry will confirm.
-        Note { entry: own, key, home, epoch: settled.epoch.max(1), as_ }
+        Note { entry: own, key, home, epoch: settled.epoch.max(1), role }
     }
 
     /// For Central.
     pub(super) fn central(sending: &Sending<'a>) -> Self {
-        Note { entry: &sending.site.plan.own.name, key: whole_key(sending), home: None, epoch: 0, as_: "central" }
+        Note { entry: &sending.site.plan.own.name, key: whole_key(sending), home: None, epoch: 0, role: As::Central }
     }
 }
 
@@ -65,8 +65,8 @@ pub(super) fn pass_on(head: &mut RequestHead, from: &Downstream, plan: &Plan) {
         hop::strip_aliases(&mut head.fields);
         rebuild_forwarded(head, from, plan);
     }
-    via::append(&mut head.fields, head.version, &via_name(plan));
-    via::append_loop(&mut head.fields, &plan.own.deployment, &plan.own.name);
+    via::add_via(&mut head.fields, head.version, &plan.own.deployment, &plan.own.name);
+    via::add_loop(&mut head.fields, &plan.own.deployment, &plan.own.name);
 }
 
 /// The head for one attempt.
@@ -93,19 +93,9 @@ pub(super) fn shape(sending: &Sending<'_>, endpoint: &Endpoint, role: Role, note
     head
 }
 
-/// How this place calls itself in Via and Proxy-Status.
-pub(super) fn via_name(plan: &Plan) -> String {
-    format!("{}-{}", plan.own.deployment, plan.own.name)
-}
-
-fn told(note: &Note<'_>) -> Told {
-    Told {
-        edge: note.entry.to_owned(),
-        key: note.key.clone(),
-        home: note.home.map(str::to_owned),
-        epoch: note.key.as_ref().map(|_| note.epoch),
-        as_: note.as_.to_owned(),
-    }
+fn told<'a>(note: &'a Note<'_>) -> Told<'a> {
+    let epoch = (note.role == As::Home).then_some(note.epoch);
+    Told { edge: note.entry, key: note.key.as_deref(), home: note.home, epoch, role: note.role }
 }
 
 fn fwd(site: &Site, note: &Note<'_>, to: &str, seq: u64) -> Fwd {
@@ -121,8 +111,8 @@ fn fwd(site: &Site, note: &Note<'_>, to: &str, seq: u64) -> Fwd {
 
 fn rebuild_forwarded(head: &mut RequestHead, from: &Downstream, plan: &Plan) {
     let is_trusted = |address| plan.trust.forwarded.iter().any(|network| network.holds(address));
-    let hop = forwarded::Hop { client: from.client.ip(), scheme: from.scheme, host: head.authority.clone(), by: via_name(plan) };
-    forwarded::rebuild(&mut head.fields, &hop, &is_trusted, plan.trust.send_forwarded);
+    let believed = forwarded::client_of(&head.fields, from.client.ip(), from.scheme, &is_trusted);
+    forwarded::rebuild(&mut head.fields, &believed, &head.authority, plan.trust.send_forwarded);
 }
 
 /// Applies a route's edits: removals, then sets.

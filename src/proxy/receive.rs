@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::home::Home;
 use crate::message::Name;
 use crate::peer::answer::{Answer, Claimed, Effort, answer};
-use crate::peer::wire::{Fwd, HomeIs, Moved};
+use crate::peer::wire::{Fwd, HomeIs, Moved, Role as As};
 use crate::record::Record;
 use crate::route::decide::{Decision, Reason};
 use std::time::Duration;
@@ -42,8 +42,8 @@ impl Proxy {
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let cluster = obtain::local_cluster(site, course.settings)?;
         let own = site.plan.own.name.as_str();
-        let as_ = if fwd.key.is_some() { "home" } else { "local" };
-        let note = Note { entry: &fwd.from, key: fwd.key.clone(), home: fwd.key.as_ref().map(|_| own), epoch, as_ };
+        let role = if fwd.key.is_some() { As::Home } else { As::Local };
+        let note = Note { entry: &fwd.from, key: fwd.key.clone(), home: fwd.key.as_ref().map(|_| own), epoch, role };
         let answer = self.attempts(&mut sending, &cluster, Role::Origin, &note, record).await?;
         let mut response = finish::response(site, course.settings, answer.into());
         if tell {
@@ -62,7 +62,7 @@ impl Proxy {
         noted(Settled { decision: Decision::Local, reason: Reason::SentHere, epoch: 0 }, &fwd, record);
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let cluster = obtain::local_cluster(site, course.settings)?;
-        let note = Note { entry: &fwd.from, key: fwd.key.clone(), home: None, epoch: 0, as_: "central" };
+        let note = Note { entry: &fwd.from, key: fwd.key.clone(), home: None, epoch: 0, role: As::Central };
         let answer = self.attempts(&mut sending, &cluster, Role::Origin, &note, record).await?;
         Ok(finish::response(site, course.settings, answer.into()))
     }
@@ -81,7 +81,9 @@ impl Proxy {
                 Answer::Serve { epoch, tell } => return Ok(Verdict::Serve { epoch, tell }),
                 Answer::Moved { edge, epoch } => return Ok(Verdict::Correct(self.moved(site, edge, epoch, record)?)),
                 Answer::Unknown => return Ok(Verdict::Correct(unknown(record))),
-                Answer::Later => return Err(Error::unavailable("a newer home exists that is not known here yet", RETRY_AFTER)),
+                Answer::Later => {
+                    return Err(Error::unavailable("a newer home exists that is not known here yet", RETRY_AFTER));
+                }
                 Answer::Park => {
                     home = self.park(space, key, home, claimed).await?;
                     effort = Effort::Parked;
@@ -118,14 +120,15 @@ impl Proxy {
 
 /// Reads `Coordinator-Fwd` and holds it against the certificate: an edge speaks for itself only.
 fn forwarded(request: &Request) -> Result<Fwd> {
-    let mut lines = request.head.fields.all(Name::CoordinatorFwd);
-    let (line, more) = (lines.next(), lines.next());
-    let text = line.filter(|_| more.is_none()).and_then(|line| std::str::from_utf8(line).ok());
-    let fwd = text.and_then(Fwd::parse).ok_or_else(|| Error::bad_request("this door needs one well-formed Coordinator-Fwd"))?;
+    let fwd = Fwd::read(&request.head.fields)?;
+    let fwd = fwd.ok_or_else(|| Error::bad_request("this door takes requests with a Coordinator-Fwd only"))?;
     match &request.from.identity {
         Identity::Loopback => Ok(fwd),
         Identity::Edge(name) if *name == fwd.from => Ok(fwd),
-        _ => Err(Error::new(Kind::HttpRequestDenied, "the certificate does not speak for the edge that Coordinator-Fwd names")),
+        _ => Err(Error::new(
+            Kind::HttpRequestDenied,
+            "the certificate does not speak for the edge that Coordinator-Fwd names",
+        )),
     }
 }
 

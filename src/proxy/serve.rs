@@ -11,7 +11,7 @@ use crate::homes;
 use crate::message::{RequestHead, via};
 use crate::record::Record;
 use crate::route::decide::{Asked, Decision, Facts, Reason, Step, decide};
-use crate::route::{Action, Place, key};
+use crate::route::{Action, KeySource, Place, key};
 
 /// What was settled for one place: where to, why, and by which epoch.
 #[derive(Debug, Clone, Copy)]
@@ -26,17 +26,19 @@ pub struct Settled {
 
 impl Proxy {
     pub(super) async fn serve(&self, site: &Site, mut request: Request, record: &mut Record) -> Result<Response> {
-        if via::is_loop(&request.head.fields, &site.plan.own.deployment) {
+        if via::has_passed(&request.head.fields, &site.plan.own.deployment) {
             return Err(Error::new(Kind::ProxyLoopDetected, "this request has passed through this deployment before"));
         }
         let course = course::find(&site.plan, &request.head, record)?;
-        let Some(Action::To(places)) = course.rule.map(|rule| &rule.action) else { return reply::response(&course, record) };
+        let Some(Action::To(places)) = course.rule.map(|rule| &rule.action) else {
+            return reply::response(&course, record);
+        };
         request.body = limit::bound(request.body, course.settings.body_max)?;
         self.claimable(&course).await?;
         let may_claim = may_claim(&course, &request.head);
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let answer = self.obtain(&mut sending, places, may_claim, record).await?;
-        let response = self.claim(site, &course, answer, record).await?;
+        let response = self.claim(site, &course, &sending.head, answer, record).await?;
         Ok(finish::response(site, course.settings, response))
     }
 
@@ -49,8 +51,7 @@ impl Proxy {
             let central_owns_unknown =
                 matches!(&sending.course.key, Some((space, _)) if space.unknown == UnknownKey::Central);
             let own = plan.edges.own;
-            let facts =
-                Facts { own, home, asked, central_owns_unknown, may_claim, named: sending.course.named };
+            let facts = Facts { own, home, asked, central_owns_unknown, may_claim, named: sending.course.named };
             match decide(place, &facts) {
                 Step::Go(decision, reason) => return Ok(Settled { decision, reason, epoch: epoch(home) }),
                 step @ (Step::Ask | Step::Claim) => (home, asked) = self.find_out(sending.course, home, step).await?,
@@ -87,7 +88,8 @@ impl Proxy {
         if course.settings.claim.is_none() || self.homes()?.ready_to_register().await {
             return Ok(());
         }
-        Err(Error::unavailable("a new key could not be stored durably here now", RETRY_AFTER).on(crate::error::Side::Own))
+        Err(Error::unavailable("a new key could not be stored durably here now", RETRY_AFTER)
+            .on(crate::error::Side::Own))
     }
 }
 
@@ -106,7 +108,16 @@ fn no_such_key() -> Error {
 /// Whether this very request may claim an unknown key: first-touch spaces only, by an unsafe method or `claim_if`.
 fn may_claim(course: &Course<'_>, head: &RequestHead) -> bool {
     let Some((Space { claim: Regime::FirstTouch, .. }, _)) = &course.key else { return false };
-    !head.method.is_safe() || course.settings.claim_if.as_ref().is_some_and(|source| key::is_present(source, head))
+    !head.method.is_safe() || course.settings.claim_if.as_ref().is_some_and(|source| is_present(source, head))
+}
+
+/// Whether the field or the cookie of a `claim_if` is there.
+fn is_present(source: &KeySource, head: &RequestHead) -> bool {
+    match source {
+        KeySource::Header(name) => head.fields.named(name).next().is_some(),
+        KeySource::Cookie(name) => key::cookies(head, name).next().is_some(),
+        KeySource::Capture(_) | KeySource::Query(_) | KeySource::HostLabel(_) => false,
+    }
 }
 
 /// Notes what was settled.

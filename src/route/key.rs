@@ -97,7 +97,7 @@ fn one<'a>(mut values: impl Iterator<Item = &'a [u8]>, same: bool) -> Result<Opt
 }
 
 /// The values of a cookie (RFC 6265 section 5.4 writes it, 4.1.1 is its grammar), without quotes around them.
-fn cookies<'a>(head: &'a RequestHead, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+pub fn cookies<'a>(head: &'a RequestHead, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     let pairs = head.fields.all(Name::Cookie).flat_map(|line| line.split(|&octet| octet == b';'));
     pairs.filter_map(move |pair| {
         let pair = pair.trim_ascii();

@@ -7,7 +7,7 @@ use super::cluster::Cluster;
 use super::endpoint::{Endpoint, Kind, Spec};
 use crate::base::id::{ClusterId, EdgeId};
 use crate::config::plan::{Balance, Cluster as Planned, HealthCheck, MutualTls, Plan, Url, UrlScheme};
-use crate::tls::client::{Client, Trust};
+use crate::tls::client::{Alpn, Client, Trust};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,6 +67,12 @@ impl Live {
     /// Every cluster.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         self.clusters.iter().chain(&self.central).chain(self.edges.values())
+    }
+
+    /// What Central's doors are called with on the control thread; `None` where they are plain, or the files are broken.
+    pub fn central_tls(&self) -> Option<Arc<rustls::ClientConfig>> {
+        let trust = self.central.as_ref()?.endpoints().iter().find_map(|endpoint| endpoint.spec().trust.as_ref())?;
+        self.clients.get(trust)?.config(Alpn::Either).ok()
     }
 
     /// Reads certificate files again; connections opened from now on use what changed. Gives what could not be read.
