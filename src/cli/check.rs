@@ -56,3 +56,17 @@ fn summary(kind: Kind, args: &Args, outcome: &load::Outcome) -> String {
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells() {
+        let code = |config: &str| format!("{:?}", run(&Args { config: config.into(), strict: false }));
+        assert_eq!(code("config/edge.toml"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code("config/central.toml"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code("Cargo.toml"), format!("{:?}", ExitCode::from(2)));
+        assert_eq!(code("no such file"), format!("{:?}", ExitCode::from(2)));
+    }
+}
