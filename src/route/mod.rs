@@ -2,6 +2,7 @@
 
 pub mod decide;
 pub mod explain;
+pub mod key;
 pub mod pattern;
 mod shape;
 pub mod table;

@@ -202,6 +202,9 @@ fn judge_host(host: &str) -> Result<(), (&'static str, &'static str)> {
             "write `*.example.com/` or name the label: `{tenant}`",
         ));
     }
+    if host.contains("...}") {
+        return Err(("`{name...}` is for paths", "write `*.` for one label or more"));
+    }
     if plain.split('.').any(str::is_empty) {
         return Err(("the host has an empty label", "write it like `example.com`, with one dot between labels"));
     }
@@ -259,7 +262,7 @@ fn bounded(shape: Shape, range: Range<usize>) -> Parse<Shape> {
 fn rest_name(text: &str, range: Range<usize>) -> Parse<Option<String>> {
     let inner = text[range.clone()].strip_prefix('{').and_then(|part| part.strip_suffix("...}"));
     match inner {
-        Some(name) => named(name, range.start + 1).map(Some),
+        Some(name) => named(name, range.start + 1).map(Some).map_err(|error| PatternError { span: range, ..error }),
         None => Ok(None),
     }
 }
