@@ -24,7 +24,7 @@ pub fn run(args: &Args) -> ExitCode {
     let strictness = if args.strict { Strictness::Run } else { Strictness::Check };
     let (kind, outcome) = load::either(&args.config, &load::process_env, strictness);
     let mut err = std::io::stderr().lock();
-    let shown = outcome.render(std::io::stderr().is_terminal());
+    let shown = outcome.render(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     // Nobody left to tell when a stream is closed.
     let _ = err.write_all(shown.as_bytes());
     if !outcome.problems.is_empty() {

@@ -10,6 +10,7 @@ use super::tree::{self, Node, Origin, Table, Text, Value};
 use super::vars::{self, Piece};
 use super::{leaf, raw};
 use crate::base::clock;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read: ten times a table of 100 000 routes.
@@ -287,10 +288,10 @@ impl<'a> Loader<'a> {
     ) -> (Option<Plan>, Vec<Problem>) {
         let mut problems = std::mem::take(&mut reader.problems);
         if self.broken {
-            let lines: Vec<_> = self.problems.iter().filter_map(|problem| problem.spots.first()).collect();
-            let same_line =
-                |place: Place| lines.iter().any(|(at, _)| self.sources.line(*at) == self.sources.line(place));
-            problems.retain(|problem| !problem.spots.first().is_some_and(|(place, _)| same_line(*place)));
+            // A line that is no TOML says nothing else that is worth telling.
+            let line = |problem: &Problem| problem.spots.first().map(|(place, _)| self.sources.line(*place));
+            let torn: HashSet<_> = self.problems.iter().filter_map(line).collect();
+            problems.retain(|problem| line(problem).is_none_or(|line| !torn.contains(&line)));
             return (None, problems);
         }
         problems.append(&mut reader.missing);

@@ -1,6 +1,6 @@
 //! From the tables as written to the plan: names resolved, ranges and files proven, every problem reported.
 //!
-//! Each function takes what it judges and leaves what it found in [`Found`]; none stops at the first problem. A plan
+//! Each function takes what it judges and leaves what it found in `Found`; none stops at the first problem. A plan
 //! comes out only if nothing is an error and nothing needed is unknown.
 
 mod certs;
