@@ -24,7 +24,7 @@ pub fn run(args: &Args) -> ExitCode {
     let strictness = if args.strict { Strictness::Run } else { Strictness::Check };
     let (kind, outcome) = load::either(&args.config, &load::process_env, strictness);
     let mut err = std::io::stderr().lock();
-    let shown = outcome.render(std::io::stderr().is_terminal());
+    let shown = outcome.render(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
     // Nobody left to tell when a stream is closed.
     let _ = err.write_all(shown.as_bytes());
     if !outcome.problems.is_empty() {
@@ -55,4 +55,18 @@ fn summary(kind: Kind, args: &Args, outcome: &load::Outcome) -> String {
 
 fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells() {
+        let code = |config: &str| format!("{:?}", run(&Args { config: config.into(), strict: false }));
+        assert_eq!(code("config/edge.toml"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code("config/central.toml"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(code("Cargo.toml"), format!("{:?}", ExitCode::from(2)));
+        assert_eq!(code("no such file"), format!("{:?}", ExitCode::from(2)));
+    }
 }

@@ -255,17 +255,19 @@ fn shift(wrong: Wrong, by: usize, len: usize) -> Wrong {
     Wrong { span: Some(by + span.start..by + span.end), ..wrong }
 }
 
+const BRACKETS: &str = "IPv6 addresses stand in brackets, such as [::1]:3000";
+
 fn authority(text: &str, default: u16) -> Result<(String, u16), Wrong> {
     if text.contains('@') {
         return Err(Wrong::new("a URL holds no user or password here", "remove what stands before the `@`"));
     }
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (ip, after) =
-                rest.split_once(']').ok_or_else(|| Wrong::new("the bracket is not closed", "write [::1]:3000"))?;
-            let ip: Ipv6Addr = ip.parse().map_err(|_| Wrong::new("this is not an IPv6 address", "write [::1]:3000"))?;
+            let (ip, after) = rest.split_once(']').ok_or_else(|| Wrong::new("the bracket is not closed", BRACKETS))?;
+            let ip: Ipv6Addr = ip.parse().map_err(|_| Wrong::new("this is not an IPv6 address", BRACKETS))?;
             (ip.to_string(), after)
         }
+        None if text.matches(':').count() > 1 => return Err(Wrong::new("this is not host and port", BRACKETS)),
         None => {
             let cut = text.find(':').unwrap_or(text.len());
             (host_name(&text[..cut])?, &text[cut..])
@@ -280,9 +282,6 @@ fn authority(text: &str, default: u16) -> Result<(String, u16), Wrong> {
 }
 
 fn bad_port(authority: &str, port: &str) -> Wrong {
-    if port.contains(':') {
-        return Wrong::new("this is not host and port", "IPv6 addresses stand in brackets: [::1]:3000");
-    }
     let span = Some(authority.len() - port.len()..authority.len());
     Wrong { span, ..Wrong::new("this is not a port", "ports are 1 to 65535") }
 }
@@ -437,7 +436,7 @@ impl Leaf for FieldValue {
 
     fn parse(text: &str) -> Result<Self, Wrong> {
         if !is_field_value(text) {
-            return Err(Wrong::new("a field value holds no control characters", ""));
+            return Err(Wrong::new("a field value holds no control characters", "write it on one line"));
         }
         Ok(FieldValue(text.to_owned()))
     }

@@ -10,6 +10,7 @@ use super::tree::{self, Node, Origin, Table, Text, Value};
 use super::vars::{self, Piece};
 use super::{leaf, raw};
 use crate::base::clock;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read: ten times a table of 100 000 routes.
@@ -116,11 +117,11 @@ impl<'a> Loader<'a> {
     fn file(&mut self, path: &Path, at: Option<Place>, open: &mut Vec<PathBuf>) -> Table {
         let whole = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let refused = if open.contains(&whole) {
-            Some("this file includes itself, directly or through others")
+            Some("includes itself, directly or through others")
         } else if self.files.contains(&whole) {
-            Some("this file is included twice")
+            Some("is included twice")
         } else if open.len() >= DEPTH_MAX {
-            Some("includes are nested too deeply")
+            Some("is included too deeply")
         } else {
             None
         };
@@ -129,9 +130,12 @@ impl<'a> Loader<'a> {
             Ok(text) => text,
             Err(why) => {
                 self.broken = true;
+                let wrong = format!("`{}` {why}", path.display());
                 self.problems.push(match at {
-                    Some(at) => Problem::at(at, why).label(format!("to be read from {}", path.display())),
-                    None => Problem::new(format!("{}: {why}", path.display())),
+                    Some(at) => {
+                        Problem::at(at, wrong).help("name each file once, relative to the file that includes it")
+                    }
+                    None => Problem::new(wrong).help("give the path of a configuration in TOML"),
                 });
                 return Table::default();
             }
@@ -167,6 +171,7 @@ impl<'a> Loader<'a> {
         let Some(entry) = table.take("include") else { return Vec::new() };
         let mut reader = Reader::new(&self.sources);
         let list = <Vec<super::read::At<leaf::FilePath>>>::read(&entry.node, &mut reader).unwrap_or_default();
+        self.broken |= !reader.problems.is_empty();
         self.problems.append(&mut reader.problems);
         list.into_iter().map(|at| (at.value.0, at.place)).collect()
     }
@@ -225,9 +230,10 @@ impl<'a> Loader<'a> {
     }
 
     fn secret(&mut self, path: &Path, place: Place) -> Result<String, Box<Problem>> {
-        let text =
-            read(path).map_err(|why| Problem::at(place, why).label(format!("to be read from {}", path.display())));
-        let text = text.map_err(Box::new)?;
+        let text = read(path).map_err(|why| {
+            let problem = Problem::at(place, format!("`{}` {why}", path.display()));
+            Box::new(problem.help("relative paths count from the folder of the file that says them"))
+        })?;
         self.files.push(path.to_owned());
         let text = text.strip_suffix('\n').unwrap_or(&text);
         let text = text.strip_suffix('\r').unwrap_or(text);
@@ -240,6 +246,8 @@ impl<'a> Loader<'a> {
         let guess = if root.get("edge").is_none() && has(&root, "central") { Kind::Central } else { Kind::Edge };
         let kind = kind.unwrap_or(guess);
         let mut plan = self.judge(kind, root);
+        // In the order of the files, as they are read and mended.
+        self.problems.sort_by_key(|problem| problem.spots.first().map(|spot| spot.0));
         self.problems.dedup();
         for secret in self.secrets.iter().filter(|secret| !secret.is_empty()) {
             self.problems.iter_mut().for_each(|problem| problem.redact(secret));
@@ -280,10 +288,10 @@ impl<'a> Loader<'a> {
     ) -> (Option<Plan>, Vec<Problem>) {
         let mut problems = std::mem::take(&mut reader.problems);
         if self.broken {
-            let lines: Vec<_> = self.problems.iter().filter_map(|problem| problem.spots.first()).collect();
-            let same_line =
-                |place: Place| lines.iter().any(|(at, _)| self.sources.line(*at) == self.sources.line(place));
-            problems.retain(|problem| !problem.spots.first().is_some_and(|(place, _)| same_line(*place)));
+            // A line that is no TOML says nothing else that is worth telling.
+            let line = |problem: &Problem| problem.spots.first().map(|(place, _)| self.sources.line(*place));
+            let torn: HashSet<_> = self.problems.iter().filter_map(line).collect();
+            problems.retain(|problem| line(problem).is_none_or(|line| !torn.contains(&line)));
             return (None, problems);
         }
         problems.append(&mut reader.missing);

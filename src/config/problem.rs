@@ -50,6 +50,7 @@ impl Source {
         let start = self.lines.get(first - 1).copied().unwrap_or(self.text.len());
         let start = if start == 0 && self.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { start };
         let end = self.lines.get(last).map_or(self.text.len(), |next| next - 1);
+        let end = if self.text[..end].ends_with('\r') { end - 1 } else { end };
         start..end.max(start)
     }
 }

@@ -122,9 +122,9 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports a value of the wrong kind.
-    pub(super) fn mismatch<T>(&mut self, node: &Node, expected: &str) -> Option<T> {
-        let found = node.value.kind();
-        self.problems.push(Problem::at(node.place, format!("expected {expected}, found {found}")).label(found));
+    pub(super) fn mismatch<T>(&mut self, node: &Node, expected: &str, remedy: &str) -> Option<T> {
+        let wrong = format!("expected {expected}, found {}", node.value.kind());
+        self.problems.push(Problem::at(node.place, wrong).help(remedy));
         None
     }
 
@@ -132,13 +132,13 @@ impl<'a> Reader<'a> {
     pub(super) fn text<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n Text> {
         match &node.value {
             Value::Text(text) => Some(text),
-            _ => self.mismatch(node, &format!("a string ({what})")),
+            _ => self.mismatch(node, "a string", &format!("write {what}")),
         }
     }
 
     /// Reports a string that is not what it should be, without showing what came from a file.
     pub(super) fn wrong<T>(&mut self, node: &Node, text: &Text, what: &str, wrong: Wrong) -> Option<T> {
-        let whole = Wrong { wrong: format!("this is not {what}"), ..Wrong::default() };
+        let whole = Wrong::new(format!("this is not {what}"), "");
         let wrong = match text.origin {
             Origin::Unset => return None,
             Origin::Secret => whole,
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         if text.origin == Origin::Variable {
             problem = problem.label(format!("here `{}`", text.value));
         }
-        self.problems.push(if wrong.remedy.is_empty() { problem } else { problem.help(wrong.remedy) });
+        self.problems.push(problem.help(if wrong.remedy.is_empty() { format!("write {what}") } else { wrong.remedy }));
         None
     }
 }
@@ -184,7 +184,7 @@ impl Read for bool {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
         match node.value {
             Value::Flag(flag) => Some(flag),
-            _ => reader.mismatch(node, "true or false"),
+            _ => reader.mismatch(node, "a boolean", "write true or false"),
         }
     }
 
@@ -199,7 +199,9 @@ pub struct Count<const MIN: u32, const MAX: u32>(pub u32);
 
 impl<const MIN: u32, const MAX: u32> Read for Count<MIN, MAX> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let Value::Integer(number) = node.value else { return reader.mismatch(node, "a whole number") };
+        let Value::Integer(number) = node.value else {
+            return reader.mismatch(node, "an integer", &format!("write a number from {MIN} to {MAX}"));
+        };
         let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| (MIN..=MAX).contains(number));
         if number.is_none() {
             let wrong = "this number is out of range";
@@ -215,7 +217,9 @@ impl<const MIN: u32, const MAX: u32> Read for Count<MIN, MAX> {
 
 impl<T: Read> Read for Vec<At<T>> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let Value::List(items) = &node.value else { return reader.mismatch(node, "an array") };
+        let Value::List(items) = &node.value else {
+            return reader.mismatch(node, "an array", "write it in brackets, [ … ], and tables of it as [[name]]");
+        };
         Some(items.iter().filter_map(|item| element(item, reader)).collect())
     }
 
@@ -269,7 +273,9 @@ pub struct Named<K, T>(pub Vec<(At<K>, At<T>)>);
 
 impl<K: Leaf, T: Read> Read for Named<K, T> {
     fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
-        let Value::Table(table) = &node.value else { return reader.mismatch(node, "a table") };
+        let Value::Table(table) = &node.value else {
+            return reader.mismatch(node, "a table", "write it as [section.NAME] or in braces: { … }");
+        };
         let pairs = table.entries.iter().filter_map(|entry| {
             let text = Text { value: entry.key.clone(), origin: Origin::Written };
             let node = Node { place: entry.key_place, value: Value::Text(text) };
@@ -301,7 +307,7 @@ impl Keys {
     pub(super) fn open(node: &Node, name: &'static str, reader: &mut Reader<'_>) -> Option<Keys> {
         match &node.value {
             Value::Table(table) => Some(Keys { table: table.clone(), place: node.place, name }),
-            _ => reader.mismatch(node, &format!("a table ({name})")),
+            _ => reader.mismatch(node, "a table", &format!("{name} has keys of its own: see `coordinator schema`")),
         }
     }
 
@@ -339,9 +345,9 @@ impl Keys {
 
 /// The known word that a misspelt one was probably meant to be.
 pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let distance = |near: &&str| strsim::damerau_levenshtein(&word.to_lowercase(), near);
-    let best = known.iter().copied().min_by_key(distance)?;
-    (distance(&best) <= word.chars().count().max(best.len()) / 3 + 1 && distance(&best) < best.len()).then_some(best)
+    let distance = |near: &str| strsim::damerau_levenshtein(&word.to_lowercase(), near);
+    let best = known.iter().copied().min_by_key(|near| distance(near))?;
+    (distance(best) <= (word.chars().count().max(best.len()) / 3).max(1)).then_some(best)
 }
 
 /// Declares tables. Each field: documentation, key, name, type, and `= required` or `= "default"` for the schema.

@@ -43,7 +43,8 @@ pub(super) fn authority(ca: &At<FilePath>, found: &mut Found<'_>) {
     let Some(list) = certificates(ca, found) else { return };
     let mut roots = rustls::RootCertStore::empty();
     if list.into_iter().any(|certificate| roots.add(certificate).is_err()) {
-        found.report(Problem::at(ca.place, "this file holds a certificate that cannot be read as a CA"));
+        let problem = Problem::at(ca.place, "this file holds a certificate that cannot be read as a CA");
+        found.report(problem.help("it must hold the PEM certificates of CAs and nothing else"));
     }
 }
 
@@ -71,9 +72,9 @@ fn certificates(file: &At<FilePath>, found: &mut Found<'_>) -> Option<Vec<Certif
 fn unreadable(file: &At<FilePath>, what: &str, error: &pem::Error, found: &mut Found<'_>) {
     let shown = file.value.0.display();
     let wrong = match error {
-        pem::Error::NoItemsFound => format!("{shown} holds no PEM {what}"),
-        pem::Error::Io(error) => format!("{shown} cannot be read: {error}"),
-        _ => format!("{shown} is not a PEM file that can be read"),
+        pem::Error::NoItemsFound => format!("`{shown}` holds no PEM {what}"),
+        pem::Error::Io(error) => format!("`{shown}` cannot be read: {error}"),
+        _ => format!("`{shown}` is not a PEM file that can be read"),
     };
     found
         .report(Problem::at(file.place, wrong).help("relative paths count from the folder of the file that says them"));

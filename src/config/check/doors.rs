@@ -49,7 +49,7 @@ pub(super) fn peer(field: &Field<raw::Peer>, found: &mut Found<'_>) -> Option<Pe
     } else if written < files.len() {
         let absent: Vec<_> =
             files.iter().filter(|(_, file)| !file.is_written()).map(|(key, _)| format!("`{key}`")).collect();
-        let wrong = format!("mutual TLS needs `chain`, `key` and `ca`; {} is missing", absent.join(" and "));
+        let wrong = format!("mutual TLS needs `chain`, `key` and `ca`; missing: {}", absent.join(", "));
         found.report(Problem::at(at.place, wrong).help("`coordinator certs` makes all three"));
     }
     let tls = own_certificate(&raw.chain, &raw.key, found).zip(raw.ca.at());

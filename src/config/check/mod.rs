@@ -1,6 +1,6 @@
 //! From the tables as written to the plan: names resolved, ranges and files proven, every problem reported.
 //!
-//! Each function takes what it judges and leaves what it found in [`Found`]; none stops at the first problem. A plan
+//! Each function takes what it judges and leaves what it found in `Found`; none stops at the first problem. A plan
 //! comes out only if nothing is an error and nothing needed is unknown.
 
 mod certs;
@@ -219,7 +219,9 @@ fn read_limits(raw: &raw::Limits, found: &mut Found<'_>) -> plan::Limits {
         }
         *target = ByteSize(size.value.0).as_usize();
     }
-    if let Some(place) = raw.head.place().or(raw.uri.place()).filter(|_| limits.uri > limits.head) {
+    if let Some(place) = raw.uri.at().map(|at| at.place).or(raw.head.at().map(|at| at.place))
+        && limits.uri > limits.head
+    {
         let wrong = format!("a head of {} has no room for a target of {}", size(limits.head), size(limits.uri));
         found.report(Problem::at(place, wrong).help("raise `head` or lower `uri`"));
     }

@@ -60,7 +60,9 @@ pub(super) fn clusters(
             found.report(Problem::at(name.place, format!("`{}` is a name of its own", name.value.0)).help(remedy));
         }
         if clusters.list.len() >= usize::from(u16::MAX) {
-            found.report(Problem::at(name.place, "there are more clusters than can be numbered"));
+            found.report(
+                Problem::at(name.place, "there are more clusters than can be numbered").help("65535 is the most"),
+            );
             break;
         }
         clusters.push(cluster(&name.value.0, &at.value, found));
@@ -209,7 +211,7 @@ pub(super) fn edges(field: &Field<Named<Name, raw::OtherEdge>>, own: Option<&str
     }
     known.sort_by(|a, b| a.0.cmp(&b.0));
     if let Some((name, _)) = written.first().filter(|_| known.len() > usize::from(EDGE_ID_LAST)) {
-        found.report(Problem::at(name.place, "there are more edges than can be numbered"));
+        found.report(Problem::at(name.place, "there are more edges than can be numbered").help("4095 is the most"));
     }
     let mut edges = Edges::default();
     for ((name, peer), id) in known.into_iter().zip((0..=EDGE_ID_LAST).rev()) {

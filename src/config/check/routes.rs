@@ -238,6 +238,16 @@ impl Judge<'_, '_> {
         }
     }
 
+    fn captured_by_host(&mut self, name: &str, place: Spot, raw: &raw::Route) {
+        let Some(pattern) = raw.pattern.at() else { return };
+        let text = &pattern.value.text;
+        if !text.split('/').next().is_some_and(|host| host.contains(&format!("{{{name}}}"))) {
+            let problem = Problem::at(place, format!("the pattern's host has no capture `{name}`"));
+            let problem = problem.spot(pattern.place, "this pattern");
+            self.found.report(problem.help(format!("such as match = \"{{{name}}}.example.com/\"")));
+        }
+    }
+
     /// Looks a key space up, or reports that there is none.
     fn space(&mut self, name: &str, place: Spot) -> Option<(SpaceId, Regime)> {
         if let Some(at) = self.spaces.iter().position(|space| space.name == name) {
@@ -271,7 +281,7 @@ impl Judge<'_, '_> {
         };
         if let Some(key) = raw.key.at() {
             if let KeySource::HostLabel(label) = &key.value.0 {
-                self.captured(label, key.place, raw);
+                self.captured_by_host(label, key.place, raw);
             }
             return Some(key.value.0.clone());
         }
@@ -313,6 +323,12 @@ impl Judge<'_, '_> {
         }
         if let Some(pattern) = raw.pattern.at() {
             self.claim_pattern(pattern, &space.value.0);
+        }
+        if let (Some(key), false) = (raw.key.at(), raw.pattern.is_written())
+            && matches!(&key.value.0, plan::ClaimKey::Header(name) if name == "location")
+        {
+            let problem = Problem::at(key.place, "the whole Location would be the key").level(Level::Warning);
+            self.found.report(problem.help(format!("add pattern = \"/v1/…/{{{}}}\"", space.value.0)));
         }
         Some(ClaimRule {
             space: id,
