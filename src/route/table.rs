@@ -211,7 +211,20 @@ fn conflict(one: &Rule, other: &Rule) -> Option<String> {
             Order::Equal => "they match the same requests",
         },
     };
-    Some(format!("`{}` and `{}` both match `{example}`, and {reason}", a.text, b.text))
+    let hint = [(one, other), (other, one)].into_iter().find_map(|(own, theirs)| below_only(own, theirs));
+    Some(format!("`{}` and `{}` both match `{example}`, and {reason}{}", a.text, b.text, hint.unwrap_or_default()))
+}
+
+/// How to mend a conflict that is about the node of a trailing `/` itself: `/a/` and `/{x}` both match `/a`.
+fn below_only(own: &Rule, theirs: &Rule) -> Option<String> {
+    let mut narrowed = own.clone();
+    let named = matches!(own.pattern.path.tail, Tail::Below) && !own.pattern.path.segments.is_empty();
+    narrowed.pattern.path.tail = Tail::Rest(None);
+    if !named || example(&narrowed, theirs).is_some() {
+        return None;
+    }
+    let text = &own.pattern.text;
+    Some(format!("; `{text}{{rest...}}` leaves out `{}` itself", text.strip_suffix('/').unwrap_or(text)))
 }
 
 enum Order {
@@ -306,8 +319,9 @@ impl<T: Default> Trie<T> {
         let end = match shape.tail {
             Tail::Exact => &mut node.exact,
             Tail::Slash => &mut node.slash,
-            Tail::Rest(_) => &mut node.rest,
-            Tail::Below => &mut node.below,
+            // At the root both mean everything, so they must end in one place.
+            Tail::Rest(_) if !shape.segments.is_empty() => &mut node.rest,
+            Tail::Rest(_) | Tail::Below => &mut node.below,
         };
         end.get_or_insert_default()
     }
