@@ -1,1 +1,3 @@
-//! (to come)
+//! One file per command.
+
+pub mod homes;
