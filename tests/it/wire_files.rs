@@ -29,6 +29,16 @@ struct Case {
     answers: Vec<Vec<OriginStep>>,
 }
 
+/// Octets that a failure shows as text.
+#[derive(Clone, PartialEq)]
+struct Octets(Vec<u8>);
+
+impl std::fmt::Debug for Octets {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&show(&self.0))
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Line {
     Send(Vec<u8>),
@@ -53,8 +63,8 @@ enum Check {
     FieldHas(String, String),
     NoField(String),
     Error(String),
-    Body(Vec<u8>),
-    BodyHas(Vec<u8>),
+    Body(Octets),
+    BodyHas(Octets),
     Length(usize),
     Trailer(String, String),
     Interim(Vec<u16>),
@@ -71,9 +81,9 @@ enum Check {
     /// Cut, or replaced by an answer of our own.
     NeverWhole,
     /// Not among all octets that ever came.
-    Lacks(Vec<u8>),
+    Lacks(Octets),
     /// These octets come, and no answer.
-    Octets(Vec<u8>),
+    Octets(Octets),
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -81,10 +91,10 @@ enum OriginCheck {
     Start(String),
     Field(String, String),
     NoField(String),
-    Body(Vec<u8>),
+    Body(Octets),
     Trailer(String, String),
-    Has(Vec<u8>),
-    Lacks(Vec<u8>),
+    Has(Octets),
+    Lacks(Octets),
     Whole,
     Cut,
 }
@@ -239,7 +249,7 @@ fn expect(client: &mut Client, checks: &[Check]) -> Result<(), String> {
             return ended(client).map_err(|rest| format!("no answer was expected, and came {rest}"));
         }
         [Check::Closed, ..] => Ok(()),
-        [Check::Octets(octets), ..] => came_next(client, octets),
+        [Check::Octets(octets), ..] => came_next(client, &octets.0),
         [Check::ClosedOrStatus(status), ..] => return ended_or(client, *status),
         [Check::NeverWhole, ..] => return never_whole(client),
         _ => answered(client, checks),
@@ -248,7 +258,7 @@ fn expect(client: &mut Client, checks: &[Check]) -> Result<(), String> {
     if checks.contains(&Check::Closed) {
         ended(client).map_err(|rest| format!("the connection was to end, but first came {rest}"))?;
     }
-    let lacked = |check: &&Check| matches!(check, Check::Lacks(octets) if contains(client.record(), octets));
+    let lacked = |check: &&Check| matches!(check, Check::Lacks(octets) if contains(client.record(), &octets.0));
     checks.iter().find(lacked).map_or(Ok(()), |check| Err(format!("the client expected {check:?}")))
 }
 
@@ -296,8 +306,8 @@ impl Check {
             Check::FieldHas(name, text) => values(&answer.fields, name).join(", ").contains(text),
             Check::NoField(name) => values(&answer.fields, name).is_empty(),
             Check::Error(token) => answer.error().as_ref() == Some(token),
-            Check::Body(octets) => answer.body == *octets,
-            Check::BodyHas(octets) => contains(&answer.body, octets),
+            Check::Body(octets) => answer.body == octets.0,
+            Check::BodyHas(octets) => contains(&answer.body, &octets.0),
             Check::Length(count) => answer.body.len() == *count,
             Check::Trailer(name, value) => values(&answer.trailers, name) == [value],
             Check::Interim(all) => answer.interim.iter().map(|(status, _)| *status).collect::<Vec<_>>() == *all,
@@ -322,10 +332,10 @@ impl OriginCheck {
             OriginCheck::Start(line) => format!("{} {} {}", seen.method, seen.target, seen.version) == *line,
             OriginCheck::Field(name, value) => one(&seen.fields, name, value),
             OriginCheck::NoField(name) => values(&seen.fields, name).is_empty(),
-            OriginCheck::Body(octets) => seen.body == *octets,
+            OriginCheck::Body(octets) => seen.body == octets.0,
             OriginCheck::Trailer(name, value) => one(&seen.trailers, name, value),
-            OriginCheck::Has(octets) => contains(&seen.raw, octets),
-            OriginCheck::Lacks(octets) => !contains(&seen.raw, octets),
+            OriginCheck::Has(octets) => contains(&seen.raw, &octets.0),
+            OriginCheck::Lacks(octets) => !contains(&seen.raw, &octets.0),
             OriginCheck::Whole => seen.is_complete(),
             OriginCheck::Cut => !seen.is_complete(),
         }
@@ -463,8 +473,8 @@ fn client_check(text: &str) -> Result<Check, String> {
         "field-has" => named(rest).map(|(name, value)| Check::FieldHas(name, value))?,
         "no-field" => Check::NoField(rest.to_owned()),
         "error" => Check::Error(rest.to_owned()),
-        "body" => Check::Body(octets(rest)?),
-        "body-has" => Check::BodyHas(octets(rest)?),
+        "body" => Check::Body(Octets(octets(rest)?)),
+        "body-has" => Check::BodyHas(Octets(octets(rest)?)),
         "length" => Check::Length(rest.parse().map_err(|_| format!("not a length: {rest:?}"))?),
         "trailer" => named(rest).map(|(name, value)| Check::Trailer(name, value))?,
         "interim" => Check::Interim(statuses(rest, ' ')?),
@@ -475,8 +485,8 @@ fn client_check(text: &str) -> Result<Check, String> {
         "nothing" => Check::Nothing,
         "closed-or-status" => Check::ClosedOrStatus(rest.parse().map_err(|_| format!("not a status: {rest:?}"))?),
         "never-whole" => Check::NeverWhole,
-        "lacks" => Check::Lacks(octets(rest)?),
-        "octets" => Check::Octets(octets(rest)?),
+        "lacks" => Check::Lacks(Octets(octets(rest)?)),
+        "octets" => Check::Octets(Octets(octets(rest)?)),
         _ => return Err(format!("a client cannot expect {text:?}")),
     })
 }
@@ -487,10 +497,10 @@ fn origin_check(text: &str) -> Result<OriginCheck, String> {
         "start" => OriginCheck::Start(rest.to_owned()),
         "field" => named(rest).map(|(name, value)| OriginCheck::Field(name, value))?,
         "no-field" => OriginCheck::NoField(rest.to_owned()),
-        "body" => OriginCheck::Body(octets(rest)?),
+        "body" => OriginCheck::Body(Octets(octets(rest)?)),
         "trailer" => named(rest).map(|(name, value)| OriginCheck::Trailer(name, value))?,
-        "has" => OriginCheck::Has(octets(rest)?),
-        "lacks" => OriginCheck::Lacks(octets(rest)?),
+        "has" => OriginCheck::Has(Octets(octets(rest)?)),
+        "lacks" => OriginCheck::Lacks(Octets(octets(rest)?)),
         "whole" => OriginCheck::Whole,
         "cut" => OriginCheck::Cut,
         _ => return Err(format!("an origin cannot expect {text:?}")),

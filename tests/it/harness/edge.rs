@@ -37,9 +37,21 @@ pub fn is_built() -> bool {
 /// Starts an edge with this configuration and waits until its doors are open.
 #[track_caller]
 pub fn start(toml: &str) -> Edge {
-    let folder = folder::new();
-    let config = folder.write("edge.toml", toml);
-    let process = Process::start(&["run", "--config", config.to_str().expect("a temporary path is text")]);
+    start_as("run", toml, folder::new())
+}
+
+/// Starts Central with this configuration.
+#[track_caller]
+pub fn start_central(toml: &str) -> Edge {
+    start_as("central", toml, folder::new())
+}
+
+/// Starts an edge (`run`) or Central (`central`) on a folder that may hold certificates and data: of a place that comes
+/// back, say.
+#[track_caller]
+pub fn start_as(command: &str, toml: &str, folder: folder::Folder) -> Edge {
+    let config = folder.write("config.toml", toml);
+    let process = Process::start(&[command, "--config", config.to_str().expect("a temporary path is text")]);
     let mut edge = Edge { process, folder };
     edge.process.line("listening");
     edge
@@ -70,6 +82,12 @@ impl Edge {
     /// The folder of its configuration.
     pub fn folder(&self) -> &folder::Folder {
         &self.folder
+    }
+
+    /// Kills it as `kill -9` does; its folder, for whoever starts it again.
+    pub fn kill(mut self) -> folder::Folder {
+        self.process.kill();
+        self.folder
     }
 }
 

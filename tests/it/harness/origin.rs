@@ -34,6 +34,7 @@ enum When {
 #[derive(Clone)]
 enum Step {
     Send(Vec<u8>),
+    Plain(u16, String),
     Wait(Duration),
     Hold(Gate),
     Echo,
@@ -188,9 +189,9 @@ impl Answer {
         Answer::new().send(octets)
     }
 
-    /// `status` with content and its Content-Length.
+    /// `status` with content and its Content-Length; to HEAD, its length alone.
     pub fn status(status: u16, body: &str) -> Answer {
-        Answer::bytes(format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+        Answer::new().then(Step::Plain(status, body.to_owned()))
     }
 
     /// `200` with content and its Content-Length.
@@ -451,8 +452,9 @@ fn perform(answer: &Answer, seen: &Seen, reader: &mut Reader<&mut Box<dyn Stream
     for step in &answer.steps {
         match step {
             Step::Send(octets) if !write(reader, octets) => return Some(Ending::Close),
-            Step::Echo if !write(reader, &echo(seen)) => return Some(Ending::Close),
-            Step::Send(_) | Step::Echo => {}
+            Step::Plain(status, body) if !write(reader, &plain(*status, body, seen)) => return Some(Ending::Close),
+            Step::Echo if !write(reader, &plain(200, &seen.to_json().to_string(), seen)) => return Some(Ending::Close),
+            Step::Send(_) | Step::Plain(..) | Step::Echo => {}
             Step::Wait(time) => thread::sleep(*time),
             Step::Hold(gate) => gate.pass(),
             Step::Stall => {
@@ -474,10 +476,11 @@ fn perform(answer: &Answer, seen: &Seen, reader: &mut Reader<&mut Box<dyn Stream
     None
 }
 
-fn echo(seen: &Seen) -> Vec<u8> {
-    let body = seen.to_json().to_string();
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
-    (head + if seen.method == "HEAD" { "" } else { &body }).into_bytes()
+/// An honest answer.
+fn plain(status: u16, body: &str, seen: &Seen) -> Vec<u8> {
+    let kind = if body.starts_with('{') { "Content-Type: application/json\r\n" } else { "" };
+    let sent = if seen.method == "HEAD" { "" } else { body };
+    format!("HTTP/1.1 {status} X\r\n{kind}Content-Length: {}\r\n\r\n{sent}", body.len()).into_bytes()
 }
 
 /// Whether the octets could be sent.
