@@ -178,14 +178,18 @@ impl Origins {
         let failed = |error: io::Error| format!("a sample application could not be started: {error}");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let names: Vec<&str> = EDGES.iter().copied().chain(["central"]).collect();
-        let bind = |_: &&str| runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let bind = |_: &&str| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            listener.set_nonblocking(true).map(|()| listener)
+        };
         let listeners = names.iter().map(bind).collect::<io::Result<Vec<_>>>().map_err(failed)?;
         let addresses = listeners.iter().map(|one| one.local_addr()).collect::<io::Result<_>>().map_err(failed)?;
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
-            let all = names.iter().zip(listeners).map(|(name, listener)| origin::start(name, listener));
-            let all = futures_util::future::join_all(all);
             runtime.block_on(async {
+                let tokio = listeners.into_iter().flat_map(tokio::net::TcpListener::from_std);
+                let all = names.iter().zip(tokio).map(|(name, listener)| origin::start(name, listener));
+                let all = futures_util::future::join_all(all);
                 tokio::select! {
                     _ = all => {}
                     _ = stopped => {}

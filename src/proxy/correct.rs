@@ -90,7 +90,9 @@ impl Proxy {
             Correction::Unknown => match homes.ask(&space.name, key).await {
                 Asked::Home(home) => home,
                 _ => {
-                    return Err(later("the edge that was asked does not own the key, and Central cannot tell who does"));
+                    return Err(later(
+                        "the edge that was asked does not own the key, and Central cannot tell who does",
+                    ));
                 }
             },
         };
