@@ -5,6 +5,7 @@
 // Not every part of the harness is used in every build of the tests.
 #![allow(dead_code)]
 
+mod h2_malformed;
 mod harness;
 mod harness_works;
 mod tidy;
