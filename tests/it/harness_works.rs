@@ -158,12 +158,12 @@ fn raw_frames_are_understood_by_a_library() {
     let long = "x".repeat(300);
     let head = frames::headers(1, true, &frames::get("/raw", &[("x-long", &long)]));
     client.send(frames::hello()).send(head);
-    let came = frames::until(|count| client.octets(count), |frame| frame.stream == 1 && frame.flags & 1 == 1);
+    let (came, _) = frames::listen(&mut client, |frame| frame.stream == 1 && frame.flags & 1 == 1);
     assert!(came.iter().any(|frame| frame.kind == frames::HEADERS));
     assert_eq!(echo.seen.lock().unwrap()[0].2, [("x-long".to_owned(), long)]);
 
     client.send(frames::headers(3, true, &frames::get("/", &[("Upper", "case")])));
-    let came = frames::until(|count| client.octets(count), |frame| frame.code().is_some());
+    let (came, _) = frames::listen(&mut client, |frame| frame.code().is_some());
     assert_eq!(came.last().unwrap().code(), Some(1), "PROTOCOL_ERROR: {came:?}");
 }
 

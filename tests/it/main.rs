@@ -7,6 +7,7 @@
 
 mod central;
 mod differential;
+mod h2_malformed;
 mod harness;
 mod harness_works;
 mod tidy;

@@ -199,6 +199,11 @@ impl Client {
         }
     }
 
+    /// The next `count` octets, unless the connection ends or stays silent before.
+    pub fn try_octets(&mut self, count: usize) -> Result<Vec<u8>, Stop> {
+        self.reader.take(count)
+    }
+
     /// Ends our half of the connection.
     pub fn half_close(&mut self) -> &mut Client {
         self.reader.stream().finish();

@@ -3,6 +3,9 @@
 //! Field sections are written as literals without indexing and without Huffman coding (RFC 7541 section 6.2.2), so any
 //! name and value can be said, also those that are forbidden.
 
+use super::client::Client;
+use super::message::Stop;
+
 /// The connection preface (RFC 9113 section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -87,20 +90,26 @@ pub fn get<'a>(path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a 
     list
 }
 
-/// Reads frames through `octets` until one satisfies `enough`, and gives all of them.
-pub fn until(mut octets: impl FnMut(usize) -> Vec<u8>, enough: impl Fn(&Frame) -> bool) -> Vec<Frame> {
+/// Reads frames until one satisfies `enough` or the connection is over; gives all of them, and whether it went silent
+/// instead.
+pub fn listen(client: &mut Client, enough: impl Fn(&Frame) -> bool) -> (Vec<Frame>, bool) {
     let mut frames = Vec::new();
     loop {
-        let head = octets(9);
-        let length = head[..3].iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet));
-        let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
-        let frame = Frame { kind: head[3], flags: head[4], stream, payload: octets(length) };
-        let over = enough(&frame);
-        frames.push(frame);
-        if over {
-            return frames;
+        match next(client) {
+            Ok(frame) => frames.push(frame),
+            Err(stop) => return (frames, stop == Stop::Silent),
+        }
+        if frames.last().is_some_and(&enough) {
+            return (frames, false);
         }
     }
+}
+
+fn next(client: &mut Client) -> Result<Frame, Stop> {
+    let head = client.try_octets(9)?;
+    let length = head[..3].iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet));
+    let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
+    Ok(Frame { kind: head[3], flags: head[4], stream, payload: client.try_octets(length)? })
 }
 
 impl Frame {
