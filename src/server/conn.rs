@@ -10,7 +10,7 @@ use crate::body::io::{Io, Stream};
 use crate::body::{Body, Door, Downstream, Identity, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind};
-use crate::message::{Name, RequestHead, Scheme};
+use crate::message::{Name, RequestHead, Scheme, request};
 use crate::metrics::{self, Cut, DoorLabel, Handshake};
 use crate::record::Record;
 use std::cell::RefCell;
@@ -209,13 +209,7 @@ impl<S: Service> Visit<S> {
         if head.fields.len() > plan.limits.fields {
             return Err(Error::new(Kind::HeadTooLarge, "too many fields"));
         }
-        super::admit::admit(head, self.from.scheme)?;
-        let meets = |value: &[u8]| value.eq_ignore_ascii_case(b"100-continue");
-        if head.fields.all(Name::Expect).all(meets) {
-            Ok(())
-        } else {
-            Err(Error::new(Kind::ExpectationFailed, "only 100-continue can be expected"))
-        }
+        request::admit(head, self.from.scheme)
     }
 
     /// The service's answer. A panic of the service ends this request only: the connection's own state is not the

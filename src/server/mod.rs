@@ -1,7 +1,6 @@
 //! Doors: listening, connections in both versions, workers, drain and reload.
 
 pub mod access;
-mod admit;
 mod alarm;
 mod conn;
 mod drain;
@@ -10,6 +9,8 @@ mod h2;
 pub mod listen;
 mod tunnel;
 pub mod worker;
+#[cfg(test)]
+mod tests;
 
 pub use listen::DoorSpec;
 pub use worker::Workers;

@@ -275,7 +275,7 @@ impl<S: Service> Link<S> {
         let next = match written {
             Ok(()) if shape.close => Next::Close,
             Ok(()) => self.rest().await,
-            Err(error) => self.incomplete(account, &error, &shape),
+            Err(error) => self.incomplete(account, &error, &shape).await,
         };
         self.wire.borrow_mut().end();
         next
@@ -288,14 +288,15 @@ impl<S: Service> Link<S> {
         unread || wire.io.has_ended() || self.watcher.phase() >= Phase::Draining
     }
 
-    /// A response that did not come to its end: the client must be able to tell.
-    fn incomplete(&self, account: &mut Account<S>, error: &Error, shape: &Shape) -> Next {
+    /// A response that did not come to its end: the client gets what there is, and must be able to tell.
+    async fn incomplete(&self, account: &mut Account<S>, error: &Error, shape: &Shape) -> Next {
         account.record().failed(error);
         self.visit.cut(match error.kind() {
             Kind::ConnectionWriteTimeout => Cut::SlowReader,
             Kind::Overloaded => Cut::Drain,
             _ => Cut::Incomplete,
         });
+        poll_fn(|cx| Poll::Ready(self.wire.borrow_mut().io.poll_flush(cx).is_ready())).await;
         if shape.framing == Framing::UntilClose
             && let Stream::Tcp(tcp) = &self.wire.borrow().io.stream
         {

@@ -105,12 +105,11 @@ impl Writer<'_> {
                 ready!(self.poll_send(cx, &mut link.wire.borrow_mut(), wait))?;
             }
             match self.body.poll_piece(cx) {
-                Poll::Ready(Some(Ok(piece))) => {
-                    let out = &mut link.wire.borrow_mut().io.outbox;
-                    match piece {
-                        Piece::Data(octets) => self.take(out, octets)?,
-                        Piece::Trailers(trailers) => return self.poll_end(cx, link, Some(&trailers), wait),
-                    }
+                Poll::Ready(Some(Ok(Piece::Data(octets)))) => {
+                    self.take(&mut link.wire.borrow_mut().io.outbox, octets)?;
+                }
+                Poll::Ready(Some(Ok(Piece::Trailers(trailers)))) => {
+                    return self.poll_end(cx, link, Some(&trailers), wait);
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                 Poll::Ready(None) => return self.poll_end(cx, link, None, wait),

@@ -1,8 +1,7 @@
 //! Between the `http` crate's types, which the engine speaks, and ours.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::message::{Fields, Method, Name, RequestHead, ResponseHead, Scheme, Version};
-use crate::wire::framing::stated_length;
 use crate::wire::trailers;
 use bytes::Bytes;
 use h2::ext::Protocol;
@@ -25,31 +24,11 @@ pub(super) fn request(parts: &http::request::Parts, scheme: Scheme) -> Result<Re
     Ok(head)
 }
 
-/// What is wrong with a request that the engine let through.
-pub(super) fn check(head: &RequestHead) -> Result<()> {
-    if head.method == Method::Connect && head.protocol.is_none() {
-        return Err(Error::new(Kind::MethodNotImplemented, "CONNECT is not served"));
-    }
-    if head.target.is_empty() {
-        return Err(Error::bad_request(":path is missing"));
-    }
-    if head.fields.has(Name::ContentLength) && stated_length(&head.fields).is_none() {
-        return Err(Error::bad_request("malformed or repeated Content-Length"));
-    }
-    Ok(())
-}
-
-/// A field section as ours. Crumbs of Cookie become one line again (RFC 9113 section 8.2.3).
+/// A field section as ours.
 pub(super) fn fields(map: &HeaderMap) -> Fields {
     let mut fields = Fields::new();
-    let crumbs: Vec<&[u8]> = map.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    let mut cookie = (!crumbs.is_empty()).then(|| crumbs.join(&b"; "[..]));
     for (name, value) in map {
-        if name != http::header::COOKIE {
-            fields.push(name.as_str().as_bytes(), value.as_bytes());
-        } else if let Some(whole) = cookie.take() {
-            fields.add(Name::Cookie, whole);
-        }
+        fields.push(name.as_str().as_bytes(), value.as_bytes());
     }
     fields
 }

@@ -227,8 +227,8 @@ mod tests {
         follow.owing()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_debt_keeps_its_age_until_it_is_paid() {
+    #[test]
+    fn a_debt_keeps_its_age_until_it_is_paid() {
         let start = Instant::now();
         let later = start + Duration::from_secs(5);
         let mut follow = Follow::new(start);
@@ -242,8 +242,8 @@ mod tests {
         assert_eq!(fed(&mut follow, &frame(6, 0, 8)[..12], start), Some(start));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn floods_are_seen() {
+    #[test]
+    fn floods_are_seen() {
         let now = Instant::now();
         let floods = [
             (frame(RST_STREAM, 0, 4), Some(Cut::FloodReset)),
@@ -265,8 +265,8 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn honest_clients_are_no_flood() {
+    #[test]
+    fn honest_clients_are_no_flood() {
         let (mut now, mut follow) = (Instant::now(), Follow::new(Instant::now()));
         follow.feed(&[0; PREFACE], now);
         for round in 0..5000 {

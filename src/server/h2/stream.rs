@@ -7,7 +7,7 @@ use crate::base::clock;
 use crate::body::{Body, Duplex, Interim, Piece, Pull, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind, Result, Side};
-use crate::message::{Fields, Method, RequestHead, ResponseHead};
+use crate::message::{Fields, Method, RequestHead, ResponseHead, request};
 use crate::metrics::Cut;
 use crate::server::alarm::Alarm;
 use crate::server::conn::{Account, Visit, date, stated_length};
@@ -31,12 +31,12 @@ type Respond = Rc<RefCell<SendResponse<Bytes>>>;
 /// Answers one request.
 pub(super) async fn serve<S: Service>(
     visit: Rc<Visit<S>>,
-    request: http::Request<RecvStream>,
+    asked: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) {
     let plan = visit.plan();
     let mut account = Account::open(&visit, clock::now());
-    let (parts, content) = request.into_parts();
+    let (parts, content) = asked.into_parts();
     let stream = Stream { watcher: visit.watcher(), respond: Rc::new(RefCell::new(respond)), visit, plan };
     if let Err(error) = stream.exchange(&mut account, &parts, content).await {
         account.record().failed(&error);
@@ -65,8 +65,7 @@ impl<S: Service> Stream<S> {
         content: RecvStream,
     ) -> Result<()> {
         let mut head = convert::request(parts, self.visit.from.scheme)?;
-        let admitted = convert::check(&head).and_then(|()| super::super::admit::check_h2_fields(&head));
-        let admitted = admitted.and_then(|()| self.visit.admit(&mut head, &self.plan));
+        let admitted = self.visit.admit(&mut head, &self.plan);
         account.head(&head);
         let length = crate::wire::framing::stated_length(&head.fields);
         if let Err(error) = admitted.and_then(|()| self.within(length)) {
@@ -78,8 +77,8 @@ impl<S: Service> Stream<S> {
         let (body, tunnel) = self.body(&head, content, length);
         let interim: Rc<dyn Interim> = Rc::new(InterimLine(self.respond.clone()));
         let counted = body.1;
-        let request = Request { head, body: body.0, interim: Some(interim), from: self.visit.from.clone() };
-        let response = self.call(account, request).await;
+        let asked = Request { head, body: body.0, interim: Some(interim), from: self.visit.from.clone() };
+        let response = self.call(account, asked).await;
         account.record().received = counted.get();
         let response = response.inspect_err(|error| account.record().status = error.status())?;
         match tunnel {
@@ -127,9 +126,9 @@ impl<S: Service> Stream<S> {
     }
 
     /// Lets the service answer, while the client is watched.
-    async fn call(&self, account: &mut Account<S>, request: Request) -> Result<Response> {
+    async fn call(&self, account: &mut Account<S>, asked: Request) -> Result<Response> {
         let visit = self.visit.clone();
-        let mut answer = pin!(visit.answer(request, account.record()));
+        let mut answer = pin!(visit.answer(asked, account.record()));
         poll_fn(|cx| {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));
@@ -273,7 +272,9 @@ impl RequestBody {
         match self.content.poll_trailers(cx) {
             Poll::Ready(Ok(Some(map))) => {
                 let fields = convert::trailer_fields(&map);
-                Poll::Ready((!fields.is_empty()).then_some(Ok(Piece::Trailers(fields))))
+                let checked = request::check_h2_fields(&fields);
+                let empty = fields.is_empty();
+                Poll::Ready(checked.map(|()| (!empty).then_some(Piece::Trailers(fields))).transpose())
             }
             Poll::Ready(Ok(None)) => Poll::Ready(None),
             Poll::Ready(Err(_)) => Poll::Ready(Some(Err(gone()))),
