@@ -4,3 +4,7 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod central;
+mod door;
+mod homes_command;
+mod link;
+mod sim;
