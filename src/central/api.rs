@@ -228,6 +228,7 @@ impl Central {
         ok(json!({
             "feed": self.feed_id, "term": TERM, "head": head, "oldest": self.oldest(), "keys": keys,
             "up_seconds": now.saturating_duration_since(self.began).as_secs(), "edges": edges,
+            "trouble": *super::lock(&self.trouble),
         }))
     }
 }

@@ -1,13 +1,12 @@
 //! The one thread that appends to Central's log: check, append, fsync, then publish, then answer (HOMES 2.2, Sequence).
 //!
 //! While one group is being made durable the next one gathers, so commits are grouped without waiting for company.
-//! After a failed write nothing more is accepted: what a second fsync would say of the first write's pages is unknown.
 
 use super::state::{Entry, Outcome, State, Want};
 use crate::home::event::{EdgeRow, Event};
 use crate::store::log::{Log, LogError};
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Commands waiting for the appender; beyond it a caller waits, and after its patience answers 503.
@@ -34,14 +33,27 @@ pub struct Appender {
     pub state: Arc<RwLock<State>>,
     /// The published head.
     pub head: watch::Sender<u64>,
+    /// Why nothing can be written, while that is so.
+    pub trouble: Arc<Mutex<Option<String>>>,
+}
+
+/// Why entries were not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// They could not be made durable; nothing changed.
+    #[error("Central's log cannot be written: {0}")]
+    Write(LogError),
+    /// They are durable and do not fit the state: a fault of ours.
+    #[error("Central's log contradicts its state: {0}")]
+    State(String),
 }
 
 impl Appender {
-    /// Works until every sender is gone, or a write fails. Errors: why the log cannot be written.
+    /// Works until every sender is gone. Errors: the state contradicts the log, so nothing more may be granted.
     pub fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), String> {
         while let Some(first) = commands.blocking_recv() {
+            let mut wants = first.size();
             let mut group = vec![first];
-            let mut wants = group[0].size();
             while wants < GROUP_MAX {
                 let Ok(next) = commands.try_recv() else { break };
                 wants += next.size();
@@ -52,14 +64,31 @@ impl Appender {
         Ok(())
     }
 
+    /// Decides, writes and answers one group. What cannot be written is answered by dropping its answers, and a disk
+    /// that was full may have room for the next group; after a failed fsync the log itself refuses until a restart.
     fn commit(&mut self, group: Vec<Command>) -> Result<(), String> {
         let (entries, answers) = self.decide(group);
-        self.append(entries)?;
+        match self.append(entries) {
+            Ok(()) => self.note(None),
+            Err(Failure::Write(error)) => {
+                tracing::error!(%error, "Central's log cannot be written");
+                self.note(Some(error.to_string()));
+                return Ok(());
+            }
+            Err(Failure::State(why)) => {
+                self.note(Some(why.clone()));
+                return Err(why);
+            }
+        }
         for (answer, outcomes) in answers {
             // Whoever gave up waiting learns the outcome by asking again: wants are idempotent.
             let _ = answer.send(outcomes);
         }
         Ok(())
+    }
+
+    fn note(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     #[allow(clippy::type_complexity)]
@@ -74,16 +103,16 @@ impl Appender {
         (draft.entries, answers)
     }
 
-    /// Makes entries durable, then visible. Errors: the log could not be written.
-    pub fn append(&mut self, entries: Vec<Entry>) -> Result<(), String> {
+    /// Makes entries durable, then visible.
+    pub fn append(&mut self, entries: Vec<Entry>) -> Result<(), Failure> {
         if entries.is_empty() {
             return Ok(());
         }
-        self.write(&entries).map_err(|error| format!("Central's log cannot be written: {error}"))?;
+        self.write(&entries).map_err(Failure::Write)?;
         let head = {
             let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
             for entry in entries {
-                state.apply(entry)?;
+                state.apply(entry).map_err(Failure::State)?;
             }
             state.head()
         };
@@ -93,9 +122,8 @@ impl Appender {
 
     /// One frame for each entry, so that the numbers of the log are the seqs; one fsync for all.
     fn write(&mut self, entries: &[Entry]) -> Result<(), LogError> {
-        for entry in entries {
-            self.log.append(&encode(entry))?;
-        }
+        let gathered = entries.iter().try_for_each(|entry| self.log.append(&encode(entry)).map(drop));
+        gathered.inspect_err(|_| self.log.discard())?;
         self.log.commit()
     }
 }

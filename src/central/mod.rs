@@ -48,6 +48,7 @@ pub struct Central {
     state: Arc<RwLock<State>>,
     head: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
+    trouble: Arc<Mutex<Option<String>>>,
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     appender: Mutex<Option<JoinHandle<()>>>,
     images: Images,
@@ -76,11 +77,12 @@ impl Central {
         let feed = FeedId(log.label());
         let state = Arc::new(RwLock::new(state));
         let head = watch::Sender::new(read(&state).head());
-        let mut appender = Appender { log, state: state.clone(), head: head.clone() };
+        let trouble = Arc::new(Mutex::new(None));
+        let mut appender = Appender { log, state: state.clone(), head: head.clone(), trouble: trouble.clone() };
         for (name, peer) in edges {
             key::check_name("edge", name)?;
             let entry = read(&state).plan_edge(name, peer.as_deref())?;
-            appender.append(entry.into_iter().collect())?;
+            appender.append(entry.into_iter().collect()).map_err(|failure| failure.to_string())?;
         }
         let (commands, queue) = mpsc::channel(QUEUE_MAX);
         let thread = std::thread::Builder::new().name("central-log".into()).spawn(move || {
@@ -98,6 +100,7 @@ impl Central {
             state,
             head,
             stopping: watch::Sender::new(false),
+            trouble,
             commands: Mutex::new(Some(commands)),
             appender: Mutex::new(Some(thread)),
             images: Images::default(),
@@ -143,7 +146,7 @@ impl Central {
         };
         match tokio::time::timeout(COMMIT_WAIT, done).await {
             Ok(Some(outcomes)) => Ok(outcomes),
-            Ok(None) => Err(Refusal::unavailable("Central's log takes no entries now: see its own log for why")),
+            Ok(None) => Err(Refusal::unavailable("Central's log takes no entries now: see `trouble` in /v1/status")),
             Err(_) => Err(Refusal::unavailable("Central's log is too slow now; the same request again is safe")),
         }
     }

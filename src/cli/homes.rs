@@ -208,7 +208,8 @@ impl At {
     }
 
     async fn exchange(&self, call: Call) -> Result<(u16, Value), Failure> {
-        let answer = self.connect().await?.send(call).await?;
+        let mut line = self.connect().await?;
+        let answer = line.send(call).await?;
         let status = answer.status().as_u16();
         let text = content(answer.into_body(), ANSWER_MAX).await?;
         let value = serde_json::from_slice(&text).unwrap_or(Value::Null);

@@ -21,7 +21,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long a response head may take; Central answers 503 by itself before.
 const HEAD_MAX: Duration = Duration::from_secs(8);
 
-/// A connection.
+/// A connection. Dropping it cuts answers that are still arriving.
 pub struct Line {
     sender: Sender,
     base: String,

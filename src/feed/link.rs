@@ -105,8 +105,9 @@ struct Follower {
 impl Follower {
     /// Goes from attempt to attempt; returns only when nothing more can be written, with why.
     async fn follow(&mut self) -> String {
-        if let Some(applier) = &self.applier {
-            self.status.reached(0, applier.cursor().seq);
+        if let Some(Cursor { feed, seq, .. }) = self.applier.as_ref().map(Applier::cursor) {
+            self.status.reached(0, seq);
+            self.status.know(feed.map_or_else(String::new, |feed| feed.to_string()));
         }
         let mut snapshot = false;
         loop {
@@ -124,11 +125,11 @@ impl Follower {
     /// Notes how an attempt ended, and says how long to wait for the next.
     fn settle(&mut self, end: End) -> Duration {
         let pace = self.target.load().pace.clone();
+        if matches!(end, End::Broken(_) | End::Later(..) | End::Alarm(..)) {
+            self.status.turned(self.status.turn().wrapping_add(1));
+        }
         let (why, alarm, wait) = match end {
-            End::Broken(why) => {
-                self.status.turned(self.status.turn().wrapping_add(1));
-                (why, None, self.backoff.next(random()))
-            }
+            End::Broken(why) => (why, None, self.backoff.next(random())),
             End::Resume(why) => (why, None, self.backoff.next(random())),
             End::Later(why, after) => (why, None, after.max(self.backoff.next(random()))),
             End::Gone => ("too far behind: a snapshot will be taken".to_owned(), None, share(pace.spread)),
@@ -165,6 +166,7 @@ impl Follower {
                 return End::Broken(why);
             }
         };
+        self.status.reachable();
         let Some(applier) = &self.applier else { return End::Fatal("the homes' writer is gone".to_owned()) };
         match applier.cursor() {
             Cursor { feed: Some(feed), term, seq } if !snapshot => {
@@ -360,8 +362,10 @@ async fn fetch(mut body: Incoming, zstd: bool, silence: Duration) -> Result<Imag
     if decoder.is_complete() { found.image() } else { Err("it was cut".to_owned()) }
 }
 
-/// Compressed octets expanded at once.
-const UNPACK_STEP: usize = 4 << 10;
+/// Compressed octets expanded at once; even these may become some MiB.
+const UNPACK_STEP: usize = 512;
+/// The most rows of a snapshot: 4 GiB while it is loaded.
+const ROWS_MAX: usize = 1 << 28;
 
 #[derive(Default)]
 struct Found {
@@ -378,6 +382,9 @@ impl Found {
             match part {
                 Part::Header(header) => self.header = Some(header),
                 Part::Edges(edges) => self.edges = edges,
+                Part::Rows(rows) if self.rows.len() + rows.len() > ROWS_MAX => {
+                    return Err("it has too many rows".to_owned());
+                }
                 Part::Rows(rows) => self.rows.extend(rows),
                 Part::End(_) => {}
             }

@@ -120,8 +120,18 @@ impl LinkStatus {
         self.turn.store(turn, Relaxed);
     }
 
-    pub(super) fn opened(&self, feed: String) {
+    /// The history that the homes hold from before.
+    pub(super) fn know(&self, feed: String) {
+        self.words().feed = feed;
+    }
+
+    /// A connection came about.
+    pub(super) fn reachable(&self) {
         self.failures.store(0, Relaxed);
+    }
+
+    pub(super) fn opened(&self, feed: String) {
+        self.reachable();
         self.alarmed.store(false, Relaxed);
         self.connects.fetch_add(1, Relaxed);
         self.connected.store(true, Relaxed);

@@ -155,6 +155,13 @@ enum Expect {
     Nothing,
 }
 
+/// A whole block and what follows it.
+struct Split<'a> {
+    kind: u8,
+    payload: &'a [u8],
+    after: &'a [u8],
+}
+
 /// Reads a snapshot from pieces of any size.
 ///
 /// Nothing of a part is given out before its checksum was found right; whether the whole is complete shows only
@@ -197,7 +204,7 @@ impl Decoder {
             self.expect = Expect::Header;
             rest = after;
         }
-        while let Some((kind, payload, after)) = self.split(rest)? {
+        while let Some(Split { kind, payload, after }) = self.split(rest)? {
             parts.push(self.part(kind, payload)?);
             rest = after;
         }
@@ -210,7 +217,7 @@ impl Decoder {
     }
 
     /// Takes one whole block off the front, if it is there.
-    fn split<'a>(&self, rest: &'a [u8]) -> Result<Option<(u8, &'a [u8], &'a [u8])>, &'static str> {
+    fn split<'a>(&self, rest: &'a [u8]) -> Result<Option<Split<'a>>, &'static str> {
         if self.expect == Expect::Nothing && !rest.is_empty() {
             return Err("octets after the end of the snapshot");
         }
@@ -226,7 +233,7 @@ impl Decoder {
         if checksum(kind, length, payload) != u32::from_le_bytes([c0, c1, c2, c3]) {
             return Err("a block's checksum is wrong");
         }
-        Ok(Some((kind, payload, after)))
+        Ok(Some(Split { kind, payload, after }))
     }
 
     fn part(&mut self, kind: u8, payload: &[u8]) -> Result<Part, &'static str> {

@@ -4,7 +4,7 @@ use super::Site;
 use crate::base::id::EdgeId;
 use crate::config::plan::{HeaderEdit, HostRule, Plan, RouteSettings, Space};
 use crate::error::{Error, Kind, Result};
-use crate::message::RequestHead;
+use crate::message::{Method, RequestHead};
 use crate::record::Record;
 use crate::route::table::{Matched, Miss, Query};
 use crate::route::{Action, Place, Rule, key};
@@ -91,7 +91,8 @@ fn missed(miss: Miss) -> Error {
     match miss {
         Miss::NoRoute => Error::new(Kind::NoRoute, "no route matches this host and path"),
         Miss::NoMethod(allow) => {
-            Error::new(Kind::NoMethod, "a route matches this path, but not with this method").allow(allow)
+            let allow: Vec<_> = allow.iter().map(Method::as_str).collect();
+            Error::new(Kind::NoMethod, "a route matches this path, but not with this method").allow(allow.join(", "))
         }
     }
 }

@@ -113,6 +113,7 @@ fn rebuild_forwarded(head: &mut RequestHead, from: &Downstream, plan: &Plan) {
     let is_trusted = |address| plan.trust.forwarded.iter().any(|network| network.holds(address));
     let believed = forwarded::client_of(&head.fields, from.client.ip(), from.scheme, &is_trusted);
     forwarded::rebuild(&mut head.fields, &believed, &head.authority, plan.trust.send_forwarded);
+    head.scheme = believed.scheme;
 }
 
 /// Applies a route's edits: removals, then sets.

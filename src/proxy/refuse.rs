@@ -7,7 +7,7 @@ use crate::body::Response;
 use crate::error::{Error, Kind};
 use crate::message::negotiate::{Form, error_form};
 use crate::message::status::ProxyStatus;
-use crate::message::{Method, Name};
+use crate::message::Name;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -37,8 +37,7 @@ pub fn response(error: &Error, edge: &str, accept: Option<&[u8]>, next_hop: Opti
         fields.add(Name::RetryAfter, seconds(wait).to_string());
     }
     if error.kind() == Kind::NoMethod || !error.allowed().is_empty() {
-        let allow: Vec<_> = error.allowed().iter().map(Method::as_str).collect();
-        fields.add(Name::Allow, allow.join(", "));
+        fields.add(Name::Allow, error.allowed());
     }
     response
 }
@@ -173,7 +172,7 @@ mod tests {
         assert_eq!(response(&late, "fr", None, None).head.fields.text(Name::RetryAfter), Some("2"));
         let soon = Error::unavailable("busy", Duration::ZERO);
         assert_eq!(response(&soon, "fr", None, None).head.fields.text(Name::RetryAfter), Some("1"));
-        let method = Error::new(Kind::NoMethod, "x").allow(vec![Method::Get, Method::Head]);
+        let method = Error::new(Kind::NoMethod, "x").allow("GET, HEAD".to_owned());
         assert_eq!(response(&method, "fr", None, None).head.fields.text(Name::Allow), Some("GET, HEAD"));
         let hop = response(&Error::new(Kind::ConnectionRefused, ""), "fr", None, Some("10.0.0.1:3000"));
         let status = hop.head.fields.text(Name::ProxyStatus).unwrap();

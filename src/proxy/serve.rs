@@ -8,7 +8,7 @@ use crate::config::plan::{Regime, Space, UnknownKey};
 use crate::error::{Error, Kind, Result};
 use crate::home::Home;
 use crate::homes;
-use crate::message::{RequestHead, via};
+use crate::message::{RequestHead, hop, via};
 use crate::record::Record;
 use crate::route::decide::{Asked, Decision, Facts, Reason, Step, decide};
 use crate::route::{Action, KeySource, Place, key};
@@ -28,6 +28,10 @@ impl Proxy {
     pub(super) async fn serve(&self, site: &Site, mut request: Request, record: &mut Record) -> Result<Response> {
         if via::has_passed(&request.head.fields, &site.plan.own.deployment) {
             return Err(Error::new(Kind::ProxyLoopDetected, "this request has passed through this deployment before"));
+        }
+        if is_for_us(&mut request.head) {
+            record.decision = "reply";
+            return Ok(Response::new(204));
         }
         let course = course::find(&site.plan, &request.head, record)?;
         let Some(Action::To(places)) = course.rule.map(|rule| &rule.action) else {
@@ -91,6 +95,11 @@ impl Proxy {
         Err(Error::unavailable("a new key could not be stored durably here now", RETRY_AFTER)
             .on(crate::error::Side::Own))
     }
+}
+
+/// Whether an OPTIONS request asks about this proxy itself: `*`, or no hop left (RFC 9110 sections 7.6.2 and 9.3.7).
+fn is_for_us(head: &mut RequestHead) -> bool {
+    head.target == "*" || !hop::spend_forward(head)
 }
 
 /// The epoch by which a home was found.

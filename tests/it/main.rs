@@ -7,8 +7,12 @@
 
 mod central;
 mod differential;
+mod door;
 mod h2_malformed;
 mod harness;
 mod harness_works;
+mod homes_command;
+mod link;
+mod sim;
 mod tidy;
 mod wire_files;

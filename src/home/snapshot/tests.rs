@@ -43,7 +43,7 @@ fn sample() -> Vec<Row> {
     let ends = [0, 1, u64::MAX].map(|kh| Row { kh: KeyHash(kh), epoch: 1, home: 0, tomb: false });
     let mut rows: Vec<Row> = (2..20_000u64)
         .map(|n| Row {
-            kh: KeyHash(n << 49 | n.wrapping_mul(0x9E37_79B9) % (1 << 49)),
+            kh: KeyHash((n << 49) | (n.wrapping_mul(0x9E37_79B9) % (1 << 49))),
             epoch: if n % 9 == 0 { n as u32 } else { 1 },
             home: (n % 4096) as u16,
             tomb: n % 31 == 0,
@@ -73,7 +73,7 @@ fn what_is_written_is_read() {
 fn a_row_is_small() {
     // 100 M keys are 2^37 apart on average.
     let rows: Vec<Row> =
-        (0..50_000).map(|n| Row { kh: KeyHash(n << 37 | 5), epoch: 1, home: 3, tomb: false }).collect();
+        (0..50_000).map(|n| Row { kh: KeyHash((n << 37) | 5), epoch: 1, home: 3, tomb: false }).collect();
     assert!(encode(&rows).len() <= 50_000 * 7 + 500);
 }
 
