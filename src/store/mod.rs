@@ -3,6 +3,8 @@
 //! It knows nothing of homes: payloads are octets, rows are numbers. What must survive a crash is on disk before the
 //! call that wrote it returns.
 
+pub mod durable;
 pub mod files;
 pub mod frame;
 pub mod log;
+pub mod rows;
