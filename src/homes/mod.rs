@@ -3,21 +3,41 @@
 //! Shared by all workers as `Arc<Homes>`; written by one [`Applier`] (what the feed says) and by the claims' store (what
 //! our origins mint). It speaks no HTTP: questions for Central leave through the [`AskReceiver`].
 
+mod apply;
+mod ask;
+mod claims;
+mod edges;
+mod open;
+mod overlay;
+mod register;
+mod view;
+
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::base::id::EdgeId;
 use crate::home::Home;
-use crate::home::event::{EdgeRow, Event};
+use crate::home::event::EdgeRow;
+use crate::home::hash::{KeyHash, key_hash};
+use crate::home::ledger::{Row, State};
+use crate::store::durable::Durable;
+use ask::Flights;
+use claims::Claims;
+use edges::Edges;
+use overlay::{Absent, Overlay};
+use view::View;
 
 pub mod instance;
 
 pub use crate::home::claim::{Asked, ClaimAnswer, LookUpAnswer, Registered};
 pub use crate::home::cursor::{Cursor, FeedId};
 pub use crate::home::snapshot::Row as SnapshotRow;
+pub use apply::Applier;
 
 /// A question for Central, to be answered over HTTP by whoever holds the [`AskReceiver`]. A dropped `reply` counts as
 /// `Unreachable`.
@@ -44,6 +64,10 @@ pub enum Ask {
         reply: oneshot::Sender<ClaimAnswer>,
     },
 }
+
+/// Questions that may wait for the control thread. Each stands for a request that waits; what does not fit is answered
+/// as unreachable at once, which costs that request a retry and Central nothing.
+const ASKS_MAX: usize = 1024;
 
 /// Where questions for Central come out.
 pub type AskReceiver = mpsc::Receiver<Ask>;
@@ -146,131 +170,170 @@ pub struct Figures {
 
 /// The live homes.
 #[derive(Debug)]
-pub struct Homes {}
+pub struct Homes {
+    own: String,
+    view: ArcSwap<View>,
+    edges: ArcSwap<Edges>,
+    edges_version: watch::Sender<u64>,
+    cursor: watch::Sender<Cursor>,
+    /// Moves with every change that could alter an answer of `look`.
+    stirred: watch::Sender<u64>,
+    overlay: Overlay,
+    absent: Absent,
+    claims: Arc<Claims>,
+    durable: Durable,
+    asks: mpsc::Sender<Ask>,
+    look_ups: Flights,
+    first_touches: Flights,
+    register: register::Register,
+    kept_out: AtomicU64,
+    ledger_lost: AtomicBool,
+    map_keys: AtomicU64,
+    set_aside: Vec<String>,
+}
 
-/// The one writer of what the feed says. Its calls block on the disk: it lives on a thread of its own.
-#[derive(Debug)]
-pub struct Applier {}
-
-#[allow(unused_variables, clippy::unimplemented)]
 impl Homes {
-    /// Opens or creates the state in `dir`, an instance folder that this process has locked. `own` is this edge's name.
+    /// Opens or creates the state in `dir`, an instance folder that this process has locked. `own` is this edge's name,
+    /// `spaces` are the key spaces of the configuration.
+    ///
+    /// What is unreadable is set aside as `*.corrupt-<time>`, reported, and the start goes on (DESIGN 10).
+    ///
+    /// Errors: those of the file system.
     pub fn open(dir: &Path, own: &str, spaces: Vec<String>) -> Result<(Arc<Homes>, Applier, AskReceiver), OpenError> {
-        unimplemented!()
+        open::open(dir, own, &spaces)
     }
 
     /// What this edge knows of a key. The epoch of `At` is what a correction or the ledger said in full, else the low
     /// 10 bits that the map keeps. Cost: one hash, one or two cache lines; no lock that workers share.
     pub fn look(&self, space: &str, key: &str) -> Home {
-        unimplemented!()
+        // The claim first: what settles it is in the ledger before the claim goes, so one of the two is always seen.
+        let claim = self.claims.get(space, key).map(|(claim, _)| claim);
+        let view = self.view.load();
+        let hash = view.feed.map(|feed| key_hash(feed, space, key));
+        let row = hash.and_then(|hash| view.row(hash));
+        if let (Some(_), Some((epoch, provisional))) = (claim, (State { row, claim }).accepts()) {
+            return Home::Ours { epoch, provisional };
+        }
+        let Some(hash) = hash else { return Home::Unsynced };
+        match view.look(hash) {
+            ours @ Home::Ours { .. } => ours,
+            known => self.corrected(&view, hash, known),
+        }
     }
 
-    /// Believes a correction that is ahead of our feed, until the feed catches up; only if its epoch is greater than
-    /// what is known.
+    /// `known`, unless a correction is ahead of it.
+    fn corrected(&self, view: &View, hash: KeyHash, known: Home) -> Home {
+        match self.overlay.get(hash) {
+            Some((edge, epoch)) if view.is_older_than(hash, epoch) => {
+                if Some(edge) == view.own {
+                    Home::Disputed
+                } else {
+                    Home::At { edge, epoch }
+                }
+            }
+            _ => known,
+        }
+    }
+
+    /// Believes a correction that is ahead of our feed, until the feed catches up (or for a minute, if it never does);
+    /// only if its epoch is greater than what is known. A correction that names this edge makes the key `Disputed`: only
+    /// the ledger makes it ours.
     pub fn learn(&self, space: &str, key: &str, edge: EdgeId, epoch: u32) {
-        unimplemented!()
+        let view = self.view.load();
+        let Some(hash) = view.feed.map(|feed| key_hash(feed, space, key)) else { return };
+        if view.is_older_than(hash, epoch) {
+            self.overlay.put(hash, edge, epoch);
+            self.stir();
+        }
     }
 
     /// Where in which history this edge stands.
     pub fn cursor(&self) -> Cursor {
-        unimplemented!()
+        *self.cursor.borrow()
     }
 
     /// Whether there is a map at all.
     pub fn is_loaded(&self) -> bool {
-        unimplemented!()
+        self.view.load().is_loaded
     }
 
     /// Waits until the feed has reached `seq`; false if it has not after `wait`.
     pub async fn seq_reached(&self, seq: u64, wait: Duration) -> bool {
-        unimplemented!()
+        let mut cursor = self.cursor.subscribe();
+        let reached = cursor.wait_for(|cursor| cursor.seq >= seq);
+        matches!(tokio::time::timeout(wait, reached).await, Ok(Ok(_)))
     }
 
     /// Waits until the answer for the key is another than `since`, at most for `wait`; gives the answer then.
     pub async fn changed(&self, space: &str, key: &str, since: Home, wait: Duration) -> Home {
-        unimplemented!()
+        self.until(wait, || Some(self.look(space, key)).filter(|home| *home != since)).await.unwrap_or(since)
+    }
+
+    /// Waits, at most for `wait`, until `found` gives something after a change.
+    async fn until<T>(&self, wait: Duration, mut found: impl FnMut() -> Option<T>) -> Option<T> {
+        let mut stirred = self.stirred.subscribe();
+        let waiting = async {
+            loop {
+                if let Some(found) = found() {
+                    return Some(found);
+                }
+                stirred.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(wait, waiting).await.ok().flatten()
+    }
+
+    fn stir(&self) {
+        self.stirred.send_modify(|version| *version = version.wrapping_add(1));
     }
 
     /// The edge table, by index.
     pub fn edges(&self) -> Vec<EdgeRow> {
-        unimplemented!()
+        self.edges.load().rows().to_vec()
     }
 
     /// Counts the versions of the edge table.
     pub fn edges_watch(&self) -> watch::Receiver<u64> {
-        unimplemented!()
+        self.edges_version.subscribe()
     }
 
-    /// Asks Central who owns a key; one question per key at a time, and no second one within 5 s of `NoSuchKey` unless
-    /// the feed names the key.
-    pub async fn ask(&self, space: &str, key: &str) -> Asked {
-        unimplemented!()
-    }
-
-    /// Claims a key at first touch; one claim per key at a time. `Home(Ours)` only once the ledger has it durably.
-    pub async fn claim_now(&self, space: &str, key: &str) -> Asked {
-        unimplemented!()
-    }
-
-    /// Whether a registration could be made durable now; proven by a write at most 1 s ago.
-    pub async fn ready_to_register(&self) -> bool {
-        unimplemented!()
-    }
-
-    /// Registers a key that our origin has minted: durable first, then waits at most `wait` for Central's grant.
-    pub async fn register(&self, space: &str, key: &str, wait: Duration) -> Registered {
-        unimplemented!()
-    }
-
-    /// Delivers the outbox to Central, for ever: the control thread runs this once, beside whoever answers the
-    /// [`AskReceiver`]. Without it, `register` is `Pending` at best.
-    pub async fn deliver(self: Arc<Self>) {
-        unimplemented!()
-    }
-
-    /// What metrics and status show.
+    /// What metrics and status show. Cost: a walk over ledger and claims; not for the path of a request.
     pub fn figures(&self) -> Figures {
-        unimplemented!()
+        let view = self.view.load();
+        let rows = || view.ledger.pairs().filter_map(|(_, packed)| view::unpack_row(packed));
+        let owned = rows().filter(|row| matches!(row, Row::Owned { .. })).count() as u64;
+        let (provisional, outbox, clashes) = self.claims.figures();
+        let cursor = self.cursor();
+        Figures {
+            map_keys: self.map_keys.load(Ordering::Relaxed),
+            map_slots: view.map.slots() as u64,
+            owned,
+            closed: rows().count() as u64 - owned,
+            provisional,
+            clashes,
+            outbox,
+            overlay: self.overlay.len() as u64,
+            negative: self.absent.len() as u64,
+            term: cursor.term,
+            seq: cursor.seq,
+            kept_out: self.kept_out.load(Ordering::Relaxed),
+            ledger_lost: self.ledger_lost.load(Ordering::Relaxed),
+            set_aside: self.set_aside.clone(),
+        }
     }
 
     /// The keys' hashes and epochs that the ledger says are ours, sorted; for tests and digests.
     pub fn owned(&self) -> Vec<(u64, u32)> {
-        unimplemented!()
+        let view = self.view.load();
+        let owned = |(hash, packed): (KeyHash, u64)| match view::unpack_row(packed) {
+            Some(Row::Owned { epoch }) => Some((hash.0, epoch)),
+            _ => None,
+        };
+        let mut all: Vec<_> = view.ledger.pairs().filter_map(owned).collect();
+        all.sort_unstable();
+        all
     }
 }
 
-#[allow(unused_variables, clippy::unimplemented)]
-impl Applier {
-    /// Where in which history this edge stands.
-    pub fn cursor(&self) -> Cursor {
-        unimplemented!()
-    }
-
-    /// Says which history is about to be followed; to be called at each connect, before anything is applied.
-    pub fn begin_feed(&mut self, feed: FeedId, term: u64) -> Result<FeedCheck, ApplyError> {
-        unimplemented!()
-    }
-
-    /// Applies a batch that covers `first..=last`: durable first, then visible, then counted by the cursor. Repetitions
-    /// are harmless.
-    pub fn apply(&mut self, first: u64, last: u64, events: &[Event]) -> Result<Applied, ApplyError> {
-        unimplemented!()
-    }
-
-    /// Takes the edge table, durably.
-    pub fn edges(&mut self, rows: &[EdgeRow]) -> Result<(), ApplyError> {
-        unimplemented!()
-    }
-
-    /// Replaces the map by a snapshot that holds as of `seq`. A crash in the middle leaves the old map.
-    pub fn load(
-        &mut self,
-        feed: FeedId,
-        term: u64,
-        seq: u64,
-        edges: &[EdgeRow],
-        rows: impl Iterator<Item = SnapshotRow>,
-    ) -> Result<Applied, ApplyError> {
-        unimplemented!()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,12 @@
 //! A durable set of rows by hash, of which the newest per hash counts: an image and a log of what came after.
 //!
 //! ```text
-//! NAME.image     0         8       24         32     40    48      56     64       68
-//!               +---------+-------+----------+------+-----+-------+------+--------+--------------------------+
-//!               | CRDIMG1 | label | log from | term | seq | count | salt | CRC-32 | frames of 4096 rows each |
-//!               +---------+-------+----------+------+-----+-------+------+--------+--------------------------+
-//! NAME-*.log    frames:   | term | seq | rows |          the log's entries from `log from` on belong to the image
+//! NAME.image     0         8       24         32       56      64     72       76
+//!               +---------+-------+----------+--------+-------+------+--------+--------------------------+
+//!               | CRDIMG1 | label | log from | mark   | count | salt | CRC-32 | frames of 4096 rows each |
+//!               +---------+-------+----------+--------+-------+------+--------+--------------------------+
+//! NAME-*.log    frames:   | mark | rows |         the log's entries from `log from` on belong to the image
+//! mark          | term 8 | seq 8 | ledger 8 |
 //! row           | hash 8 | epoch 4 | value 4 |           sorted by hash in an image, as they came in the log
 //! ```
 //!
@@ -40,6 +41,9 @@ pub struct Mark {
     pub term: u64,
     /// The seq.
     pub seq: u64,
+    /// How far the rows' companion, which is written first, had come then: if it has not when it is opened, it has lost
+    /// something that was durable. (A last frame that was bent on the disk looks like one that was torn.)
+    pub ledger: u64,
 }
 
 /// A log that has grown to this length is absorbed into the image. Bounds the replay at the start and the memory that
@@ -54,7 +58,7 @@ const BLOCK: usize = 4096;
 
 const ROW: usize = 16;
 const MAGIC: [u8; 8] = *b"CRDIMG1\n";
-const HEADER: u64 = 68;
+const HEADER: u64 = 76;
 
 /// The rows on disk. They are not kept in memory: [`Rows::for_each`] reads them.
 #[derive(Debug)]
@@ -324,8 +328,8 @@ impl Image {
         }
         let label = *body.get(8..)?.first_chunk::<16>()?;
         let number = |at: usize| Some(u64::from_le_bytes(*body.get(at..)?.first_chunk::<8>()?));
-        let mark = Mark { term: number(32)?, seq: number(40)? };
-        let (log_from, count, salt) = (number(24)?, number(48)?, Salt(number(56)?));
+        let mark = Mark { term: number(32)?, seq: number(40)?, ledger: number(48)? };
+        let (log_from, count, salt) = (number(24)?, number(56)?, Salt(number(64)?));
         Some(Image { path, is_temporary: false, label, log_from, mark, count, salt })
     }
 
@@ -333,7 +337,8 @@ impl Image {
         let mut out = Vec::with_capacity(HEADER as usize);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&self.label);
-        for number in [self.log_from, self.mark.term, self.mark.seq, self.count, self.salt.0] {
+        let Mark { term, seq, ledger } = self.mark;
+        for number in [self.log_from, term, seq, ledger, self.count, self.salt.0] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
@@ -476,19 +481,21 @@ fn decode(octets: &[u8; ROW]) -> Row {
 }
 
 fn encode_batch(mark: Mark, rows: &[Row]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(16 + rows.len() * ROW);
-    out.extend_from_slice(&mark.term.to_le_bytes());
-    out.extend_from_slice(&mark.seq.to_le_bytes());
+    let mut out = Vec::with_capacity(24 + rows.len() * ROW);
+    for number in [mark.term, mark.seq, mark.ledger] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
     rows.iter().for_each(|row| encode(*row, &mut out));
     out
 }
 
 /// The mark of a batch, and its rows as octets, a whole number of them.
 fn batch(payload: &[u8]) -> Option<(Mark, &[[u8; ROW]])> {
-    let (term, rest) = payload.split_first_chunk::<8>()?;
-    let (seq, rest) = rest.split_first_chunk::<8>()?;
+    let (numbers, rest) = payload.split_at_checked(24)?;
+    let ([term, seq, ledger], _) = numbers.as_chunks::<8>().0.split_first_chunk::<3>()?;
     let (rows, odd) = rest.as_chunks::<ROW>();
-    odd.is_empty().then_some((Mark { term: u64::from_le_bytes(*term), seq: u64::from_le_bytes(*seq) }, rows))
+    let [term, seq, ledger] = [*term, *seq, *ledger].map(u64::from_le_bytes);
+    odd.is_empty().then_some((Mark { term, seq, ledger }, rows))
 }
 
 fn io_at(path: &Path, source: io::Error) -> LogError {

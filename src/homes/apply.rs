@@ -1,0 +1,443 @@
+//! What the feed says, made durable, then visible, then counted (HOMES 2.1 to 2.3).
+//!
+//! The order of one batch, and what a crash after each step leaves:
+//! 1. rows of the ledger, fsync: the ledger is ahead of the map. The batch comes again, and the ledger passes over what
+//!    its own cursor covers.
+//! 2. the ledger's table: a key that became ours is served, one that ceased to be is not.
+//! 3. rows of the map with the new cursor, fsync: the batch will not come again.
+//! 4. the map's table, then corrections, absent keys and claims that the batch has overtaken.
+//! 5. the cursor.
+//!
+//! The map is never ahead of the ledger, so it never shows a key as ours that the ledger could not know.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::claims::KeyText;
+use super::edges::Edges;
+use super::open::{self, LEDGER, MAP};
+use super::view::{self, View};
+use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
+use crate::base::id::EdgeId;
+use crate::home::cursor::Coverage;
+use crate::home::event::{EdgeRow, Event, State as Said};
+use crate::home::hash::{KeyHash, key_hash, split_key};
+use crate::home::ledger::{Claim, Effect, Input, Named, Row, State};
+use crate::home::{exact, table};
+use crate::store::durable::Write;
+use crate::store::log::LogError;
+use crate::store::rows::{self, Mark, Rows};
+
+/// The one writer of what the feed says. Its calls block on the disk: it lives on a thread of its own.
+#[derive(Debug)]
+pub struct Applier {
+    homes: Arc<Homes>,
+    dir: PathBuf,
+    map: table::Writer,
+    ledger: exact::Writer,
+    map_rows: Option<Rows>,
+    ledger_rows: Option<Rows>,
+    begun: Option<FeedId>,
+}
+
+/// One entry of the feed, or one row of a snapshot, understood.
+struct Change<'a> {
+    hash: KeyHash,
+    /// Space and key; a snapshot names hashes only, so there it is known only of keys that we have claimed.
+    key: Option<(&'a str, &'a str)>,
+    home: Named,
+    epoch: u32,
+}
+
+/// What a number of changes asks of the ledger.
+#[derive(Default)]
+struct Orders {
+    rows: HashMap<KeyHash, Row>,
+    settled: HashSet<KeyText>,
+    clashes: Vec<(KeyText, EdgeId, u32)>,
+}
+
+impl Applier {
+    pub(super) fn new(
+        homes: Arc<Homes>,
+        dir: PathBuf,
+        (map_rows, map): (Option<Rows>, table::Writer),
+        (ledger_rows, ledger): (Option<Rows>, exact::Writer),
+    ) -> Applier {
+        Applier { homes, dir, map, ledger, map_rows, ledger_rows, begun: None }
+    }
+
+    /// Where in which history this edge stands.
+    pub fn cursor(&self) -> Cursor {
+        self.homes.cursor()
+    }
+
+    /// Says which history is about to be followed; to be called at each connect, before anything is applied.
+    pub fn begin_feed(&mut self, feed: FeedId, term: u64) -> Result<FeedCheck, ApplyError> {
+        self.begun = None;
+        let cursor = self.cursor();
+        if let Some(ours) = cursor.feed.filter(|ours| *ours != feed) {
+            return Ok(FeedCheck::OtherHistory { ours });
+        }
+        if term < cursor.term {
+            return Ok(FeedCheck::OldTerm { ours: cursor.term });
+        }
+        self.adopt(feed, term, cursor.term)?;
+        self.begun = Some(feed);
+        self.homes.cursor.send_replace(Cursor { feed: Some(feed), term, ..cursor });
+        let is_founded = self.ledger_rows.as_ref().is_some_and(|rows| !rows.is_empty());
+        let is_loaded = self.homes.is_loaded();
+        Ok(if is_founded && is_loaded { FeedCheck::Resume } else { FeedCheck::Snapshot })
+    }
+
+    /// Makes room on disk for a history that is new, and keeps a term that is.
+    fn adopt(&mut self, feed: FeedId, term: u64, known_term: u64) -> Result<(), ApplyError> {
+        for (rows, name) in [(&mut self.ledger_rows, LEDGER), (&mut self.map_rows, MAP)] {
+            if rows.is_none() {
+                *rows = Some(Rows::create(&self.dir, name, feed.0).map_err(stored)?);
+            }
+        }
+        self.publish(|view| view.feed = Some(feed));
+        // Only once there is a map: an empty frame would make it look loaded. Until then the snapshot brings the term.
+        match &mut self.map_rows {
+            Some(rows) if term > known_term && !rows.is_empty() => {
+                rows.append(Mark { term, ..rows.mark() }, &[]).map_err(stored)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Applies a batch that covers `first..=last`: durable first, then visible, then counted by the cursor. Repetitions
+    /// are harmless; events that make no sense leave their key as it was and are counted.
+    ///
+    /// Errors: after any, the same batch may and must be offered again.
+    pub fn apply(&mut self, first: u64, last: u64, events: &[Event]) -> Result<Applied, ApplyError> {
+        let feed = self.begun.ok_or(ApplyError::NoHistory)?;
+        let cursor = self.cursor();
+        match cursor.coverage(first, last) {
+            Coverage::Known => return Ok(Applied { seq: cursor.seq, changed: 0, kept_out: 0 }),
+            Coverage::Gap => return Err(ApplyError::Gap { cursor: cursor.seq, first }),
+            Coverage::New => {}
+        }
+        let mut fresh: Vec<&Event> = events.iter().filter(|event| event.s > cursor.seq).collect();
+        fresh.sort_by_key(|event| event.s);
+        let edges = self.homes.edges.load_full();
+        let mut changes = Vec::with_capacity(fresh.len());
+        for event in &fresh {
+            let said = (event.k.as_str(), event.h.as_str(), event.e, event.st);
+            let change = (first..=last).contains(&event.s).then(|| self.understand(feed, &edges, said)).flatten();
+            changes.extend(change.map(|change| (event.s, change)));
+        }
+        let kept_out = (fresh.len() - changes.len()) as u64;
+        let mark = Mark { term: cursor.term, seq: last, ledger: last };
+        let changed = self.carry_out(mark, &changes)?;
+        self.count_kept_out(kept_out, first, last);
+        self.absorb();
+        Ok(Applied { seq: last, changed, kept_out })
+    }
+
+    /// Reads what an event or a row says; `None` if it makes no sense here.
+    fn understand<'a>(
+        &self,
+        feed: FeedId,
+        edges: &Edges,
+        (text, home, epoch, said): (&'a str, &str, u32, Said),
+    ) -> Option<Change<'a>> {
+        let (space, key) = split_key(text)?;
+        let home = match said {
+            Said::Tomb => Named::Nobody,
+            Said::Active => match edges.id(home)? {
+                _ if home == self.homes.own => Named::Own,
+                other => Named::Other(other),
+            },
+        };
+        (epoch > 0).then(|| Change { hash: key_hash(feed, space, key), key: Some((space, key)), home, epoch })
+    }
+
+    /// The five steps.
+    fn carry_out(&mut self, mark: Mark, changes: &[(u64, Change<'_>)]) -> Result<u64, ApplyError> {
+        let known = self.ledger_rows.as_ref().filter(|rows| !rows.is_empty()).map(|rows| rows.mark().seq);
+        let mut orders = Orders::default();
+        for (seq, change) in changes {
+            // Without a founded ledger no key becomes ours by an entry that passes: it may have moved on (HOMES 2.1).
+            if known.is_some_and(|known| *seq > known) {
+                self.order(change, &mut orders);
+            }
+        }
+        self.record(mark, &orders, false)?;
+        let own = self.homes.view.load().own.unwrap_or(EdgeId(0));
+        let rows: Vec<rows::Row> =
+            changes.iter().map(|(_, change)| view::map_row(change.hash, change.home, own, change.epoch)).collect();
+        let ledger = self.ledger_rows.as_ref().map_or(0, |rows| rows.mark().seq);
+        let map = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
+        map.append(Mark { ledger, ..mark }, &rows).map_err(stored)?;
+        let changed = self.show(&rows)?;
+        for (_, change) in changes {
+            self.overtake(change);
+        }
+        self.settle(orders.settled);
+        self.reach(mark);
+        Ok(changed)
+    }
+
+    /// Asks the ledger's rules what an entry means.
+    fn order(&self, change: &Change<'_>, orders: &mut Orders) {
+        let row = orders.rows.get(&change.hash).copied().or_else(|| self.row(change.hash));
+        let key = || change.key.map(|(space, key)| KeyText::new(space, key));
+        let claim = change.key.and_then(|(space, key)| self.homes.claims.get(space, key)).map(|(claim, _)| claim);
+        let is_settled = || key().is_some_and(|key| orders.settled.contains(&key));
+        let claim = claim.filter(|_| orders.settled.is_empty() || !is_settled());
+        let (_, effects) = State { row, claim }.step(Input::Entry { home: change.home, epoch: change.epoch });
+        for effect in effects {
+            match effect {
+                Effect::Record(row) => {
+                    orders.rows.insert(change.hash, row);
+                }
+                // Both concern a claim, so the key is known.
+                Effect::Settle => orders.settled.extend(key()),
+                Effect::Clash { to, epoch } => orders.clashes.extend(key().map(|key| (key, to, epoch))),
+                Effect::Store => {}
+            }
+        }
+    }
+
+    fn row(&self, hash: KeyHash) -> Option<Row> {
+        self.ledger.table().get(hash).and_then(view::unpack_row)
+    }
+
+    /// Steps 1 and 2. Clashes come first of all: nobody is accepted any more by a claim that is lost. `always` writes
+    /// the mark even if nothing changed.
+    fn record(&mut self, mark: Mark, orders: &Orders, always: bool) -> Result<(), ApplyError> {
+        for (key, to, epoch) in &orders.clashes {
+            self.lose(key, *to, *epoch);
+        }
+        if orders.rows.is_empty() && !always {
+            return Ok(());
+        }
+        let rows: Vec<rows::Row> = orders.rows.iter().map(|(hash, row)| view::ledger_row(*hash, *row)).collect();
+        let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
+        ledger.append(mark, &rows).map_err(stored)?;
+        let mut has_grown = false;
+        for (hash, row) in &orders.rows {
+            has_grown |= self.ledger.set_or_grow(*hash, view::pack_row(*row));
+        }
+        if has_grown {
+            let ledger = self.ledger.table().clone();
+            self.publish(|view| view.ledger = ledger);
+        }
+        Ok(())
+    }
+
+    fn lose(&self, key: &KeyText, to: EdgeId, epoch: u32) {
+        let (space, id) = key.parts();
+        tracing::error!(space, key = id, owner = to.0, epoch, "our origin minted a key that another edge owns");
+        self.homes.claims.lose(key, to, epoch);
+        let write = Write::Lose { space: space.to_owned(), key: id.to_owned(), to: to.0, epoch };
+        self.homes.durable.send_blocking(write);
+    }
+
+    /// Step 4: the table, rebuilt from disk with more room if it is full (the rows are there already).
+    fn show(&mut self, rows: &[rows::Row]) -> Result<u64, ApplyError> {
+        let mut changed = 0;
+        for row in rows {
+            let Some(entry) = view::map_entry(*row) else { continue };
+            match self.map.put(KeyHash(row.hash), entry) {
+                Ok(put) => changed += u64::from(put != table::Put::Stale),
+                Err(table::Full) => {
+                    self.grow()?;
+                    changed += 1;
+                }
+            }
+        }
+        self.homes.map_keys.store(self.map.keys() as u64, Ordering::Relaxed);
+        Ok(changed)
+    }
+
+    fn grow(&mut self) -> Result<(), ApplyError> {
+        let rows = self.map_rows.as_ref().ok_or(ApplyError::NoHistory)?;
+        self.map = open::fill_map(rows, self.map.keys().max(8)).map_err(stored)?;
+        let map = self.map.table().clone();
+        self.publish(|view| view.map = map);
+        Ok(())
+    }
+
+    /// What an entry makes obsolete.
+    fn overtake(&self, change: &Change<'_>) {
+        self.homes.overlay.caught_up(change.hash, change.epoch);
+        if let Some((space, key)) = change.key.filter(|_| self.homes.absent.len() > 0) {
+            self.homes.absent.forget(&KeyText::new(space, key));
+        }
+    }
+
+    /// The claims whose entries are durable in the ledger are over.
+    fn settle(&self, settled: HashSet<KeyText>) {
+        for key in settled {
+            self.homes.claims.settle(&key);
+            let (space, id) = key.parts();
+            self.homes.durable.send_blocking(Write::Settle { space: space.to_owned(), key: id.to_owned() });
+        }
+    }
+
+    /// Step 5.
+    fn reach(&self, mark: Mark) {
+        if !self.homes.is_loaded() {
+            self.publish(|view| view.is_loaded = true);
+        }
+        self.homes.cursor.send_modify(|cursor| (cursor.term, cursor.seq) = (mark.term, mark.seq));
+        self.homes.stir();
+    }
+
+    fn count_kept_out(&self, kept_out: u64, first: u64, last: u64) {
+        if kept_out > 0 {
+            self.homes.kept_out.fetch_add(kept_out, Ordering::Relaxed);
+            tracing::warn!(events = kept_out, first, last, "events that make no sense were kept out");
+        }
+    }
+
+    fn absorb(&mut self) {
+        for rows in [&mut self.ledger_rows, &mut self.map_rows].into_iter().flatten() {
+            if let Err(error) = rows.absorb_if_long() {
+                tracing::error!(%error, "the log could not be absorbed into the image; it grows on");
+            }
+        }
+    }
+
+    /// Changes what readers see.
+    fn publish(&self, change: impl FnOnce(&mut View)) {
+        let mut view = View::clone(&self.homes.view.load());
+        change(&mut view);
+        self.homes.view.store(Arc::new(view));
+    }
+
+    /// Takes the edge table, durably. What was listed once stays, and neither index nor name comes to mean another edge.
+    pub fn edges(&mut self, rows: &[EdgeRow]) -> Result<(), ApplyError> {
+        let feed = self.begun.ok_or(ApplyError::NoHistory)?;
+        let known = self.homes.edges.load_full();
+        let (edges, refused) = known.announced(rows);
+        if refused > 0 {
+            tracing::error!(refused, "rows of the edge table contradict what was announced before");
+        }
+        if edges.rows() == known.rows() {
+            return Ok(());
+        }
+        edges.save(&self.dir, feed).map_err(|error| ApplyError::Store(error.to_string()))?;
+        let own = edges.id(&self.homes.own);
+        self.homes.edges.store(Arc::new(edges));
+        self.publish(|view| view.own = own);
+        self.homes.edges_version.send_modify(|version| *version = version.wrapping_add(1));
+        self.homes.stir();
+        Ok(())
+    }
+
+    /// Replaces the map by a snapshot that holds as of `seq`, and founds a ledger that has not been. A crash in the
+    /// middle leaves the old map. What the ledger has closed at or after `seq` stays closed.
+    ///
+    /// Errors: the map is as it was.
+    pub fn load(
+        &mut self,
+        feed: FeedId,
+        term: u64,
+        seq: u64,
+        edges: &[EdgeRow],
+        rows: impl Iterator<Item = SnapshotRow>,
+    ) -> Result<Applied, ApplyError> {
+        let cursor = self.cursor();
+        if self.begun != Some(feed) || term < cursor.term {
+            return Err(ApplyError::NoHistory);
+        }
+        if seq < cursor.seq {
+            return Err(ApplyError::Older { cursor: cursor.seq, snapshot: seq });
+        }
+        self.edges(edges)?;
+        let ledger = self.ledger_rows.as_ref().filter(|rows| !rows.is_empty()).map(|rows| rows.mark().seq);
+        let is_news = ledger.is_none_or(|ledger| ledger < seq);
+        let mark = Mark { term, seq, ledger: ledger.map_or(seq, |ledger| ledger.max(seq)) };
+        let (mut orders, mut kept_out) = (Orders::default(), 0);
+        let prepared = self.prepare(feed, mark, rows, &mut orders, &mut kept_out)?;
+        if !is_news {
+            orders = Orders::default();
+        }
+        self.record(mark, &orders, is_news)?;
+        self.homes.ledger_lost.store(false, Ordering::Relaxed);
+        let map = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
+        let changed = prepared.count();
+        map.replace(prepared).map_err(stored)?;
+        self.map = open::fill_map(map, usize::try_from(changed).unwrap_or(usize::MAX)).map_err(stored)?;
+        self.show_snapshot(orders.settled);
+        self.reach(mark);
+        self.count_kept_out(kept_out, 0, seq);
+        Ok(Applied { seq, changed, kept_out })
+    }
+
+    /// Writes the map's new image beside the old one, and notes what the rows mean to the ledger.
+    fn prepare(
+        &mut self,
+        feed: FeedId,
+        mark: Mark,
+        rows: impl Iterator<Item = SnapshotRow>,
+        orders: &mut Orders,
+        kept_out: &mut u64,
+    ) -> Result<rows::Prepared, ApplyError> {
+        let mut map = self.map_rows.take().ok_or(ApplyError::NoHistory)?;
+        let table = self.homes.edges.load_full();
+        let own = self.homes.view.load().own;
+        let claimed: HashMap<KeyHash, KeyText> =
+            self.homes.claims.keys().into_iter().map(|key| (key.hash(feed), key)).collect();
+        let rows = rows.filter_map(|row| {
+            let Some(home) = named(&row, own, &table) else {
+                *kept_out += 1;
+                return None;
+            };
+            let key = claimed.get(&row.kh).map(KeyText::parts);
+            let change = Change { hash: row.kh, key, home, epoch: row.epoch };
+            self.order(&change, orders);
+            Some(view::map_row(change.hash, change.home, own.unwrap_or(EdgeId(0)), change.epoch))
+        });
+        let prepared = map.prepare(mark, rows);
+        self.map_rows = Some(map);
+        prepared.map_err(stored)
+    }
+
+    fn show_snapshot(&self, settled: HashSet<KeyText>) {
+        let map = self.map.table().clone();
+        self.publish(|view| view.map = map);
+        self.homes.map_keys.store(self.map.keys() as u64, Ordering::Relaxed);
+        let view = self.homes.view.load();
+        self.homes.overlay.retain(|hash, epoch| view.is_older_than(hash, epoch));
+        self.homes.absent.clear();
+        self.settle(settled);
+    }
+
+    /// At the start: claims that ledger or map have decided while the last process was dying.
+    pub(super) fn reconcile_claims(&self) {
+        let view = self.homes.view.load();
+        let Some(feed) = view.feed else { return };
+        for key in self.homes.claims.keys() {
+            let (space, id) = key.parts();
+            let hash = key.hash(feed);
+            let claim = self.homes.claims.get(space, id).map(|(claim, _)| claim);
+            match (view.row(hash), claim, view.look(hash)) {
+                (Some(Row::Owned { .. }), _, _) => self.settle([key.clone()].into()),
+                (_, Some(Claim::Waiting), crate::home::Home::At { edge, epoch }) => self.lose(&key, edge, epoch),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whom a row of a snapshot names; `None` if its edge is unknown or it has no epoch.
+fn named(row: &SnapshotRow, own: Option<EdgeId>, edges: &Edges) -> Option<Named> {
+    let is_known = edges.rows().binary_search_by_key(&row.home, |edge| edge.idx).is_ok();
+    match EdgeId(row.home) {
+        _ if row.epoch == 0 => None,
+        _ if row.tomb => Some(Named::Nobody),
+        home if Some(home) == own => Some(Named::Own),
+        home => is_known.then_some(Named::Other(home)),
+    }
+}
+
+fn stored(error: LogError) -> ApplyError {
+    ApplyError::Store(error.to_string())
+}
