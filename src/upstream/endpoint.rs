@@ -160,6 +160,10 @@ impl InFlight {
         endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(endpoint))
     }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.0
+    }
 }
 
 impl Drop for InFlight {

@@ -225,7 +225,8 @@ impl Receiving {
         ready!(self.poll_rest(cx))?;
         let Some(lease) = self.lease.take() else { return Poll::Ready(Ok(())) };
         if !lease.io.inbox.is_empty() {
-            tracing::warn!(octets = lease.io.inbox.len(), "an origin sent more than its answer; connection closed");
+            let (origin, octets) = (lease.flight.endpoint().authority(), lease.io.inbox.len());
+            tracing::warn!(origin, octets, "an origin sent more than its answer; connection closed");
         } else if self.persists && self.upload.is_sent() && !lease.io.has_ended() {
             lease.leave.give_back(lease.io, self.terms.pool_idle);
         }

@@ -39,11 +39,13 @@ impl Live {
         });
         let own = |id: EdgeId, name: &str| plan.edges.own == Some(id) || plan.own.name == name;
         let tls = plan.peer.as_ref().and_then(|door| door.tls.as_ref());
+        let kept: HashMap<_, _> =
+            old.iter().flat_map(|old| old.edges.values().map(|edge| (edge.name(), edge))).collect();
         let mut edges = HashMap::new();
         for edge in plan.edges.list().into_iter().filter(|edge| !own(edge.id, &edge.name)) {
             let Some(url) = &edge.peer else { continue };
             let trust = tls.map(|tls| deployment(tls, &plan.own.deployment, &format!("edge/{}", edge.name)));
-            let kept = old.and_then(|old| old.edges.values().find(|cluster| cluster.name() == edge.name));
+            let kept = kept.get(edge.name.as_str()).copied();
             edges.insert(edge.id, builder.links(&edge.name, std::slice::from_ref(url), trust, kept));
         }
         Live { clusters, central, edges, clients: builder.clients }

@@ -1,6 +1,7 @@
 //! Scripted origins over real sockets: what each kind of death, lie and delay becomes.
 
 mod http2;
+mod tls;
 
 use super::endpoint::{Kind as Side, Spec};
 use super::*;

@@ -4,6 +4,7 @@ use crate::error::{Error, Kind, Result};
 use crate::message::{Fields, Method, Name, RequestHead, ResponseHead, Version};
 use crate::wire::HeadLimits;
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
 
 /// A request for HTTP/2: connection fields left out, `content-length` as `length` says, `:protocol` for an `upgrade`.
 ///
@@ -11,10 +12,14 @@ use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 pub(super) fn request(head: &RequestHead, length: Option<u64>, upgrade: Option<&str>) -> Result<http::Request<()>> {
     let refused = |what: &'static str| Error::new(Kind::HttpRequestError, what);
     let method = if upgrade.is_some() { "CONNECT" } else { head.method.as_str() };
+    if head.target.contains('#') {
+        // `http` would drop a fragment in silence.
+        return Err(refused("the target holds a fragment"));
+    }
     let uri = http::Uri::builder()
         .scheme(head.scheme.as_str())
         .authority(head.authority.as_str())
-        .path_and_query(head.target.as_str())
+        .path_and_query(target(&head.target).as_ref())
         .build()
         .map_err(|_| refused("the target cannot be sent over HTTP/2"))?;
     let mut message = http::Request::new(());
@@ -30,6 +35,15 @@ pub(super) fn request(head: &RequestHead, length: Option<u64>, upgrade: Option<&
         message.extensions_mut().insert(h2::ext::Protocol::from(protocol));
     }
     Ok(message)
+}
+
+/// The target, with the few octets escaped that HTTP/1.1 clients send raw against RFC 3986 and `http` refuses.
+fn target(target: &str) -> Cow<'_, str> {
+    if !target.contains(['"', '<', '>', '`']) {
+        return Cow::Borrowed(target);
+    }
+    let escaped = [("\"", "%22"), ("<", "%3C"), (">", "%3E"), ("`", "%60")];
+    Cow::Owned(escaped.iter().fold(target.to_owned(), |target, (raw, escape)| target.replace(raw, escape)))
 }
 
 /// The trailer section of a request.
@@ -87,4 +101,83 @@ pub(super) fn fields(map: &HeaderMap) -> Fields {
         fields.push(name.as_str().as_bytes(), value.as_bytes());
     }
     fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(method: Method, target: &str, length: Option<u64>, upgrade: Option<&str>) -> String {
+        let mut head = RequestHead::new(method, target);
+        head.authority = "site.example:8080".to_owned();
+        for (name, value) in [
+            ("Accept", "a"),
+            ("accept", "b"),
+            ("Host", "evil"),
+            ("Connection", "x"),
+            ("TE", "gzip"),
+            ("te", "trailers"),
+            ("Content-Length", "99"),
+            ("Transfer-Encoding", "chunked"),
+            ("Upgrade", "h2c"),
+            ("bad name", "v"),
+        ] {
+            head.fields.push(name.as_bytes(), value.as_bytes());
+        }
+        match request(&head, length, upgrade) {
+            Ok(message) => format!("{} {} {:?}", message.method(), message.uri(), message.headers()),
+            Err(error) => error.kind().name().to_owned(),
+        }
+    }
+
+    #[test]
+    fn requests_say_the_same_in_http2() {
+        let fields = r#""accept": "a", "accept": "b", "te": "trailers""#;
+        for (method, target, length, upgrade, expected) in [
+            (Method::Get, "/a?b", Some(0), None, format!("GET http://site.example:8080/a?b {{{fields}}}")),
+            (
+                Method::Get,
+                "/{a}|^%5C<`>?\"'<{|}>`",
+                None,
+                None,
+                format!("GET http://site.example:8080/{{a}}|^%5C%3C%60%3E?%22'%3C{{|}}%3E%60 {{{fields}}}"),
+            ),
+            (Method::Options, "*", Some(0), None, format!("OPTIONS http://site.example:8080* {{{fields}}}")),
+            (Method::Get, "/a#b", None, None, "http_request_error".to_owned()),
+            (Method::Get, "a", None, None, "http_request_error".to_owned()),
+            (Method::Get, "/a b", None, None, "http_request_error".to_owned()),
+            (
+                Method::Post,
+                "/",
+                Some(0),
+                None,
+                format!("POST http://site.example:8080/ {{{fields}, \"content-length\": \"0\"}}"),
+            ),
+            (
+                Method::Get,
+                "/chat",
+                None,
+                Some("websocket"),
+                format!("CONNECT http://site.example:8080/chat {{{fields}}}"),
+            ),
+        ] {
+            assert_eq!(shown(method, target, length, upgrade), expected);
+        }
+    }
+
+    #[test]
+    fn responses_keep_order_and_repetition_within_bounds() {
+        let limits = HeadLimits { head: 1000, fields: 3, uri: 0 };
+        let answer = |status: u16, count: usize| {
+            let mut builder = http::Response::builder().status(status);
+            for at in 0..count {
+                builder = builder.header("set-cookie", at);
+            }
+            let (head, ()) = builder.body(()).unwrap().into_parts();
+            response(head, &limits).map(|head| format!("{:?}", head.fields)).map_err(|error| error.kind())
+        };
+        assert_eq!(answer(200, 3), Ok("[set-cookie: 0, set-cookie: 1, set-cookie: 2]".to_owned()));
+        assert_eq!(answer(200, 4), Err(Kind::HttpResponseHeaderSectionSize));
+        assert_eq!(answer(101, 0), Err(Kind::HttpProtocolError));
+    }
 }

@@ -45,6 +45,8 @@ pub(super) enum Wait {
 pub(super) struct Upload {
     body: Body,
     framing: Framing,
+    /// Pulled and not yet in the outbox.
+    chunk: Bytes,
     /// Octets of content still owed, with `Framing::Length`.
     left: u64,
     stage: Stage,
@@ -68,7 +70,7 @@ impl Upload {
             }
             _ => Stage::Content,
         };
-        Upload { body, framing, left, stage, written: false, step: false, source_pending: false }
+        Upload { body, framing, chunk: Bytes::new(), left, stage, written: false, step: false, source_pending: false }
     }
 
     /// Whether the whole request is sent.
@@ -160,12 +162,16 @@ impl Upload {
             ready!(self.flush(cx, io, OUTBOX_MAX / 2));
             return Poll::Ready(Ok(()));
         }
+        if !self.chunk.is_empty() {
+            let part = self.chunk.split_to(self.chunk.len().min(OUTBOX_MAX));
+            return Poll::Ready(self.append(io, &part));
+        }
         let Poll::Ready(piece) = self.body.poll_piece(cx) else {
             self.source_pending = self.flush(cx, io, 0).is_ready();
             return if self.is_over() { Poll::Ready(Ok(())) } else { Poll::Pending };
         };
         match piece.transpose()? {
-            Some(Piece::Data(octets)) => self.append(io, &octets)?,
+            Some(Piece::Data(octets)) => self.chunk = octets,
             Some(Piece::Trailers(fields)) => self.end(io, Some(&fields))?,
             None => self.end(io, None)?,
         }
@@ -175,11 +181,9 @@ impl Upload {
     fn append(&mut self, io: &mut Io, octets: &Bytes) -> Result<()> {
         match self.framing {
             Framing::Chunked => {
-                if !octets.is_empty() {
-                    write::chunk_start(&mut io.outbox, octets.len());
-                    io.outbox.extend_from_slice(octets);
-                    io.outbox.extend_from_slice(b"\r\n");
-                }
+                write::chunk_start(&mut io.outbox, octets.len());
+                io.outbox.extend_from_slice(octets);
+                io.outbox.extend_from_slice(b"\r\n");
             }
             _ => {
                 self.left = self.left.checked_sub(octets.len() as u64).ok_or_else(mismatch)?;
