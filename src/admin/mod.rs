@@ -1,10 +1,17 @@
-//! The observe door (read only) and the admin door.
+//! The observe door (read only) and the admin door, served by hyper on the control thread.
+//!
+//! Knows paths, methods and who may ask; what is shown and done is the [`Panel`]'s. A web page must not be able to use
+//! the admin door of the machine that it is read on: names other than localhost are refused in Host (DNS rebinding), as
+//! are requests that a browser says come from another origin, and the content types that a form can send.
 
-use crate::config::plan::Address;
+mod answer;
+mod door;
+#[cfg(test)]
+mod tests;
+
+pub use door::AdminDoor;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 
 /// An answer that takes a while.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -47,20 +54,4 @@ pub enum Kind {
     Observe,
     /// Everything.
     Admin,
-}
-
-/// An open door; dropping it closes it.
-#[derive(Debug)]
-pub struct AdminDoor {}
-
-impl AdminDoor {
-    /// Opens a door and serves it on the current runtime. A unix socket gets mode 0600.
-    pub async fn open(_address: &Address, _kind: Kind, _panel: Arc<dyn Panel>) -> io::Result<AdminDoor> {
-        unimplemented!()
-    }
-
-    /// Where it is; with the port that port 0 became.
-    pub fn address(&self) -> &Address {
-        unimplemented!()
-    }
 }
