@@ -1,1 +1,3 @@
-//! (to come)
+//! The protocol between edges: pure rules of the receiver, and what travels in fields (HOMES 2.5).
+
+pub mod answer;
