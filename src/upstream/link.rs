@@ -115,24 +115,20 @@ impl Slot {
             return Err(Error::new(*kind, detail.clone()).again(Again::Unsent));
         }
         let left = wait.saturating_sub(clock::now().duration_since(asked));
-        let opened = match connect::open(endpoint, alpn, left).await {
-            Ok(Connected { stream, http2: false }) => {
-                self.http1.set(true);
-                return Ok(Opened::Http1(Some(stream)));
-            }
-            Ok(Connected { stream, http2: true }) => start(stream, endpoint, head_max).await,
-            Err(error) => Err(error),
-        };
-        match opened {
-            Ok(link) => {
-                *self.current.borrow_mut() = Some(Rc::clone(&link));
-                Ok(Opened::Link(link))
-            }
-            Err(error) => {
-                *self.failed.borrow_mut() = Some((clock::now(), error.kind(), error.detail().to_owned()));
-                Err(error)
-            }
+        let opened = self.connect(endpoint, alpn, left, head_max).await;
+        if let Err(error) = &opened {
+            *self.failed.borrow_mut() = Some((clock::now(), error.kind(), error.detail().to_owned()));
         }
+        opened
+    }
+
+    async fn connect(&self, endpoint: &Endpoint, alpn: Alpn, wait: Duration, head_max: usize) -> Result<Opened> {
+        let Connected { stream, http2 } = connect::open(endpoint, alpn, wait).await?;
+        if http2 {
+            return self.adopt(stream, endpoint, head_max).await.map(Opened::Link);
+        }
+        self.http1.set(true);
+        Ok(Opened::Http1(Some(stream)))
     }
 
     /// Takes over a connection on which TLS chose HTTP/2 although HTTP/1.1 was expected.
