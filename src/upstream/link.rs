@@ -45,14 +45,16 @@ pub(super) struct Slot {
     current: RefCell<Option<Rc<Link>>>,
     /// Held while connecting: others wait and share the outcome.
     gate: tokio::sync::Mutex<()>,
+    /// Whether TLS chose HTTP/1.1 last time.
+    http1: Cell<bool>,
     failed: RefCell<Option<(Instant, Failure, String)>>,
 }
 
 /// What connecting gave.
 pub(super) enum Opened {
     Link(Rc<Link>),
-    /// TLS negotiated HTTP/1.1.
-    Http1(Stream),
+    /// TLS negotiated HTTP/1.1: for us, or for the request that connected before us.
+    Http1(Option<Stream>),
 }
 
 /// One connection.
@@ -77,6 +79,11 @@ struct State {
 }
 
 impl Slot {
+    /// Whether the other side is known to speak only HTTP/1.1.
+    pub(super) fn is_http1(&self) -> bool {
+        self.http1.get()
+    }
+
     /// The current connection, if it can take another stream.
     pub(super) fn current(&self) -> Option<Rc<Link>> {
         let mut current = self.current.borrow_mut();
@@ -101,36 +108,40 @@ impl Slot {
         if let Some(link) = self.current() {
             return Ok(Opened::Link(link));
         }
+        if self.http1.get() {
+            return Ok(Opened::Http1(None));
+        }
         if let Some((_, kind, detail)) = self.failed.borrow().as_ref().filter(|(at, ..)| *at >= asked) {
             return Err(Error::new(*kind, detail.clone()).again(Again::Unsent));
         }
         let left = wait.saturating_sub(clock::now().duration_since(asked));
-        let opened = match connect::open(endpoint, alpn, left).await {
-            Ok(Connected { stream, http2: false }) => return Ok(Opened::Http1(stream)),
-            Ok(Connected { stream, http2: true }) => start(stream, endpoint.kind(), head_max).await,
-            Err(error) => Err(error),
-        };
-        match opened {
-            Ok(link) => {
-                *self.current.borrow_mut() = Some(Rc::clone(&link));
-                Ok(Opened::Link(link))
-            }
-            Err(error) => {
-                *self.failed.borrow_mut() = Some((clock::now(), error.kind(), error.detail().to_owned()));
-                Err(error)
-            }
+        let opened = self.connect(endpoint, alpn, left, head_max).await;
+        if let Err(error) = &opened {
+            *self.failed.borrow_mut() = Some((clock::now(), error.kind(), error.detail().to_owned()));
         }
+        opened
+    }
+
+    async fn connect(&self, endpoint: &Endpoint, alpn: Alpn, wait: Duration, head_max: usize) -> Result<Opened> {
+        let Connected { stream, http2 } = connect::open(endpoint, alpn, wait).await?;
+        if http2 {
+            return self.adopt(stream, endpoint, head_max).await.map(Opened::Link);
+        }
+        self.http1.set(true);
+        Ok(Opened::Http1(Some(stream)))
     }
 
     /// Takes over a connection on which TLS chose HTTP/2 although HTTP/1.1 was expected.
-    pub(super) async fn adopt(&self, stream: Stream, kind: Kind, head_max: usize) -> Result<Rc<Link>> {
-        let link = start(stream, kind, head_max).await?;
+    pub(super) async fn adopt(&self, stream: Stream, endpoint: &Endpoint, head_max: usize) -> Result<Rc<Link>> {
+        self.http1.set(false);
+        let link = start(stream, endpoint, head_max).await?;
         *self.current.borrow_mut() = Some(Rc::clone(&link));
         Ok(link)
     }
 }
 
-async fn start(stream: Stream, kind: Kind, head_max: usize) -> Result<Rc<Link>> {
+async fn start(stream: Stream, endpoint: &Endpoint, head_max: usize) -> Result<Rc<Link>> {
+    let kind = endpoint.kind();
     let state = Rc::new(State {
         closed: Cell::new(false),
         settled: Cell::new(false),
@@ -151,7 +162,7 @@ async fn start(stream: Stream, kind: Kind, head_max: usize) -> Result<Rc<Link>> 
         .await
         .map_err(|error| Error::new(Failure::HttpProtocolError, format!("no HTTP/2: {error}")).again(Again::Unsent))?;
     let pings = connection.ping_pong();
-    tokio::task::spawn_local(drive(connection, pings, Rc::clone(&state), kind));
+    tokio::task::spawn_local(drive(connection, pings, Rc::clone(&state), kind, endpoint.authority().to_owned()));
     Ok(Rc::new(Link {
         sender,
         born: clock::now(),
@@ -164,14 +175,20 @@ async fn start(stream: Stream, kind: Kind, head_max: usize) -> Result<Rc<Link>> 
 }
 
 /// Moves the frames of a connection until it ends or is found dead. Ends when no link and no stream uses it any more.
-async fn drive(connection: Connection<Watched, Bytes>, pings: Option<PingPong>, state: Rc<State>, kind: Kind) {
+async fn drive(
+    connection: Connection<Watched, Bytes>,
+    pings: Option<PingPong>,
+    state: Rc<State>,
+    kind: Kind,
+    authority: String,
+) {
     tokio::select! {
         ended = connection => {
             if let Err(error) = ended {
-                tracing::debug!(%error, "an HTTP/2 connection ended");
+                tracing::debug!(authority, %error, "an HTTP/2 connection ended");
             }
         }
-        () = watch(pings, &state, kind) => tracing::warn!("an HTTP/2 connection is silent; closed"),
+        () = watch(pings, &state, kind) => tracing::warn!(authority, "an HTTP/2 connection is silent; closed"),
     }
     state.closed.set(true);
     state.settling.notify_waiters();

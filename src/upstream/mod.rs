@@ -109,8 +109,6 @@ struct Door {
     endpoint: Weak<Endpoint>,
     pool: Rc<Pool>,
     slot: Slot,
-    /// Whether TLS chose HTTP/1.1 last time.
-    http1: Cell<bool>,
 }
 
 /// What an attempt runs over.
@@ -182,7 +180,6 @@ impl Upstream {
                 endpoint: Arc::downgrade(endpoint),
                 pool: Pool::new(endpoint.spec().connections_max),
                 slot: Slot::default(),
-                http1: Cell::new(false),
             })
         });
         Rc::clone(door)
@@ -195,7 +192,7 @@ impl Upstream {
             Speaks::Http1 => door.http1(endpoint, Alpn::Http1, flight, terms).await,
             Speaks::Http2 => door.http2(endpoint, Alpn::Http2, flight, terms).await,
             Speaks::Negotiated if upgrade => door.http1(endpoint, Alpn::Http1, flight, terms).await,
-            Speaks::Negotiated if door.http1.get() => door.http1(endpoint, Alpn::Either, flight, terms).await,
+            Speaks::Negotiated if door.slot.is_http1() => door.http1(endpoint, Alpn::Either, flight, terms).await,
             Speaks::Negotiated => door.http2(endpoint, Alpn::Either, flight, terms).await,
         }
     }
@@ -209,8 +206,7 @@ impl Door {
         }
         let connected = connect::open(endpoint, alpn, terms.left(terms.connect)).await?;
         if connected.http2 {
-            self.http1.set(false);
-            let link = self.slot.adopt(connected.stream, endpoint.kind(), terms.limits.head).await?;
+            let link = self.slot.adopt(connected.stream, endpoint, terms.limits.head).await?;
             let leave = link.enter(terms.left(terms.connect)).await?;
             return Ok(Way::Http2(http2::Lease { leave, _flight: flight }));
         }
@@ -222,8 +218,8 @@ impl Door {
             Some(link) => link,
             None => match self.slot.open(endpoint, alpn, terms.left(terms.connect), terms.limits.head).await? {
                 Opened::Link(link) => link,
-                Opened::Http1(stream) => {
-                    self.http1.set(true);
+                Opened::Http1(None) => return self.http1(endpoint, alpn, flight, terms).await,
+                Opened::Http1(Some(stream)) => {
                     let leave = self.pool.enter(terms.left(terms.connect)).await?;
                     return Ok(Way::Http1(http1::Lease { io: Io::new(stream), leave, flight, pooled: false }));
                 }

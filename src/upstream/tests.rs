@@ -101,7 +101,7 @@ async fn answers(text: &'static str, close: bool) -> Arc<Endpoint> {
 }
 
 pub(super) fn waits() -> Timeouts {
-    let short = Duration::from_millis(150);
+    let short = Duration::from_millis(400);
     Timeouts { connect: short, first_byte: short, between: short, ..Timeouts::default() }
 }
 
@@ -467,7 +467,7 @@ fn a_slow_client_does_not_run_out_the_origins_clock() {
         let (feed, body) = fed();
         let slowly = async move {
             for _ in 0..3 {
-                tokio::time::sleep(Duration::from_millis(120)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
                 feed.send(data("x")).unwrap();
             }
         };

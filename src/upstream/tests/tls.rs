@@ -128,9 +128,10 @@ fn origins_are_verified_and_choose_their_protocol() {
             let address = serve(ours.server(&files, false, alpn)).await;
             let upstream = Upstream::new(LIMITS);
             let trusted = secure(address, Side::Origin, Trust::Private(ours.ca()));
-            for _ in 0..2 {
-                assert_eq!(patiently(&upstream, &trusted, get("/")).await, expected, "{alpn:?}");
-            }
+            let call = || patiently(&upstream, &trusted, get("/"));
+            assert_eq!(<[String; 3]>::from(tokio::join!(call(), call(), call())), [expected; 3], "{alpn:?}");
+            assert_eq!(call().await, expected, "{alpn:?}");
+            assert_eq!(idle(&upstream, &trusted) > 0, expected == "200 h1.", "tickets do not spoil reuse");
             let upgrade = Outgoing { upgrade: Some("websocket".to_owned()), ..get("/") };
             assert_eq!(patiently(&upstream, &trusted, upgrade).await, "200 h1.", "upgrades take HTTP/1.1");
             let stranger = secure(address, Side::Origin, Trust::Private(other.ca()));
