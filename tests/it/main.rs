@@ -13,6 +13,7 @@ mod harness;
 mod harness_works;
 mod homes_command;
 mod link;
+mod lists;
 mod sim;
 mod tidy;
 mod wire_files;
