@@ -11,6 +11,7 @@ mod door;
 mod h2_malformed;
 mod harness;
 mod harness_works;
+mod homes;
 mod homes_command;
 mod link;
 mod lists;

@@ -1,5 +1,6 @@
 //! A wire that a test can cut: TCP from one port to another, octet by octet, with nothing understood.
 
+use super::world::held_port;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,7 +11,10 @@ use std::time::Duration;
 pub struct Relay {
     /// Where it begins.
     pub address: SocketAddr,
+    to: SocketAddr,
     shared: Arc<Shared>,
+    /// Holds the port while the wire is cut.
+    _held: socket2::Socket,
 }
 
 struct Shared {
@@ -19,8 +23,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    is_cut: bool,
-    is_over: bool,
+    /// Absent while the wire is cut.
+    listener: Option<Arc<TcpListener>>,
     /// What runs over it now, both ends of each connection.
     ends: Vec<TcpStream>,
     /// Connections that stay open and carry nothing any more.
@@ -31,24 +35,35 @@ struct State {
 impl Relay {
     /// A wire to `to`.
     pub fn to(to: SocketAddr) -> Relay {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("a listener has an address");
-        let shared = Arc::new(Shared { state: Mutex::default() });
-        let theirs = shared.clone();
-        thread::spawn(move || accept(&listener, to, &theirs));
-        Relay { address, shared }
+        let (held, address) = held_port();
+        let relay = Relay { address, to, shared: Arc::new(Shared { state: Mutex::default() }), _held: held };
+        relay.mend();
+        relay
     }
 
-    /// Cuts it: what runs over it ends, and whoever connects is hung up on at once.
+    /// Cuts it: what runs over it ends, and whoever connects is refused.
     pub fn cut(&self) {
         let mut state = self.shared.lock();
-        state.is_cut = true;
+        if let Some(listener) = state.listener.take() {
+            // Ends its state and wakes the accepting thread.
+            let _ = socket2::SockRef::from(&*listener).shutdown(Shutdown::Both);
+        }
         state.hang_up();
     }
 
     /// Mends it.
     pub fn mend(&self) {
-        self.shared.lock().is_cut = false;
+        let mut state = self.shared.lock();
+        if state.listener.is_some() {
+            return;
+        }
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        socket.set_reuse_address(true).and_then(|()| socket.set_reuse_port(true)).expect("ports can be shared");
+        socket.bind(&self.address.into()).and_then(|()| socket.listen(128)).expect("the port is ours");
+        let listener: Arc<TcpListener> = Arc::new(socket.into());
+        state.listener = Some(listener.clone());
+        let (to, shared) = (self.to, self.shared.clone());
+        thread::spawn(move || accept(&listener, to, &shared));
     }
 
     /// What runs over it now stays open and carries nothing any more, as when a router forgets it; new connections work.
@@ -60,13 +75,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        {
-            let mut state = self.shared.lock();
-            state.is_over = true;
-            state.hang_up();
-        }
-        // Wakes the accepting thread.
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
+        self.cut();
     }
 }
 
@@ -85,21 +94,14 @@ impl State {
 }
 
 fn accept(listener: &TcpListener, to: SocketAddr, shared: &Arc<Shared>) {
-    for near in listener.incoming() {
-        let Ok(near) = near else { continue };
-        {
-            let state = shared.lock();
-            if state.is_over {
-                return;
-            }
-            if state.is_cut {
-                continue;
-            }
-        }
+    while let Ok((near, _)) = listener.accept() {
         let Ok(far) = TcpStream::connect_timeout(&to, Duration::from_secs(2)) else { continue };
         let _ = (near.set_nodelay(true), far.set_nodelay(true));
         let number = {
             let mut state = shared.lock();
+            if state.listener.is_none() {
+                return;
+            }
             state.ends.extend([near.try_clone(), far.try_clone()].into_iter().flatten());
             state.count += 1;
             state.count - 1

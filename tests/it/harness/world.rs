@@ -16,6 +16,7 @@ use coordinator::config::plan::Plan;
 use coordinator::edge::{ReadPlan, Running};
 use coordinator::home::Home;
 use coordinator::home::event::{Event, State};
+use coordinator::home::key::escape;
 use coordinator::homes::Homes;
 use coordinator::store::log::Log;
 use coordinator::tls::issue::{Issued, Issuer, Party};
@@ -226,6 +227,7 @@ impl World {
 
     /// Stops Central as a power cut does; its port refuses.
     pub fn cut_central(&mut self) {
+        self.edges.iter().for_each(|edge| edge.to_central.cut());
         self.central.running = None;
     }
 
@@ -265,6 +267,7 @@ impl World {
         self.central.running = None;
         let file = self.folder.join("central.toml");
         self.central.running = Some(launch(&file, load::central, Running::central));
+        self.edges.iter().for_each(|edge| edge.to_central.mend());
     }
 
     /// Starts an edge.
@@ -460,7 +463,8 @@ impl Authority<'_> {
     /// Gives a user a home, as the application does when it adopts its users, and waits until all edges know.
     #[track_caller]
     pub fn put_home(&self, space: &str, key: &str, home: &str) {
-        let answer = self.ask("PUT", &format!("/v1/homes/{space}/{key}"), &json!({ "home": home }).to_string());
+        let answer =
+            self.ask("PUT", &format!("/v1/homes/{space}/{}", escape(key)), &json!({ "home": home }).to_string());
         assert_eq!(answer.status, 201, "{answer:?}");
         self.world.synced();
     }
@@ -468,7 +472,7 @@ impl Authority<'_> {
     /// The home and the epoch of a key.
     #[track_caller]
     pub fn home(&self, space: &str, key: &str) -> Option<(String, u32)> {
-        let answer = self.ask("GET", &format!("/v1/homes/{space}/{key}"), "");
+        let answer = self.ask("GET", &format!("/v1/homes/{space}/{}", escape(key)), "");
         if answer.status == 404 {
             return None;
         }
