@@ -53,13 +53,14 @@ impl<S> Entry<S> {
 
 impl<S> Drop for Entry<S> {
     fn drop(&mut self) {
-        if self.door == Door::Public {
-            self.desk.open.leave(self.door);
-        }
         let cells = self.desk.numbers.cells();
         cells.ended[label(self.door) as usize].add(1);
         if std::thread::panicking() {
             cells.cut(Cut::Panic);
+        }
+        // Last: whoever waits for the last connection may look at the numbers next.
+        if self.door == Door::Public {
+            self.desk.open.leave(self.door);
         }
     }
 }
