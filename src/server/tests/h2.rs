@@ -219,6 +219,22 @@ fn a_client_that_resets_ends_its_request() {
 }
 
 #[test]
+fn a_client_that_leaves_ends_its_requests() {
+    let world = world();
+    run(async {
+        let mut client = client(&world).await;
+        let (response, _) = client.send_request(request(Method::GET, "/never"), true).unwrap();
+        // Requests begin in order: the first is being answered once the second has been.
+        get(&mut client, "/hello").await.unwrap();
+        drop(response);
+    });
+    let mut ends = world.recorded(2);
+    ends.sort_unstable();
+    assert_eq!(ends, [(200, ""), (499, "client_closed")]);
+    until("the end", || world.workers.connections() == 0);
+}
+
+#[test]
 fn an_extended_connect_is_a_tunnel() {
     let world = world();
     run(async {
@@ -311,16 +327,12 @@ fn floods_close_the_connection() {
     let ping = b"\0\0\x08\x06\0\0\0\0\0pingping".repeat(1200);
     assert_eq!(farewell(&world, &[PREFACE, &ping].concat()), Some(Reason::ENHANCE_YOUR_CALM.into()));
     assert_eq!(world.metric("coordinator_connections_cut_total{reason=\"flood_control\"}"), 1);
-    // Rapid reset: each stream is opened and cancelled at once.
+    // Rapid reset: each stream is opened (GET, http, /) and cancelled at once.
     let mut resets = PREFACE.to_vec();
     for stream in 0..3000u32 {
         let id = (stream * 2 + 1).to_be_bytes();
-        resets.extend_from_slice(&[0, 0, 4, 1, 5, id[0], id[1], id[2], id[3], 0x82, 0x84, 0x86, 0x41]);
-        resets.truncate(resets.len() - 1);
-        resets.extend_from_slice(&[0x01]);
-        let at = resets.len() - 13;
-        resets[at + 2] = 4;
-        resets.extend_from_slice(&[0, 0, 4, 3, 0, id[0], id[1], id[2], id[3], 0, 0, 0, 8]);
+        resets.extend([b"\0\0\x03\x01\x05", &id[..], b"\x82\x86\x84"].concat());
+        resets.extend([b"\0\0\x04\x03\x00", &id[..], b"\0\0\0\x08"].concat());
     }
     assert!(farewell(&world, &resets).is_some_and(|code| code != 0));
     until("the close", || world.workers.connections() == 0);
