@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const HELLO: &[u8] = b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n";
 
 /// Drains on another thread, while the test is the client.
-fn draining(world: World, deadline: Duration) -> std::thread::JoinHandle<(crate::server::worker::Drained, World)> {
+fn draining(world: World, deadline: Duration) -> std::thread::JoinHandle<(crate::server::Drained, World)> {
     std::thread::spawn(move || {
         let drained = client_h2::run(async { world.workers.drain(deadline).await });
         (drained, world)
@@ -151,4 +151,20 @@ fn workers_share_a_port() {
     assert_eq!(world.metric("coordinator_connections_accepted_total{door=\"public\"}"), 32);
     drop(clients);
     until("all to leave", || world.workers.connections() == 0);
+}
+
+#[test]
+fn a_plan_says_which_doors_there_are() {
+    let mut plan = plan();
+    let address = ([127, 0, 0, 1], 80).into();
+    let listener = |certificates| crate::config::plan::Listener { address, certificates, redirect_https: true };
+    plan.listeners = vec![listener(vec![])];
+    plan.peer = Some(crate::config::plan::PeerDoor { address: ([127, 0, 0, 1], 8444).into(), tls: None });
+    let doors = crate::server::doors(&plan, Door::Central).unwrap();
+    let shown: Vec<_> = doors.iter().map(|spec| (spec.door, spec.address.port(), spec.redirect_https)).collect();
+    assert_eq!(shown, [(Door::Central, 8444, false), (Door::Public, 80, true)]);
+    let missing = crate::config::plan::CertificateFiles { chain: "/nowhere.pem".into(), key: "/nowhere.key".into() };
+    plan.listeners = vec![listener(vec![missing.clone()]), listener(vec![missing])];
+    let wrong = crate::server::doors(&plan, Door::Peer).unwrap_err();
+    assert!(wrong.len() == 2 && wrong[0].contains("/nowhere.pem"), "{wrong:?}");
 }
