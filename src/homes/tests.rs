@@ -1,1 +1,1 @@
-
+//! The live homes on real files: restarts, repetitions, claims.

@@ -78,7 +78,7 @@ fn requests_that_are_none() -> Vec<Attack> {
         of("an absolute path", "GET", "http", "a", "http://evil/hidden"),
         of("a space in the path", "GET", "http", "a", "/hidden HTTP/1.1"),
         of("a line end in the path", "GET", "http", "a", "/ HTTP/1.1\r\nHost: a\r\n\r\nGET /hidden"),
-        of("a fragment in the path", "GET", "http", "a", "/hidden#x"),
+        // Not here: a fragment. The h2 crate cuts it off before anybody can see it, so what is matched is what is forwarded.
         of("an escaped NUL in the path", "GET", "http", "a", "/hidden%00"),
         of("an asterisk with GET", "GET", "http", "a", "*"),
         of("a line end in the method", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", "http", "a", "/hidden"),
