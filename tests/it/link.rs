@@ -264,3 +264,20 @@ async fn the_next_address_is_tried_when_one_is_dead() {
     assert_eq!(edge.homes.register("user", "1", WAIT).await, Registered::Granted);
     edge.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_before_the_first_snapshot_is_nothing_to_remember() {
+    let data = tempfile::tempdir().unwrap();
+    let at_edge = data.path().join("edge");
+    std::fs::create_dir(&at_edge).unwrap();
+    let central = open(&data.path().join("central"));
+    let door = TestDoor::open(central.clone(), None);
+    put(&door, 0..10, "fr").await;
+    let (homes, mut applier, asks) = Homes::open(&at_edge, "fr", vec!["user".into()]).unwrap();
+    applier.begin_feed(central.feed_id().parse().unwrap(), 1).unwrap();
+    drop((homes, applier, asks));
+    let edge = Edge::start(&at_edge, "fr", &[door.address]);
+    edge.level(&central).await;
+    assert!(is_ours(look(&edge, 7)));
+    edge.stop().await;
+}
