@@ -320,6 +320,7 @@ impl Follower {
         match loaded {
             Ok(_) => {
                 self.status.snapshot();
+                self.status.know(feed.to_string());
                 tracing::info!(seq, rows, "a snapshot of all homes is loaded");
                 End::Loaded
             }
