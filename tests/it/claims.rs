@@ -81,11 +81,7 @@ fn a_new_user_may_roam_before_the_feed_has_told_of_them() {
 fn a_registration_without_central_is_answered_served_and_survives() {
     let mut world = strict().start();
     world.cut_central();
-    wait::until(
-        "jp to notice",
-        || world.edge("jp").status()["feed"]["connected"].clone(),
-        |connected| connected == false,
-    );
+    world.edge("jp").is_alone();
     let began = Instant::now();
     assert_eq!(register(&world, "jp", "kim").status, 201);
     world.origin("jp").next(minted("lee"));
@@ -203,18 +199,13 @@ fn an_id_that_another_edge_owns_is_not_served_where_it_was_minted_again() {
 
 #[test]
 fn a_clash_that_was_found_late_is_alarmed_and_ends() {
-    let world = world();
-    world.edge("jp").wire().cut();
-    wait::until(
-        "jp to notice",
-        || world.edge("jp").status()["feed"]["connected"].clone(),
-        |connected| connected == false,
-    );
+    let mut world = world();
+    world.isolate("jp");
     let created = world.central().ask("PUT", "/v1/homes/user/448", "{\"home\":\"fr\"}");
     assert_eq!(created.status, 201);
     world.edge("fr").reached(world.central().head());
     assert_eq!(register(&world, "jp", "448").status, 201);
-    world.edge("jp").wire().mend();
+    world.rejoin("jp");
     let alarmed = || world.edge("jp").homes().figures().clashes;
     wait::until("the clash to be known", alarmed, |clashes| *clashes == 1);
     world.synced();

@@ -16,6 +16,7 @@ mod homes;
 mod homes_command;
 mod link;
 mod lists;
+mod peers;
 mod sim;
 mod tidy;
 mod wire_files;

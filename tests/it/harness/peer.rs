@@ -1,6 +1,7 @@
 //! An edge that is none: a plain peer door that says what a test makes it say, to see what the real ones believe.
 
 use super::message::Fields;
+use super::origin::Gate;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// What it answers: a status and fields, without content; the request's content stays unread unless `reads`.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Says {
     /// The status.
     pub status: u16,
@@ -17,6 +18,8 @@ pub struct Says {
     pub fields: Vec<(&'static str, String)>,
     /// Whether it takes the content first.
     pub reads: bool,
+    /// What it waits for before it answers.
+    pub hold: Option<Gate>,
 }
 
 /// A request that it got.
@@ -106,7 +109,7 @@ impl Says {
 
     /// A status with one field.
     pub fn with(status: u16, name: &'static str, value: String) -> Says {
-        Says { status, fields: vec![(name, value)], reads: false }
+        Says { status, fields: vec![(name, value)], ..Says::default() }
     }
 }
 
@@ -151,6 +154,9 @@ async fn answer(
         }
     }
     shared.lock().ok()?.got.push(got);
+    if let Some(gate) = says.hold {
+        tokio::task::spawn_blocking(move || gate.pass()).await.ok()?;
+    }
     let mut response = http::Response::builder().status(says.status);
     for (name, value) in &says.fields {
         response = response.header(*name, value);

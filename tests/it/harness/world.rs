@@ -41,7 +41,7 @@ pub struct Setup {
     is_secure: bool,
     edge: String,
     central_has_application: bool,
-    schemes: HashMap<&'static str, SocketAddr>,
+    origins: HashMap<&'static str, String>,
 }
 
 /// The world. All its places end when it is dropped.
@@ -58,6 +58,7 @@ pub struct World {
 pub struct Edge {
     place: Place,
     to_central: Relay,
+    is_isolated: bool,
 }
 
 /// What Central and the edges have in common.
@@ -88,7 +89,7 @@ pub fn setup() -> Setup {
         is_secure: true,
         edge: String::new(),
         central_has_application: true,
-        schemes: HashMap::new(),
+        origins: HashMap::new(),
     }
 }
 
@@ -117,9 +118,9 @@ impl Setup {
         self
     }
 
-    /// The origin of a place speaks HTTP/2 with prior knowledge, at this address.
-    pub fn with_h2c_origin(mut self, place: &'static str, address: SocketAddr) -> Setup {
-        self.schemes.insert(place, address);
+    /// The origin of a place is the story's own, at this URL.
+    pub fn with_origin(mut self, place: &'static str, url: String) -> Setup {
+        self.origins.insert(place, url);
         self
     }
 
@@ -147,7 +148,11 @@ impl Setup {
         let central = Place::new(CENTRAL, &self);
         let edges: Vec<Edge> = EDGES
             .iter()
-            .map(|name| Edge { place: Place::new(name, &self), to_central: Relay::to(central.peer) })
+            .map(|name| Edge {
+                place: Place::new(name, &self),
+                to_central: Relay::to(central.peer),
+                is_isolated: false,
+            })
             .collect();
         folder.write("ca.pem", issuer.ca_pem());
         let own = ["127.0.0.1".to_owned()];
@@ -220,7 +225,7 @@ impl World {
     #[track_caller]
     pub fn synced(&self) {
         let head = self.central().head();
-        for edge in self.edges.iter().filter(|edge| edge.place.running.is_some()) {
+        for edge in self.edges.iter().filter(|edge| edge.place.running.is_some() && !edge.is_isolated) {
             edge.reached(head);
         }
     }
@@ -245,6 +250,24 @@ impl World {
         wait::until("the origin's port to refuse", || TcpStream::connect(address).is_ok(), |connects| !connects);
     }
 
+    /// Cuts the wire between an edge and Central until [`World::rejoin`], and waits until the edge has noticed.
+    #[track_caller]
+    pub fn isolate(&mut self, edge: &str) {
+        let at = self.edges.iter().position(|one| one.place.name == edge).expect("an edge of the world");
+        self.edges[at].is_isolated = true;
+        self.edges[at].to_central.cut();
+        if self.edges[at].place.running.is_some() {
+            self.edges[at].is_alone();
+        }
+    }
+
+    /// Mends what [`World::isolate`] cut.
+    pub fn rejoin(&mut self, edge: &str) {
+        let at = self.edges.iter().position(|one| one.place.name == edge).expect("an edge of the world");
+        self.edges[at].is_isolated = false;
+        self.edges[at].to_central.mend();
+    }
+
     /// Stops an edge.
     pub fn stop(&mut self, edge: &str) {
         self.place(edge).running = None;
@@ -267,7 +290,7 @@ impl World {
         self.central.running = None;
         let file = self.folder.join("central.toml");
         self.central.running = Some(launch(&file, load::central, Running::central));
-        self.edges.iter().for_each(|edge| edge.to_central.mend());
+        self.edges.iter().filter(|edge| !edge.is_isolated).for_each(|edge| edge.to_central.mend());
     }
 
     /// Starts an edge.
@@ -439,9 +462,11 @@ impl Edge {
         self.homes().look("user", key)
     }
 
-    /// The wire between this edge and Central.
-    pub fn wire(&self) -> &Relay {
-        &self.to_central
+    /// Waits until it has noticed that Central is out of reach.
+    #[track_caller]
+    pub fn is_alone(&self) {
+        let connected = || self.status()["feed"]["connected"].as_bool();
+        wait::until("the edge to notice that it is alone", connected, |connected| *connected == Some(false));
     }
 
     /// Waits until its feed has reached `seq`.
@@ -511,7 +536,7 @@ impl Authority<'_> {
 impl Place {
     fn new(name: &'static str, setup: &Setup) -> Place {
         let (held, peer) = held_port();
-        let origin = (!setup.schemes.contains_key(name)).then(Origin::start);
+        let origin = (!setup.origins.contains_key(name)).then(Origin::start);
         if let Some(origin) = &origin {
             origin.always(origin::Answer::ok(&format!("{{\"at\":\"{name}\"}}")));
         }
@@ -531,11 +556,8 @@ pub fn held_port() -> (socket2::Socket, SocketAddr) {
 }
 
 fn local_toml(place: &Place, setup: &Setup) -> String {
-    let url = match (setup.schemes.get(place.name), &place.origin) {
-        (Some(address), _) => format!("h2c://{address}"),
-        (None, Some(origin)) => origin.url(),
-        (None, None) => unreachable!("a place has an origin"),
-    };
+    let own = place.origin.as_ref().map(Origin::url);
+    let url = own.or_else(|| setup.origins.get(place.name).cloned()).expect("a place has an origin");
     format!("\n[local]\norigins = [\"{url}\"]\n")
 }
 
