@@ -290,7 +290,9 @@ fn what_clients_and_origins_say_in_our_name_is_heard_by_nobody() {
             .send("0\r\nCoordinator: forged\r\ncoordinator_fwd: x\r\nX-Sum: 1\r\n\r\n")
             .answer();
         assert_eq!(answer.status, 200, "{answer:?}");
-        assert_eq!(world.one_at(at).trailers, [("x-sum".to_owned(), "1".to_owned())], "{path}");
+        let trailers = world.one_at(at).trailers;
+        let names: Vec<_> = trailers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        assert_eq!(names, ["x-sum"], "{path}");
     }
     // An origin's own 421 is its answer; its words to edges reach nobody.
     for entry in ["jp", "fr"] {
