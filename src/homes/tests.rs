@@ -192,6 +192,25 @@ fn a_map_that_starts_over_revives_nothing() {
 }
 
 #[test]
+fn what_was_over_before_the_ledger_began_does_not_begin_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut edge = open(dir.path());
+    edge.applier.begin_feed(FEED, 1).unwrap();
+    // The key was ours at seq 1 and moved at seq 2: the snapshot left no row of it in the ledger.
+    edge.applier.load(FEED, 1, 5, &table(), [row("1", "de", 2)].into_iter()).unwrap();
+    drop(edge);
+    remove(dir.path(), "map");
+    let mut edge = open(dir.path());
+    edge.applier.begin_feed(FEED, 1).unwrap();
+    edge.one(event(1, "1", "fr", 1));
+    assert_eq!(edge.look("1"), Home::Disputed);
+    edge.applier.load(FEED, 1, 1, &table(), [row("1", "fr", 1)].into_iter()).unwrap();
+    assert_eq!(edge.look("1"), Home::Disputed);
+    edge.one(event(2, "1", "de", 2));
+    assert_eq!(edge.look("1"), at(DE, 2));
+}
+
+#[test]
 fn a_lost_ledger_serves_nothing_until_a_snapshot_founds_it_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut edge = followed(dir.path());
