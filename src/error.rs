@@ -4,7 +4,6 @@
 //! `token` are two total matches side by side; the codes are those that RFC 9209 section 2.3 recommends unless a comment
 //! argues otherwise. Whose fault it was and whether another attempt may help travel with the error.
 
-use crate::message::Method;
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +20,7 @@ struct Inner {
     again: Again,
     detail: Cow<'static, str>,
     retry_after: Option<Duration>,
-    allow: Vec<Method>,
+    allow: String,
 }
 
 /// The kinds of failure: those of RFC 9209, and what only a router can say.
@@ -278,7 +277,7 @@ impl Error {
             again: Again::Never,
             detail: detail.into(),
             retry_after: None,
-            allow: Vec::new(),
+            allow: String::new(),
         }))
     }
 
@@ -310,8 +309,8 @@ impl Error {
         self
     }
 
-    /// Adds an Allow.
-    pub fn allow(mut self, allow: Vec<Method>) -> Self {
+    /// Adds an Allow: methods, as the field lists them.
+    pub fn allow(mut self, allow: String) -> Self {
         self.0.allow = allow;
         self
     }
@@ -341,8 +340,8 @@ impl Error {
         self.0.retry_after
     }
 
-    /// The methods that a 405 allows.
-    pub fn allowed(&self) -> &[Method] {
+    /// The methods that a 405 allows, as the field lists them.
+    pub fn allowed(&self) -> &str {
         &self.0.allow
     }
 

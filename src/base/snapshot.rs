@@ -19,6 +19,16 @@ impl<T> Snapshot<T> {
         Snapshot { sender: watch::Sender::new(Arc::new(value)) }
     }
 
+    /// Publishes a first value that is shared already.
+    pub fn shared(value: Arc<T>) -> Self {
+        Snapshot { sender: watch::Sender::new(value) }
+    }
+
+    /// Replaces the value by one that is shared already.
+    pub fn share(&self, value: Arc<T>) {
+        self.sender.send_replace(value);
+    }
+
     /// Replaces the value; readers see it at their next load.
     pub fn set(&self, value: T) {
         self.sender.send_replace(Arc::new(value));

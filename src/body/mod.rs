@@ -4,6 +4,8 @@
 //! not be `Send`.
 
 pub mod io;
+pub mod replay;
+pub mod tunnel;
 
 use crate::error::Result;
 use crate::message::{Fields, RequestHead, ResponseHead, Scheme};

@@ -1,1 +1,197 @@
-//! (to come)
+//! Central: the single authority over homes (HOMES 2). One appender, one log, many readers.
+//!
+//! Owns the log, the state that it spells, and the API over both. Knows nothing of doors: [`Central::call`] answers
+//! requests that somebody else accepted. Invariant: nothing is visible, by look-up or by stream, that is not on disk.
+
+pub mod api;
+pub mod appender;
+pub mod bulk;
+pub mod feed;
+pub mod rights;
+pub mod state;
+
+use crate::base::clock;
+use crate::config::plan::Plan;
+use crate::home::cursor::FeedId;
+use crate::home::key;
+use crate::store::files;
+use crate::store::log::{Log, LogError};
+use api::Refusal;
+use appender::{Appender, Command, QUEUE_MAX, read};
+use feed::{Acks, Images};
+use state::{Outcome, State, Want};
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// How long a caller waits for the log: room in the queue and the fsync.
+const COMMIT_WAIT: Duration = Duration::from_secs(5);
+/// How many seqs a stream may lag behind the head; further back the snapshot is cheaper for both sides, and 410 says so.
+const BACKLOG_MAX: u64 = 2_000_000;
+
+/// Events of one batch of the stream, and homes of one commit of an import: some 80 KiB each.
+const BATCH_MAX: usize = 1024;
+/// The name of the log in the data folder.
+const LOG: &str = "central";
+/// The term of a history that was never handed to a standby nor restored; neither exists yet.
+const TERM: u32 = 1;
+
+/// Central, shared by all workers of its door.
+pub struct Central {
+    feed: FeedId,
+    feed_id: String,
+    backlog: u64,
+    began: Instant,
+    state: Arc<RwLock<State>>,
+    head: watch::Sender<u64>,
+    stopping: watch::Sender<bool>,
+    trouble: Arc<Mutex<Option<String>>>,
+    commands: Mutex<Option<mpsc::Sender<Command>>>,
+    appender: Mutex<Option<JoinHandle<()>>>,
+    images: Images,
+    acks: Acks,
+}
+
+impl Central {
+    /// Opens Central by its plan: reads the log in `[central] data`, registers its `[edges]`, starts the appender.
+    ///
+    /// Errors: why it cannot start, for people. Cost: reads the whole log.
+    pub fn open(plan: &Plan) -> Result<Arc<Central>, String> {
+        let data = plan.own.data.as_deref().ok_or("Central needs `data` in `[central]`: a folder for its log")?;
+        let edges: Vec<(String, Option<String>)> = plan
+            .edges
+            .list()
+            .into_iter()
+            .map(|edge| (edge.name.clone(), edge.peer.as_ref().map(ToString::to_string)))
+            .collect();
+        Central::start(data, &edges, BACKLOG_MAX)
+    }
+
+    /// The same from its parts. Streams may start at most `backlog` seqs behind the head.
+    pub fn start(data: &Path, edges: &[(String, Option<String>)], backlog: u64) -> Result<Arc<Central>, String> {
+        let folder = Folder::lock(data)?;
+        let (log, state) = replay(data)?;
+        let feed = FeedId(log.label());
+        let state = Arc::new(RwLock::new(state));
+        let head = watch::Sender::new(read(&state).head());
+        let trouble = Arc::new(Mutex::new(None));
+        let mut appender = Appender { log, state: state.clone(), head: head.clone(), trouble: trouble.clone() };
+        for (name, peer) in edges {
+            key::check_name("edge", name)?;
+            let entry = read(&state).plan_edge(name, peer.as_deref())?;
+            appender.append(entry.into_iter().collect()).map_err(|failure| failure.to_string())?;
+        }
+        let (commands, queue) = mpsc::channel(QUEUE_MAX);
+        let thread = std::thread::Builder::new().name("central-log".into()).spawn(move || {
+            let _held_while_appending = folder;
+            if let Err(why) = appender.run(queue) {
+                tracing::error!(why, "Central appends nothing more until it is restarted");
+            }
+        });
+        let thread = thread.map_err(|error| format!("Central's log thread cannot be started: {error}"))?;
+        Ok(Arc::new(Central {
+            feed,
+            feed_id: feed.to_string(),
+            backlog,
+            began: clock::now(),
+            state,
+            head,
+            stopping: watch::Sender::new(false),
+            trouble,
+            commands: Mutex::new(Some(commands)),
+            appender: Mutex::new(Some(thread)),
+            images: Images::default(),
+            acks: Acks::default(),
+        }))
+    }
+
+    /// Ends all streams with a `bye`, takes no more commands, and returns when those taken are durable.
+    pub fn shutdown(&self) {
+        self.stopping.send_replace(true);
+        let commands = lock(&self.commands).take();
+        drop(commands);
+        if let Some(thread) = lock(&self.appender).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("Central's log thread panicked");
+        }
+    }
+
+    /// The id of the feed, in hexadecimal.
+    pub fn feed_id(&self) -> &str {
+        &self.feed_id
+    }
+
+    /// The last seq that is durable.
+    pub fn head(&self) -> u64 {
+        *self.head.borrow()
+    }
+
+    /// The oldest seq from which a stream may start.
+    fn oldest(&self) -> u64 {
+        self.head().saturating_sub(self.backlog) + 1
+    }
+
+    /// Asks for homes, and returns what became of each once that is durable.
+    async fn commit(&self, wants: Vec<Want>) -> Result<Vec<Outcome>, Refusal> {
+        let commands = lock(&self.commands).clone().ok_or_else(Refusal::stopping)?;
+        let (answer, outcomes) = oneshot::channel();
+        let done = async {
+            commands.send(Command::Homes { wants, answer }).await.ok()?;
+            drop(commands);
+            outcomes.await.ok()
+        };
+        match tokio::time::timeout(COMMIT_WAIT, done).await {
+            Ok(Some(outcomes)) => Ok(outcomes),
+            Ok(None) => Err(Refusal::unavailable("Central's log takes no entries now: see `trouble` in /v1/status")),
+            Err(_) => Err(Refusal::unavailable("Central's log is too slow now; the same request again is safe")),
+        }
+    }
+}
+
+/// The data folder, ours alone: two appenders on one log would give one seq twice.
+struct Folder {
+    _lock: File,
+}
+
+impl Folder {
+    fn lock(data: &Path) -> Result<Folder, String> {
+        let shown = data.display();
+        files::create_dir(data).map_err(|error| format!("{shown} cannot be made: {error}"))?;
+        let file = File::options().create(true).truncate(false).write(true).open(data.join("lock"));
+        let file = file.map_err(|error| format!("{shown}/lock cannot be opened: {error}"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Folder { _lock: file }),
+            Err(TryLockError::WouldBlock) => Err(format!("another Central runs on {shown}")),
+            Err(TryLockError::Error(error)) => Err(format!("{shown}/lock cannot be locked: {error}")),
+        }
+    }
+}
+
+/// Reads the log, or begins one under a new feed id.
+fn replay(data: &Path) -> Result<(Log, State), String> {
+    let fail = |error: LogError| {
+        format!(
+            "Central's log cannot be read, and is left as it is (restore it from a copy, or move it away to start over): {error}"
+        )
+    };
+    let mut fresh = [0; 16];
+    getrandom::fill(&mut fresh).map_err(|error| format!("the system gives no random octets: {error}"))?;
+    let log = Log::open(data, LOG, fresh, 1, |_, _| {}).map_err(fail)?;
+    // A second pass: the label that keys the hashes is known only now.
+    let mut state = State::new(FeedId(log.label()));
+    for entry in log.reader().read(1).map_err(fail)? {
+        let (seq, payload) = entry.map_err(fail)?;
+        let applied = appender::decode(&payload).and_then(|entry| state.apply(entry));
+        applied.map_err(|why| format!("Central's log makes no sense at entry {seq}: {why}"))?;
+    }
+    Ok((log, state))
+}
+
+/// Locks; a holder that panicked leaves nothing half done here, since every critical section is one assignment.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,1 +1,64 @@
-//! (to come)
+//! The commands, one file each; clap derives help from their arguments.
+
+pub mod admin;
+pub mod certs;
+pub mod check;
+pub mod demo;
+pub mod explain;
+pub mod homes;
+pub mod run;
+pub mod schema;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Home routing for globally distributed systems.
+///
+/// A reverse proxy before each edge of a distributed application: it decides for every request whether this edge's origin,
+/// Central, or the user's home edge answers it.
+#[derive(Debug, Parser)]
+#[command(name = "coordinator", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the Coordinator of an edge
+    Run(run::Args),
+    /// Run Central: the ordered log of homes, its feed and its API
+    Central(run::Args),
+    /// Read a configuration and report every problem in it
+    Check(check::Args),
+    /// Tell what would become of a request, and why
+    Explain(explain::Args),
+    /// Read and fill the home map at Central
+    Homes(homes::Args),
+    /// Make a CA and the certificates of a deployment
+    Certs(certs::Args),
+    /// Print the JSON Schema of the configuration
+    Schema(schema::Args),
+    /// Run Central, three edges and sample origins in this terminal, to see it work
+    Demo(demo::Args),
+    /// Ask a running process to read its configuration again
+    Reload(admin::Args),
+    /// Ask a running process to drain, and wait until it has
+    Drain(admin::Args),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(args) => run::edge(&args),
+        Command::Central(args) => run::central(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Homes(args) => homes::run(&args),
+        Command::Certs(args) => certs::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Reload(args) => admin::post(&args, "/reload"),
+        Command::Drain(args) => admin::post(&args, "/drain"),
+    }
+}

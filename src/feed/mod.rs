@@ -1,1 +1,6 @@
-//! (to come)
+//! The feed as an edge follows it: what each frame means, and the link to Central (HOMES 2.2).
+
+pub mod client;
+pub mod follow;
+pub mod link;
+pub mod status;

@@ -7,8 +7,10 @@ pub mod cursor;
 pub mod event;
 pub mod exact;
 pub mod hash;
+pub mod key;
 pub mod ledger;
 pub mod slot;
+pub mod snapshot;
 pub mod table;
 
 /// What this edge knows of one key at the moment of asking.

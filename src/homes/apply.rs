@@ -41,11 +41,11 @@ pub struct Applier {
     begun: Option<FeedId>,
 }
 
-/// One entry of the feed, understood.
+/// One entry of the feed, or one row of a snapshot, understood.
 struct Change<'a> {
     hash: KeyHash,
-    space: &'a str,
-    key: &'a str,
+    /// Space and key; a snapshot names hashes only, so there it is known only of keys that we have claimed.
+    key: Option<(&'a str, &'a str)>,
     home: Named,
     epoch: u32,
 }
@@ -153,7 +153,7 @@ impl Applier {
                 other => Named::Other(other),
             },
         };
-        (epoch > 0).then(|| Change { hash: key_hash(feed, space, key), space, key, home, epoch })
+        (epoch > 0).then(|| Change { hash: key_hash(feed, space, key), key: Some((space, key)), home, epoch })
     }
 
     /// The five steps.
@@ -188,19 +188,19 @@ impl Applier {
     /// Asks the ledger's rules what an entry means.
     fn order(&self, change: &Change<'_>, orders: &mut Orders) {
         let row = orders.rows.get(&change.hash).copied().or_else(|| self.row(change.hash));
-        let key = || KeyText::new(change.space, change.key);
-        let claim = self.homes.claims.get(change.space, change.key).map(|(claim, _)| claim);
-        let claim = claim.filter(|_| orders.settled.is_empty() || !orders.settled.contains(&key()));
+        let key = || change.key.map(|(space, key)| KeyText::new(space, key));
+        let claim = change.key.and_then(|(space, key)| self.homes.claims.get(space, key)).map(|(claim, _)| claim);
+        let is_settled = || key().is_some_and(|key| orders.settled.contains(&key));
+        let claim = claim.filter(|_| orders.settled.is_empty() || !is_settled());
         let (_, effects) = State { row, claim }.step(Input::Entry { home: change.home, epoch: change.epoch });
         for effect in effects {
             match effect {
                 Effect::Record(row) => {
                     orders.rows.insert(change.hash, row);
                 }
-                Effect::Settle => {
-                    orders.settled.insert(key());
-                }
-                Effect::Clash { to, epoch } => orders.clashes.push((key(), to, epoch)),
+                // Both concern a claim, so the key is known.
+                Effect::Settle => orders.settled.extend(key()),
+                Effect::Clash { to, epoch } => orders.clashes.extend(key().map(|key| (key, to, epoch))),
                 Effect::Store => {}
             }
         }
@@ -263,8 +263,8 @@ impl Applier {
     /// What an entry makes obsolete.
     fn overtake(&self, change: &Change<'_>) {
         self.homes.overlay.caught_up(change.hash, change.epoch);
-        if self.homes.absent.len() > 0 {
-            self.homes.absent.forget(&KeyText::new(change.space, change.key));
+        if let Some((space, key)) = change.key.filter(|_| self.homes.absent.len() > 0) {
+            self.homes.absent.forget(&KeyText::new(space, key));
         }
     }
 
@@ -353,6 +353,8 @@ impl Applier {
         let changed = prepared.count();
         self.replace_map(prepared)?;
         self.settle(orders.settled);
+        // Claims made while the snapshot was read are not among the orders.
+        self.homes.reconcile_claims();
         self.reach(mark);
         self.count_kept_out(kept_out, 0, seq);
         Ok(Applied { seq, changed, kept_out })
@@ -380,14 +382,18 @@ impl Applier {
     ) -> Result<rows::Prepared, ApplyError> {
         let mut map = self.map_rows.take().ok_or(ApplyError::NoHistory)?;
         let table = self.homes.edges.load_full();
-        let own = self.homes.view.load().own.unwrap_or(EdgeId(0));
+        let own = self.homes.view.load().own;
+        let claimed: HashMap<KeyHash, KeyText> =
+            self.homes.claims.keys().into_iter().map(|key| (key.hash(feed), key)).collect();
         let rows = rows.filter_map(|row| {
-            let Some(change) = self.understand(feed, &table, (&row.k, &row.h, row.e, row.st)) else {
+            let Some(home) = named(&row, own, &table) else {
                 *kept_out += 1;
                 return None;
             };
+            let key = claimed.get(&row.kh).map(KeyText::parts);
+            let change = Change { hash: row.kh, key, home, epoch: row.epoch };
             self.order(&change, orders);
-            Some(view::map_row(change.hash, change.home, own, change.epoch))
+            Some(view::map_row(change.hash, change.home, own.unwrap_or(EdgeId(0)), change.epoch))
         });
         let prepared = map.prepare(mark, rows);
         self.map_rows = Some(map);
@@ -407,6 +413,17 @@ impl Applier {
         self.homes.overlay.retain(|hash, epoch| view.is_older_than(hash, epoch));
         self.homes.absent.clear();
         Ok(())
+    }
+}
+
+/// Whom a row of a snapshot names; `None` if its edge is unknown or it has no epoch.
+fn named(row: &SnapshotRow, own: Option<EdgeId>, edges: &Edges) -> Option<Named> {
+    let is_known = edges.rows().binary_search_by_key(&row.home, |edge| edge.idx).is_ok();
+    match EdgeId(row.home) {
+        _ if row.epoch == 0 => None,
+        _ if row.tomb => Some(Named::Nobody),
+        home if Some(home) == own => Some(Named::Own),
+        home => is_known.then_some(Named::Other(home)),
     }
 }
 

@@ -36,7 +36,7 @@ pub mod instance;
 
 pub use crate::home::claim::{Asked, ClaimAnswer, LookUpAnswer, Registered};
 pub use crate::home::cursor::{Cursor, FeedId};
-pub use crate::home::event::SnapshotRow;
+pub use crate::home::snapshot::Row as SnapshotRow;
 pub use apply::Applier;
 
 /// A question for Central, to be answered over HTTP by whoever holds the [`AskReceiver`]. A dropped `reply` counts as

@@ -22,7 +22,7 @@ use super::instance::Instance;
 use super::overlay::{Absent, Overlay};
 use super::view::{self, View};
 use super::{ASKS_MAX, Ask, AskReceiver, Cursor, FeedId, Homes, OpenError};
-use crate::home::hash::{KeyHash, key_hash};
+use crate::home::hash::KeyHash;
 use crate::home::ledger::{Claim, Row};
 use crate::home::{Home, exact, table};
 use crate::store::durable::{self, ClaimRow, Durable, Write};
@@ -184,13 +184,13 @@ impl Homes {
         }
     }
 
-    /// Claims that ledger or map decided while the process that made them was dying.
-    fn reconcile_claims(&self) {
+    /// Claims that ledger or map have decided: while the process that made them was dying, or in a snapshot.
+    pub(super) fn reconcile_claims(&self) {
         let view = self.view.load();
         let Some(feed) = view.feed else { return };
         for key in self.claims.keys() {
             let (space, id) = key.parts();
-            let hash = key_hash(feed, space, id);
+            let hash = key.hash(feed);
             let claim = self.claims.get(space, id).map(|(claim, _)| claim);
             let write = match (view.row(hash), claim, view.look(hash)) {
                 (Some(Row::Owned { .. }), _, _) => self.settled(&key),

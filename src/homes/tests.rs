@@ -1,3 +1,5 @@
+//! The live homes on real files: restarts, repetitions, claims.
+
 use super::*;
 use crate::home::event::{EdgeState, Event, State as Said};
 use crate::store::durable;
@@ -35,8 +37,14 @@ fn event(s: u64, key: &str, home: &str, e: u32) -> Event {
 }
 
 fn row(key: &str, home: &str, e: u32) -> SnapshotRow {
-    let Event { k, h, e, st, .. } = event(0, key, home, e);
-    SnapshotRow { k, h, e, st }
+    row_of(&event(0, key, home, e))
+}
+
+fn row_of(event: &Event) -> SnapshotRow {
+    let (space, key) = event.k.split_once(':').unwrap();
+    let home = table().iter().find(|edge| edge.name == event.h).map_or(4000, |edge| edge.idx);
+    let kh = crate::home::hash::key_hash(FEED, space, key);
+    SnapshotRow { kh, epoch: event.e, home, tomb: event.st == Said::Tomb }
 }
 
 /// An edge that follows the feed and has taken a snapshot of nothing.
@@ -436,8 +444,7 @@ fn steps() -> impl Strategy<Value = Step> {
 }
 
 fn snapshot(log: &[Event], seq: u64) -> Vec<SnapshotRow> {
-    let rows = after(log, seq).into_values();
-    rows.map(|Event { k, h, e, st, .. }| SnapshotRow { k: k.clone(), h: h.clone(), e: *e, st: *st }).collect()
+    after(log, seq).into_values().map(row_of).collect()
 }
 
 proptest! {

@@ -1,8 +1,18 @@
 //! HTTP semantics as pure functions and types, one concern per file (RFC 9110). Knows no sockets and no config.
 
+pub mod authority;
+pub mod dictionary;
 pub mod fields;
+pub mod forwarded;
 pub mod head;
+pub mod hop;
+pub mod list;
 pub mod method;
+pub mod negotiate;
+pub mod path;
+pub mod request;
+pub mod status;
+pub mod via;
 
 pub use fields::{Field, Fields, Name};
 pub use head::{RequestHead, ResponseHead, Scheme, Version};

@@ -1,1 +1,172 @@
-//! (to come)
+//! Numbers: counted per worker without locks, summed when somebody looks.
+//!
+//! Labels come from the configuration and from closed sets only, never from a request. Routes and clusters are told
+//! apart by name, so their numbers survive a reload; those that left the configuration stay until a restart.
+
+pub mod cells;
+pub mod log;
+pub mod render;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use crate::base::clock;
+use crate::config::plan::Plan;
+use crate::error::{Kind, Side};
+use crate::record::Record;
+use cells::{Cells, ClusterCells, DecisionLabel, RouteCells, StatusLabel};
+pub use cells::{Cut, DoorLabel, Handshake};
+pub use render::Page;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Names at most, over all reloads; further ones are counted under `_other`, so that no series of reloads fills the
+/// memory.
+const NAMES_MAX: usize = 20_000;
+
+/// The name of what has no route or cluster.
+const NONE: &str = "_none";
+
+/// What is written when a page is made.
+type Extra = Box<dyn Fn(&mut Page<'_>) -> fmt::Result + Send + Sync>;
+
+/// All numbers of the process.
+#[derive(Default)]
+pub struct Metrics {
+    workers: Mutex<Vec<Arc<Shared>>>,
+    extras: Mutex<Vec<Extra>>,
+}
+
+/// What a worker shares with whoever sums it up.
+#[derive(Debug, Default)]
+struct Shared {
+    cells: Cells,
+    routes: Mutex<HashMap<String, Arc<RouteCells>>>,
+    clusters: Mutex<HashMap<String, Arc<ClusterCells>>>,
+}
+
+/// The numbers of one worker thread. Cloning gives another handle to the same numbers.
+#[derive(Debug, Clone)]
+pub struct Local {
+    shared: Arc<Shared>,
+    found: Rc<RefCell<Found>>,
+}
+
+/// The cells that a plan's ids stand for, found once per plan.
+#[derive(Debug, Default)]
+struct Found {
+    plan: Option<Arc<Plan>>,
+    routes: Vec<Option<Arc<RouteCells>>>,
+    clusters: Vec<Option<Arc<ClusterCells>>>,
+    no_route: Option<Arc<RouteCells>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// No numbers yet.
+    pub fn new() -> Arc<Metrics> {
+        Arc::new(Metrics::default())
+    }
+
+    /// The cells of a further worker.
+    pub fn worker(&self) -> Local {
+        let shared = Arc::new(Shared::default());
+        lock(&self.workers).push(shared.clone());
+        Local { shared, found: Rc::default() }
+    }
+
+    /// Adds what is computed at the time of looking: feed lag, map size, peers.
+    pub fn extra(&self, write: impl Fn(&mut Page<'_>) -> fmt::Result + Send + Sync + 'static) {
+        lock(&self.extras).push(Box::new(write));
+    }
+
+    /// Everything as Prometheus text.
+    pub fn render(self: &Arc<Self>) -> String {
+        render::text(self)
+    }
+}
+
+impl Local {
+    /// The cells of this worker.
+    pub fn cells(&self) -> &Cells {
+        &self.shared.cells
+    }
+
+    /// Counts a request that has ended.
+    pub fn observe(&self, plan: &Arc<Plan>, record: &Record) {
+        let route = self.route(plan, record);
+        let gave_up = matches!(record.failure, Some((Kind::ClientClosed, ..)));
+        let failed = matches!(record.failure, Some((_, Side::Upstream | Side::Own, _)));
+        let decision = &route.decisions[DecisionLabel::of(record.decision) as usize];
+        decision.statuses[StatusLabel::of(record.status) as usize].add(1);
+        decision.total.observe(clock::now().saturating_duration_since(record.began));
+        if !gave_up {
+            route.asked.add(1);
+            route.answered.add(u64::from(!failed && (100..500).contains(&record.status)));
+        }
+        self.observe_rest(plan, record);
+    }
+
+    fn observe_rest(&self, plan: &Arc<Plan>, record: &Record) {
+        let cells = &self.shared.cells;
+        cells.received.add(record.received);
+        cells.sent.add(record.sent);
+        cells.corrections.add(u64::from(record.corrections));
+        if let Some((kind, side, _)) = &record.failure {
+            cells.failed(*kind, *side);
+        }
+        if let Some(cluster) = self.cluster(plan, record) {
+            cluster.attempts.add(u64::from(record.attempts));
+            cluster.retries.add(u64::from(record.attempts.saturating_sub(1)));
+        }
+    }
+
+    fn route(&self, plan: &Arc<Plan>, record: &Record) -> Arc<RouteCells> {
+        let found = &mut *self.found.borrow_mut();
+        found.look_at(plan);
+        let named = record.route.and_then(|id| Some((id.index(), plan.settings.get(id.index())?)));
+        let (slot, name) = match named {
+            Some((at, settings)) => (&mut found.routes[at], settings.name.as_str()),
+            None => (&mut found.no_route, NONE),
+        };
+        slot.get_or_insert_with(|| cell(&self.shared.routes, name)).clone()
+    }
+
+    fn cluster(&self, plan: &Arc<Plan>, record: &Record) -> Option<Arc<ClusterCells>> {
+        let found = &mut *self.found.borrow_mut();
+        found.look_at(plan);
+        let at = record.cluster?.index();
+        let name = plan.clusters.get(at)?.name.as_str();
+        Some(found.clusters[at].get_or_insert_with(|| cell(&self.shared.clusters, name)).clone())
+    }
+}
+
+impl Found {
+    fn look_at(&mut self, plan: &Arc<Plan>) {
+        if self.plan.as_ref().is_some_and(|known| Arc::ptr_eq(known, plan)) {
+            return;
+        }
+        self.plan = Some(plan.clone());
+        self.routes = vec![None; plan.settings.len()];
+        self.clusters = vec![None; plan.clusters.len()];
+    }
+}
+
+/// The cell under a name, made when new.
+fn cell<T: Default>(map: &Mutex<HashMap<String, Arc<T>>>, name: &str) -> Arc<T> {
+    let mut map = lock(map);
+    let name = if map.len() < NAMES_MAX || map.contains_key(name) { name } else { "_other" };
+    map.entry(name.to_owned()).or_default().clone()
+}
+
+/// A lock whose holder panicked still guards whole values here: each is a list that is only pushed to.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

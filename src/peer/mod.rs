@@ -1,1 +1,4 @@
-//! (to come)
+//! The protocol between edges: pure rules of the receiver, and what travels in fields (HOMES 2.5).
+
+pub mod answer;
+pub mod wire;

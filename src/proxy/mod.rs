@@ -1,1 +1,127 @@
-//! (to come)
+//! The path of a request: match, decide, obtain, finish. Control flow lives here; everything called either computes
+//! (pure) or does one piece of I/O.
+//!
+//! Invariants: one [`Site`] snapshot per request; every failure becomes an answer with its token; a request that came
+//! through the peer door meets no code that forwards to a peer; nothing below this module knows what a decision is.
+
+pub mod claim;
+pub mod correct;
+pub mod course;
+pub mod explain;
+pub mod finish;
+pub mod limit;
+pub mod obtain;
+pub mod outgoing;
+pub mod receive;
+pub mod refuse;
+pub mod reply;
+pub mod serve;
+
+use crate::base::snapshot::Reader;
+use crate::body::replay::ReplayBudget;
+use crate::body::{Downstream, Request, Response};
+use crate::config::plan::{Plan, RouteSettings};
+use crate::error::{Error, Result};
+use crate::homes::Homes;
+use crate::message::{Name, RequestHead};
+use crate::record::Record;
+use crate::upstream::{Live, Upstream};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a client is asked to stay away when nothing tells better.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What all requests of a worker may keep for replays (DESIGN 10); beyond it a correction becomes 503 with Retry-After.
+const REPLAY_MAX: usize = 64 << 20;
+
+/// What a request holds from its first step to its last: the plan, and the live state of everything that it names.
+pub struct Site {
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Clusters, links and their health.
+    pub live: Arc<Live>,
+    /// The settings of requests from other places that no route of ours matches: only limits and waits.
+    fallback: RouteSettings,
+}
+
+impl Site {
+    /// Joins a plan and the live state that was built for it.
+    pub fn new(plan: Arc<Plan>, live: Arc<Live>) -> Self {
+        Site { fallback: course::fallback(&plan), plan, live }
+    }
+}
+
+/// The proxy of one worker.
+pub struct Proxy {
+    site: RefCell<Reader<Site>>,
+    upstream: Rc<Upstream>,
+    homes: Option<Arc<Homes>>,
+    replays: Rc<ReplayBudget>,
+}
+
+impl Proxy {
+    /// A proxy for the calling worker thread. `homes` is there where the plan has a Central to follow.
+    pub fn new(site: Reader<Site>, upstream: Rc<Upstream>, homes: Option<Arc<Homes>>) -> Self {
+        Proxy { site: RefCell::new(site), upstream, homes, replays: ReplayBudget::new(REPLAY_MAX) }
+    }
+
+    /// The snapshot for one request.
+    pub fn site(&self) -> Arc<Site> {
+        self.site.borrow_mut().load().clone()
+    }
+
+    /// Answers a request from the public door.
+    pub async fn public(&self, request: Request, record: &mut Record) -> Response {
+        let site = self.site();
+        let accept = request.head.fields.get(Name::Accept).map(<[u8]>::to_vec);
+        match self.serve(&site, request, record).await {
+            Ok(response) => response,
+            Err(error) => explained(&site.plan, &error, accept.as_deref(), record),
+        }
+    }
+
+    /// Answers a request from the peer door.
+    pub async fn peer(&self, request: Request, record: &mut Record) -> Response {
+        let site = self.site();
+        match self.receive(&site, request, record).await {
+            Ok(response) => response,
+            Err(error) => explained(&site.plan, &error, None, record),
+        }
+    }
+
+    /// Answers, at Central's door, a request that an edge sent for Central's application.
+    pub async fn application(&self, request: Request, record: &mut Record) -> Response {
+        let site = self.site();
+        match self.at_central(&site, request, record).await {
+            Ok(response) => response,
+            Err(error) => explained(&site.plan, &error, None, record),
+        }
+    }
+
+    /// The answer to what could not be read or admitted.
+    pub fn refuse(&self, error: &Error, head: Option<&RequestHead>, _from: &Downstream) -> Response {
+        let accept = head.and_then(|head| head.fields.get(Name::Accept));
+        refuse::response(error, &self.site().plan.own.name, accept, None)
+    }
+
+    /// The cursor of the home map, as other places are told; 0 where there is none.
+    fn seq(&self) -> u64 {
+        self.homes.as_ref().map_or(0, |homes| homes.cursor().seq)
+    }
+
+    /// The homes, or the clear error of an edge that has none.
+    fn homes(&self) -> Result<&Arc<Homes>> {
+        self.homes
+            .as_ref()
+            .ok_or_else(|| Error::new(crate::error::Kind::ProxyConfigurationError, "this place keeps no home map"))
+    }
+}
+
+/// Turns a failure into its answer, and notes it once.
+fn explained(plan: &Plan, error: &Error, accept: Option<&[u8]>, record: &mut Record) -> Response {
+    record.failed(error);
+    refuse::response(error, &plan.own.name, accept, record.endpoint.as_deref())
+}

@@ -1,8 +1,9 @@
 //! Which rule a request matches, and what follows from it. Pure: no sockets, no clock, no config files.
 
 pub mod decide;
-pub mod explain;
+pub mod key;
 pub mod pattern;
+mod shape;
 pub mod table;
 
 use crate::base::id::{RouteId, SpaceId};

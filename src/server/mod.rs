@@ -1,5 +1,20 @@
 //! Doors: listening, connections in both versions, workers, drain and reload.
 
+pub mod access;
+mod alarm;
+mod conn;
+mod drain;
+mod h1;
+mod h2;
+pub mod listen;
+mod tunnel;
+pub mod worker;
+#[cfg(test)]
+mod tests;
+
+pub use listen::{DoorSpec, doors};
+pub use worker::{Drained, Workers};
+
 use crate::body::{Downstream, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::Error;

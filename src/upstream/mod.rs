@@ -1,1 +1,250 @@
-//! (to come)
+//! The side that we call: clusters and their health, connections, and one attempt at a time.
+//!
+//! `Live` is shared by all threads and holds what is believed of clusters and endpoints; an [`Upstream`] belongs to one
+//! worker and owns its connections. An attempt either gives an answer head or an error that says whether another attempt
+//! may be made; deciding on it is the caller's. Knows nothing of routes, homes or decisions.
+//!
+//! Invariant: a response body ends with `None` only where its framing says that it is complete; everything else is an
+//! error of the body.
+
+mod alarm;
+mod budget;
+mod health;
+mod connect;
+mod pool;
+mod upload;
+mod http1;
+mod link;
+mod translate;
+mod http2;
+pub mod endpoint;
+pub mod cluster;
+pub mod live;
+pub mod probe;
+
+pub use cluster::{Active, Cluster, Retrying};
+pub use endpoint::Endpoint;
+pub use live::Live;
+
+use crate::base::clock;
+use crate::body::io::Io;
+use crate::body::{Body, Duplex, Interim};
+use crate::config::plan::Timeouts;
+use crate::error::Result;
+use crate::message::{RequestHead, ResponseHead};
+use crate::record::Record;
+use crate::tls::client::Alpn;
+use crate::wire::HeadLimits;
+use endpoint::{InFlight, Speaks};
+use link::{Opened, Slot};
+use pool::Pool;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// A request as it goes to an endpoint.
+pub struct Outgoing {
+    /// The head with its final fields; `authority` is the Host to send. Framing and connection fields are written anew.
+    pub head: RequestHead,
+    /// The content.
+    pub body: Body,
+    /// Where interim responses go.
+    pub interim: Option<Rc<dyn Interim>>,
+    /// The protocol that the connection is asked to switch to, such as `websocket`.
+    pub upgrade: Option<String>,
+}
+
+/// What an endpoint answered.
+pub struct Answer {
+    /// The final head, as received.
+    pub head: ResponseHead,
+    /// The content. Dropping it before its end closes the connection or resets the stream.
+    pub body: Body,
+    /// The switched connection: with 101, or 2xx to an extended CONNECT.
+    pub tunnel: Option<Box<dyn Duplex>>,
+    /// Whether it came over a connection that had been used before.
+    pub pooled: bool,
+}
+
+/// The waits and bounds of one attempt.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    limits: HeadLimits,
+    connect: Duration,
+    first_byte: Duration,
+    between: Duration,
+    pool_idle: Duration,
+    /// When the whole exchange is over.
+    deadline: Option<Instant>,
+}
+
+impl Terms {
+    /// A moment `wait` from now, or the deadline if that comes first.
+    fn due(&self, wait: Duration) -> Instant {
+        let due = clock::now() + wait;
+        self.deadline.map_or(due, |deadline| due.min(deadline))
+    }
+
+    /// `wait`, or what is left until the deadline if that is less.
+    fn left(&self, wait: Duration) -> Duration {
+        self.due(wait).saturating_duration_since(clock::now())
+    }
+
+    /// Whether the deadline has passed.
+    fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| clock::now() >= deadline)
+    }
+}
+
+/// The connections of one worker.
+pub struct Upstream {
+    limits: Cell<HeadLimits>,
+    doors: RefCell<HashMap<usize, Rc<Door>>>,
+}
+
+/// The connections of one worker to one endpoint.
+struct Door {
+    endpoint: Weak<Endpoint>,
+    pool: Rc<Pool>,
+    slot: Slot,
+}
+
+/// What an attempt runs over.
+enum Way {
+    Http1(http1::Lease),
+    Http2(http2::Lease),
+}
+
+impl Upstream {
+    /// A worker's own; to be called inside its `LocalRuntime`, where it keeps a task that closes idle connections.
+    pub fn new(limits: HeadLimits) -> Rc<Upstream> {
+        let upstream = Rc::new(Upstream { limits: Cell::new(limits), doors: RefCell::default() });
+        tokio::task::spawn_local(sweep(Rc::downgrade(&upstream)));
+        upstream
+    }
+
+    /// Bounds of response heads from now on: a reload may change them.
+    pub fn set_limits(&self, limits: HeadLimits) {
+        self.limits.set(limits);
+    }
+
+    /// One attempt at one endpoint. Fills `attempts`, `endpoint`, `attempt_began`, `connect` and `first_byte` of `record`;
+    /// the total deadline counts from `record.began`.
+    ///
+    /// A request that expects 100 (Continue) keeps its content back until the endpoint asks for it, for at most a second.
+    /// Errors: `may_retry` says what may follow. An error of the request's own body comes back as it was.
+    /// Cancel: dropping the future closes the connection or resets the stream.
+    pub async fn exchange(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        request: Outgoing,
+        waits: &Timeouts,
+        record: &mut Record,
+    ) -> Result<Answer> {
+        let terms = self.terms(waits, record.began);
+        let flight = InFlight::enter(endpoint);
+        let began = clock::now();
+        record.attempts += 1;
+        record.endpoint = Some(endpoint.authority().to_owned());
+        record.attempt_began = Some(began);
+        let way = self.way(endpoint, request.upgrade.is_some(), flight, &terms).await;
+        record.connect = clock::now().duration_since(began);
+        let answer = match way? {
+            Way::Http1(lease) => http1::exchange(lease, request, terms).await?,
+            Way::Http2(lease) => http2::exchange(lease, request, terms).await?,
+        };
+        if answer.pooled {
+            record.connect = Duration::ZERO;
+        }
+        record.first_byte = Some(clock::now());
+        Ok(answer)
+    }
+
+    fn terms(&self, waits: &Timeouts, began: Instant) -> Terms {
+        Terms {
+            limits: self.limits.get(),
+            connect: waits.connect,
+            first_byte: waits.first_byte,
+            between: waits.between,
+            pool_idle: waits.pool_idle,
+            deadline: waits.total.map(|total| began + total),
+        }
+    }
+
+    fn door(&self, endpoint: &Arc<Endpoint>) -> Rc<Door> {
+        let mut doors = self.doors.borrow_mut();
+        let door = doors.entry(endpoint.id()).or_insert_with(|| {
+            Rc::new(Door {
+                endpoint: Arc::downgrade(endpoint),
+                pool: Pool::new(endpoint.spec().connections_max),
+                slot: Slot::default(),
+            })
+        });
+        Rc::clone(door)
+    }
+
+    /// A connection, idle or new, or room for a stream.
+    async fn way(&self, endpoint: &Arc<Endpoint>, upgrade: bool, flight: InFlight, terms: &Terms) -> Result<Way> {
+        let door = self.door(endpoint);
+        match endpoint.speaks() {
+            Speaks::Http1 => door.http1(endpoint, Alpn::Http1, flight, terms).await,
+            Speaks::Http2 => door.http2(endpoint, Alpn::Http2, flight, terms).await,
+            Speaks::Negotiated if upgrade => door.http1(endpoint, Alpn::Http1, flight, terms).await,
+            Speaks::Negotiated if door.slot.is_http1() => door.http1(endpoint, Alpn::Either, flight, terms).await,
+            Speaks::Negotiated => door.http2(endpoint, Alpn::Either, flight, terms).await,
+        }
+    }
+}
+
+impl Door {
+    async fn http1(&self, endpoint: &Endpoint, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
+        let leave = self.pool.enter(terms.left(terms.connect)).await?;
+        if let Some(io) = leave.reuse() {
+            return Ok(Way::Http1(http1::Lease { io, leave, flight, pooled: true }));
+        }
+        let connected = connect::open(endpoint, alpn, terms.left(terms.connect)).await?;
+        if connected.http2 {
+            let link = self.slot.adopt(connected.stream, endpoint, terms.limits.head).await?;
+            let leave = link.enter(terms.left(terms.connect)).await?;
+            return Ok(Way::Http2(http2::Lease { leave, _flight: flight }));
+        }
+        Ok(Way::Http1(http1::Lease { io: Io::new(connected.stream), leave, flight, pooled: false }))
+    }
+
+    async fn http2(&self, endpoint: &Endpoint, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
+        let link = match self.slot.current() {
+            Some(link) => link,
+            None => match self.slot.open(endpoint, alpn, terms.left(terms.connect), terms.limits.head).await? {
+                Opened::Link(link) => link,
+                Opened::Http1(None) => return self.http1(endpoint, alpn, flight, terms).await,
+                Opened::Http1(Some(stream)) => {
+                    let leave = self.pool.enter(terms.left(terms.connect)).await?;
+                    return Ok(Way::Http1(http1::Lease { io: Io::new(stream), leave, flight, pooled: false }));
+                }
+            },
+        };
+        let leave = link.enter(terms.left(terms.connect)).await?;
+        Ok(Way::Http2(http2::Lease { leave, _flight: flight }))
+    }
+}
+
+/// How often idle connections are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Closes connections that are idle for too long, have ended, or lead to endpoints that no plan names any more.
+async fn sweep(upstream: std::rc::Weak<Upstream>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(upstream) = upstream.upgrade() else { return };
+        let now = clock::now();
+        upstream.doors.borrow_mut().retain(|_, door| {
+            door.pool.sweep(now);
+            door.endpoint.strong_count() > 0
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,20 @@
 //! The HTTP/1.1 engine, sans-IO: octets in, heads and pieces out; and back. Strict by construction: a message has one
 //! framing or it is refused (RFC 9112). Both sides of the proxy stand on it.
 
+mod chunked;
 pub mod framing;
 pub mod head;
+mod section;
+pub mod trailers;
 pub mod write;
 
+#[cfg(test)]
+mod probe;
+#[cfg(test)]
+mod tests;
+
 pub use framing::{Decoded, Decoder, Framing};
-pub use head::{HeadLimits, Parsed};
+pub use head::{HeadLimits, HeadReader, Parsed};
 
 /// Why octets are no message; the connection cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,15 @@
 //! Writing: what is forwarded is serialised anew from what was parsed, never copied raw.
+//!
+//! Owns the framing and connection fields of what leaves: those among the given fields are left out, and the ones that
+//! `Framing` and `Connection` ask for are written. Which end-to-end and nominated fields go is `message::hop`'s.
+//! Invariant: whatever strings a head is made of, one head is written and no more: no octet of a target, an authority
+//! or a name can end a line.
 
-use super::Framing;
-use crate::message::{Fields, RequestHead, ResponseHead};
-use bytes::BytesMut;
+use super::{Framing, trailers};
+use crate::message::method::is_token;
+use crate::message::{Field, Fields, Method, Name, RequestHead, ResponseHead};
+use bytes::{BufMut, BytesMut};
+use std::fmt::Write as _;
 
 /// What the writer says of the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,29 +24,226 @@ pub enum Connection<'a> {
 
 /// Appends a request head: request line, `host` from `head.authority`, the fields without any framing or connection
 /// field, then those that `framing` and `connection` ask for.
-pub fn request_head(_out: &mut BytesMut, _head: &RequestHead, _framing: Framing, _connection: Connection<'_>) {
-    unimplemented!()
+///
+/// A request without content whose method expects some says `content-length: 0` (RFC 9110 section 8.6); a `TE` that the
+/// fields still hold is named in `connection` (section 10.1.4).
+/// Panics: on `UntilClose`, with which a request cannot be framed.
+pub fn request_head(out: &mut BytesMut, head: &RequestHead, framing: Framing, connection: Connection<'_>) {
+    assert!(framing != Framing::UntilClose, "a request ends by its length or its last chunk");
+    out.put_slice(head.method.as_str().as_bytes());
+    out.put_u8(b' ');
+    put_visible(out, &head.target);
+    out.put_slice(b" HTTP/1.1\r\nhost: ");
+    put_visible(out, &head.authority);
+    out.put_slice(b"\r\n");
+    put_fields(out, &head.fields, |field| !is_writers(field.id) && field.id != Name::Host);
+    let expects = matches!(head.method, Method::Post | Method::Put | Method::Patch);
+    match framing {
+        Framing::None if expects => put_framing(out, Framing::Length(0)),
+        framing => put_framing(out, framing),
+    }
+    let te = head.fields.has(Name::Te);
+    match connection {
+        Connection::Keep if te => out.put_slice(b"connection: te\r\n"),
+        Connection::Keep => {}
+        Connection::Close if te => out.put_slice(b"connection: close, te\r\n"),
+        Connection::Close => out.put_slice(b"connection: close\r\n"),
+        Connection::Upgrade(protocol) => {
+            out.put_slice(if te { b"connection: upgrade, te\r\n" } else { b"connection: upgrade\r\n" });
+            put_upgrade(out, protocol);
+        }
+    }
+    out.put_slice(b"\r\n");
 }
 
 /// Appends a response head in the version of the client. `framing` is that of the body that follows; for HEAD and 304,
 /// `length` is what Content-Length says although no body follows (`None` = no such field).
+///
+/// `Length(0)` writes `content-length: 0`; a 1xx and a 204 carry no framing field whatever is asked; a body that ends
+/// with the connection closes it whatever is asked. `None` without `length` is for answers that have no content by
+/// their status or method: after any other the client would wait.
+/// Panics: on `Chunked` to an HTTP/1.0 client, which could not read it.
 pub fn response_head(
-    _out: &mut BytesMut,
-    _head: &ResponseHead,
-    _framing: Framing,
-    _length: Option<u64>,
-    _connection: Connection<'_>,
-    _to_http10: bool,
+    out: &mut BytesMut,
+    head: &ResponseHead,
+    framing: Framing,
+    length: Option<u64>,
+    connection: Connection<'_>,
+    to_http10: bool,
 ) {
-    unimplemented!()
+    assert!(!(to_http10 && framing == Framing::Chunked), "an HTTP/1.0 client gets no chunks");
+    out.put_slice(if to_http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    put_number(out, format_args!("{:03} ", head.status));
+    out.put_slice(reason(head.status).as_bytes());
+    out.put_slice(b"\r\n");
+    put_fields(out, &head.fields, |field| !is_writers(field.id));
+    if head.status >= 200 && head.status != 204 {
+        match (framing, length) {
+            (Framing::None, Some(length)) => put_framing(out, Framing::Length(length)),
+            _ => put_framing(out, framing),
+        }
+    }
+    match connection {
+        _ if framing == Framing::UntilClose => out.put_slice(b"connection: close\r\n"),
+        Connection::Keep if to_http10 => out.put_slice(b"connection: keep-alive\r\n"),
+        Connection::Keep => {}
+        Connection::Close => out.put_slice(b"connection: close\r\n"),
+        Connection::Upgrade(protocol) => {
+            out.put_slice(b"connection: upgrade\r\n");
+            put_upgrade(out, protocol);
+        }
+    }
+    out.put_slice(b"\r\n");
 }
 
 /// Appends one chunk header for `length` octets; the caller writes the content and then `b"\r\n"`.
-pub fn chunk_start(_out: &mut BytesMut, _length: usize) {
-    unimplemented!()
+///
+/// Panics: on 0, which would end the body where its content does not.
+pub fn chunk_start(out: &mut BytesMut, length: usize) {
+    assert!(length > 0, "a chunk holds content; only the last one is empty");
+    put_number(out, format_args!("{length:x}\r\n"));
 }
 
 /// Appends the last chunk and the trailer section; fields that must not stand in trailers are left out (RFC 9110 6.5.1).
-pub fn last_chunk(_out: &mut BytesMut, _trailers: Option<&Fields>) {
-    unimplemented!()
+pub fn last_chunk(out: &mut BytesMut, trailers: Option<&Fields>) {
+    out.put_slice(b"0\r\n");
+    if let Some(fields) = trailers {
+        put_fields(out, fields, trailers::may_stand);
+    }
+    out.put_slice(b"\r\n");
+}
+
+/// Fields that only the writer may state.
+fn is_writers(id: Name) -> bool {
+    matches!(
+        id,
+        Name::Connection
+            | Name::KeepAlive
+            | Name::ProxyConnection
+            | Name::TransferEncoding
+            | Name::ContentLength
+            | Name::Upgrade
+            | Name::Http2Settings
+    )
+}
+
+fn put_framing(out: &mut BytesMut, framing: Framing) {
+    match framing {
+        Framing::None | Framing::UntilClose => {}
+        Framing::Length(length) => put_number(out, format_args!("content-length: {length}\r\n")),
+        Framing::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
+    }
+}
+
+/// Appends the lines that `keep` wants. A name that is no token cannot come from an engine; it is left out.
+fn put_fields(out: &mut BytesMut, fields: &Fields, keep: impl Fn(&Field<'_>) -> bool) {
+    for field in fields.iter().filter(|field| keep(field) && is_token(field.name)) {
+        out.put_slice(field.name);
+        out.put_slice(b": ");
+        out.put_slice(field.value);
+        out.put_slice(b"\r\n");
+    }
+}
+
+fn put_upgrade(out: &mut BytesMut, protocol: &str) {
+    out.put_slice(b"upgrade: ");
+    put_visible(out, protocol);
+    out.put_slice(b"\r\n");
+}
+
+/// Appends text with `#` and every octet that is not visible ASCII percent-encoded; what our engine has read has none.
+fn put_visible(out: &mut BytesMut, text: &str) {
+    for octet in text.bytes() {
+        match octet {
+            b'!' | b'"' | b'$'..=b'~' => out.put_u8(octet),
+            _ => put_number(out, format_args!("%{octet:02X}")),
+        }
+    }
+}
+
+/// `BytesMut` grows, so writing to it cannot fail.
+fn put_number(out: &mut BytesMut, number: std::fmt::Arguments<'_>) {
+    out.write_fmt(number).unwrap_or_default();
+}
+
+/// The reason phrase of a status; empty for unknown ones. Nobody reads it but people.
+fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        102 => "Processing",
+        103 => "Early Hints",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        203 => "Non-Authoritative Information",
+        204 => "No Content",
+        205 => "Reset Content",
+        206 => "Partial Content",
+        207 => "Multi-Status",
+        208 => "Already Reported",
+        226 => "IM Used",
+        300 => "Multiple Choices",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        305 => "Use Proxy",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400..500 => client_error(status),
+        500..600 => server_error(status),
+        _ => "",
+    }
+}
+
+fn client_error(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        402 => "Payment Required",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        407 => "Proxy Authentication Required",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        416 => "Range Not Satisfiable",
+        417 => "Expectation Failed",
+        418 => "I'm a teapot",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        423 => "Locked",
+        424 => "Failed Dependency",
+        425 => "Too Early",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        451 => "Unavailable For Legal Reasons",
+        _ => "",
+    }
+}
+
+fn server_error(status: u16) -> &'static str {
+    match status {
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        506 => "Variant Also Negotiates",
+        507 => "Insufficient Storage",
+        508 => "Loop Detected",
+        511 => "Network Authentication Required",
+        _ => "",
+    }
 }

@@ -1,0 +1,167 @@
+//! The one thread that appends to Central's log: check, append, fsync, then publish, then answer (HOMES 2.2, Sequence).
+//!
+//! While one group is being made durable the next one gathers, so commits are grouped without waiting for company.
+
+use super::state::{Entry, Outcome, State, Want};
+use crate::home::event::{EdgeRow, Event};
+use crate::store::log::{Log, LogError};
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Commands waiting for the appender; beyond it a caller waits, and after its patience answers 503.
+pub const QUEUE_MAX: usize = 1024;
+/// Wants of one group at most: about 100 KiB of log, written in well under the time of its fsync.
+const GROUP_MAX: usize = 4096;
+
+/// What the appender is asked for.
+pub enum Command {
+    /// Homes, decided in order.
+    Homes {
+        /// What is wanted.
+        wants: Vec<Want>,
+        /// Where the outcomes go, once durable; dropped when the log cannot be written.
+        answer: oneshot::Sender<Vec<Outcome>>,
+    },
+}
+
+/// What the appender writes to and publishes through.
+pub struct Appender {
+    /// The log.
+    pub log: Log,
+    /// The state; only the appender writes it.
+    pub state: Arc<RwLock<State>>,
+    /// The published head.
+    pub head: watch::Sender<u64>,
+    /// Why nothing can be written, while that is so.
+    pub trouble: Arc<Mutex<Option<String>>>,
+}
+
+/// Why entries were not appended.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// They could not be made durable; nothing changed.
+    #[error("Central's log cannot be written: {0}")]
+    Write(LogError),
+    /// They are durable and do not fit the state: a fault of ours.
+    #[error("Central's log contradicts its state: {0}")]
+    State(String),
+}
+
+impl Appender {
+    /// Works until every sender is gone. Errors: the state contradicts the log, so nothing more may be granted.
+    pub fn run(mut self, mut commands: mpsc::Receiver<Command>) -> Result<(), String> {
+        while let Some(first) = commands.blocking_recv() {
+            let mut wants = first.size();
+            let mut group = vec![first];
+            while wants < GROUP_MAX {
+                let Ok(next) = commands.try_recv() else { break };
+                wants += next.size();
+                group.push(next);
+            }
+            self.commit(group)?;
+        }
+        Ok(())
+    }
+
+    /// Decides, writes and answers one group. What cannot be written is answered by dropping its answers, and a disk
+    /// that was full may have room for the next group; after a failed fsync the log itself refuses until a restart.
+    fn commit(&mut self, group: Vec<Command>) -> Result<(), String> {
+        let (entries, answers) = self.decide(group);
+        match self.append(entries) {
+            Ok(()) => self.note(None),
+            Err(Failure::Write(error)) => {
+                tracing::error!(%error, "Central's log cannot be written");
+                self.note(Some(error.to_string()));
+                return Ok(());
+            }
+            Err(Failure::State(why)) => {
+                self.note(Some(why.clone()));
+                return Err(why);
+            }
+        }
+        for (answer, outcomes) in answers {
+            // Whoever gave up waiting learns the outcome by asking again: wants are idempotent.
+            let _ = answer.send(outcomes);
+        }
+        Ok(())
+    }
+
+    fn note(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    #[allow(clippy::type_complexity)]
+    fn decide(&self, group: Vec<Command>) -> (Vec<Entry>, Vec<(oneshot::Sender<Vec<Outcome>>, Vec<Outcome>)>) {
+        let state = read(&self.state);
+        let mut draft = state.draft();
+        let mut answers = Vec::with_capacity(group.len());
+        for Command::Homes { wants, answer } in group {
+            let outcomes = wants.iter().map(|want| state.plan(&mut draft, want)).collect();
+            answers.push((answer, outcomes));
+        }
+        (draft.entries, answers)
+    }
+
+    /// Makes entries durable, then visible.
+    pub fn append(&mut self, entries: Vec<Entry>) -> Result<(), Failure> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.write(&entries).map_err(Failure::Write)?;
+        let head = {
+            let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+            for entry in entries {
+                state.apply(entry).map_err(Failure::State)?;
+            }
+            state.head()
+        };
+        self.head.send_replace(head);
+        Ok(())
+    }
+
+    /// One frame for each entry, so that the numbers of the log are the seqs; one fsync for all.
+    fn write(&mut self, entries: &[Entry]) -> Result<(), LogError> {
+        let gathered = entries.iter().try_for_each(|entry| self.log.append(&encode(entry)).map(drop));
+        gathered.inspect_err(|_| self.log.discard())?;
+        self.log.commit()
+    }
+}
+
+impl Command {
+    fn size(&self) -> usize {
+        let Command::Homes { wants, .. } = self;
+        wants.len()
+    }
+}
+
+/// The state for reading. A writer that panicked has left it whole: `apply` changes nothing before it is sure.
+pub fn read(state: &RwLock<State>) -> std::sync::RwLockReadGuard<'_, State> {
+    state.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// An edge in the log: `edge` comes first, which tells it from an event.
+#[derive(Serialize, Deserialize)]
+struct EdgeLine {
+    edge: EdgeRow,
+    s: u64,
+}
+
+/// An entry as a payload of the log: JSON, homes in the very form in which they travel.
+pub fn encode(entry: &Entry) -> Vec<u8> {
+    let written = match entry {
+        Entry::Home(event) => serde_json::to_vec(event),
+        Entry::Edge { s, edge } => serde_json::to_vec(&EdgeLine { edge: edge.clone(), s: *s }),
+    };
+    written.expect("entries hold nothing that JSON cannot say")
+}
+
+/// Reads a payload of the log. Errors: what is wrong with it.
+pub fn decode(payload: &[u8]) -> Result<Entry, String> {
+    let entry = if payload.starts_with(b"{\"edge\"") {
+        serde_json::from_slice(payload).map(|EdgeLine { edge, s }| Entry::Edge { s, edge })
+    } else {
+        serde_json::from_slice::<Event>(payload).map(Entry::Home)
+    };
+    entry.map_err(|error| error.to_string())
+}

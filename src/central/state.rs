@@ -1,0 +1,385 @@
+//! What Central knows: every home and every edge, as the log up to `head` says. Pure: no clock, no file, no lock.
+//!
+//! The rows stand in the order of their seq, superseded ones taken out, so the state is itself the compacted log: a
+//! stream reads it from any cursor, and a snapshot is a stream that is sorted. Changes come only as log entries through
+//! [`State::apply`], in dense order; [`State::plan`] decides what the entries shall be, before they are durable.
+
+use crate::home::cursor::FeedId;
+use crate::home::event::{self, EdgeRow, EdgeState, Event};
+use crate::home::hash::{KeyHash, key_hash};
+use crate::home::key;
+use crate::home::snapshot;
+use std::collections::HashMap;
+
+/// Edge indices below this are given out; those above are for edges that only a configuration names (`EdgeId`).
+pub const EDGES_MAX: u16 = 2048;
+/// Superseded rows are swept out when they are half of all, but not below this.
+const SWEEP_MIN: usize = 1024;
+
+/// One entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A key's home changed.
+    Home(Event),
+    /// An edge was registered or changed.
+    Edge {
+        /// The seq.
+        s: u64,
+        /// The edge.
+        edge: EdgeRow,
+    },
+}
+
+impl Entry {
+    /// The entry's number.
+    pub fn seq(&self) -> u64 {
+        match self {
+            Entry::Home(event) => event.s,
+            Entry::Edge { s, .. } => *s,
+        }
+    }
+}
+
+/// Why a home was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Why {
+    Claim,
+    Put,
+    Import,
+    Other,
+}
+
+impl Why {
+    fn as_str(self) -> &'static str {
+        match self {
+            Why::Claim => "claim",
+            Why::Put => "put",
+            Why::Import => "import",
+            Why::Other => "other",
+        }
+    }
+
+    fn of(text: &str) -> Why {
+        [Why::Claim, Why::Put, Why::Import].into_iter().find(|why| why.as_str() == text).unwrap_or(Why::Other)
+    }
+}
+
+/// Where a key lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Home {
+    /// The index of the edge.
+    pub edge: u16,
+    /// The owner epoch.
+    pub epoch: u32,
+    /// Whether the key is gone.
+    pub state: event::State,
+    /// The seq that made it so.
+    pub seq: u64,
+}
+
+/// What somebody wants: that a key live at an edge. It only ever creates (DESIGN 3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// The full key, checked.
+    pub key: String,
+    /// The name of the edge.
+    pub edge: String,
+    /// Why.
+    pub why: Why,
+}
+
+/// What becomes of a want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The key had no home; now it has this one.
+    Created(Home),
+    /// It lives there already.
+    Same(Home),
+    /// It lives elsewhere: nothing changes.
+    Taken(Home),
+    /// No such edge takes new keys.
+    NoEdge,
+    /// Another key has the same 64-bit hash: this one cannot be told from it (a limit until the table of exact keys).
+    Collision,
+}
+
+#[derive(Debug)]
+struct Row {
+    kh: KeyHash,
+    seq: u64,
+    key: Box<str>,
+    epoch: u32,
+    edge: u16,
+    state: event::State,
+    why: Why,
+    superseded: bool,
+}
+
+impl Row {
+    fn home(&self) -> Home {
+        Home { edge: self.edge, epoch: self.epoch, state: self.state, seq: self.seq }
+    }
+}
+
+/// The state at `head`.
+#[derive(Debug)]
+pub struct State {
+    feed: FeedId,
+    head: u64,
+    /// In rising order of seq.
+    rows: Vec<Row>,
+    /// The row of each key, by its hash.
+    by_hash: HashMap<KeyHash, usize>,
+    superseded: usize,
+    edges: Vec<EdgeRow>,
+    edges_seq: u64,
+}
+
+/// Entries decided upon and not yet durable, and what they do to keys.
+#[derive(Debug)]
+pub struct Draft {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    keys: HashMap<KeyHash, (String, Home)>,
+    next: u64,
+}
+
+impl State {
+    /// An empty state of the feed with this id.
+    pub fn new(feed: FeedId) -> State {
+        State {
+            feed,
+            head: 0,
+            rows: Vec::new(),
+            by_hash: HashMap::new(),
+            superseded: 0,
+            edges: Vec::new(),
+            edges_seq: 0,
+        }
+    }
+
+    /// The last seq.
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// How many keys have a row, tombstones included.
+    pub fn keys(&self) -> usize {
+        self.by_hash.len()
+    }
+
+    /// All edges ever registered, by index.
+    pub fn edges(&self) -> &[EdgeRow] {
+        &self.edges
+    }
+
+    /// The seq of the last change of the edge table.
+    pub fn edges_seq(&self) -> u64 {
+        self.edges_seq
+    }
+
+    /// The edge with this name.
+    pub fn edge(&self, name: &str) -> Option<&EdgeRow> {
+        self.edges.iter().find(|edge| edge.name == name)
+    }
+
+    /// The name of an edge.
+    pub fn edge_name(&self, index: u16) -> &str {
+        self.edges.get(usize::from(index)).map_or("?", |edge| &edge.name)
+    }
+
+    /// Where a key lives, or lived.
+    pub fn home(&self, full_key: &str) -> Option<Home> {
+        let row = self.rows.get(*self.by_hash.get(&self.hash(full_key))?)?;
+        (&*row.key == full_key).then(|| row.home())
+    }
+
+    /// The events after `cursor`, at most `max`, and the last seq that they cover.
+    ///
+    /// Superseded events and changes of the edge table leave holes in what is covered.
+    pub fn after(&self, cursor: u64, max: usize) -> (u64, Vec<Event>) {
+        let from = self.rows.partition_point(|row| row.seq <= cursor);
+        let mut rows = self.rows[from..].iter().filter(|row| !row.superseded);
+        let events: Vec<Event> = rows.by_ref().take(max).map(|row| self.event(row)).collect();
+        let last = match (rows.next(), events.last()) {
+            (Some(_), Some(event)) => event.s,
+            _ => self.head,
+        };
+        (last, events)
+    }
+
+    /// The same as rows of a snapshot.
+    pub fn rows_after(&self, cursor: u64, max: usize) -> (u64, Vec<snapshot::Row>) {
+        let from = self.rows.partition_point(|row| row.seq <= cursor);
+        let slice = &self.rows[from..];
+        let slice = &slice[..slice.len().min(max)];
+        let last = if from + slice.len() == self.rows.len() { self.head } else { slice.last().map_or(0, |r| r.seq) };
+        let rows = slice.iter().filter(|row| !row.superseded).map(|row| snapshot::Row {
+            kh: row.kh,
+            epoch: row.epoch,
+            home: row.edge,
+            tomb: row.state == event::State::Tomb,
+        });
+        (last, rows.collect())
+    }
+
+    fn event(&self, row: &Row) -> Event {
+        Event {
+            c: row.why.as_str().to_owned(),
+            e: row.epoch,
+            h: self.edge_name(row.edge).to_owned(),
+            k: row.key.clone().into(),
+            s: row.seq,
+            st: row.state,
+        }
+    }
+
+    /// A draft that starts where the state ends.
+    pub fn draft(&self) -> Draft {
+        Draft { entries: Vec::new(), keys: HashMap::new(), next: self.head + 1 }
+    }
+
+    /// Decides a want, given what the draft holds already.
+    pub fn plan(&self, draft: &mut Draft, want: &Want) -> Outcome {
+        let Some(edge) = self.edge(&want.edge).filter(|edge| edge.state == EdgeState::Active) else {
+            return Outcome::NoEdge;
+        };
+        let kh = self.hash(&want.key);
+        let known = match self.known(draft, kh) {
+            Some((other, _)) if other != want.key => return Outcome::Collision,
+            known => known.map(|(_, home)| home),
+        };
+        let epoch = match known {
+            Some(home) if home.state == event::State::Active && home.edge == edge.idx => return Outcome::Same(home),
+            Some(home) if home.state == event::State::Active => return Outcome::Taken(home),
+            // After a tombstone epochs go on: the edge of old must not take the new owner for itself (HOMES 2.6).
+            Some(home) => match home.epoch.checked_add(1) {
+                Some(epoch) => epoch,
+                None => return Outcome::Taken(home),
+            },
+            None => 1,
+        };
+        Outcome::Created(draft.add(kh, want, edge, epoch))
+    }
+
+    fn known<'a>(&'a self, draft: &'a Draft, kh: KeyHash) -> Option<(&'a str, Home)> {
+        if let Some((key, home)) = draft.keys.get(&kh) {
+            return Some((key, *home));
+        }
+        let row = self.rows.get(*self.by_hash.get(&kh)?)?;
+        Some((&row.key, row.home()))
+    }
+
+    /// The entry that registers an edge or changes its peer address; `None` when nothing changes. Errors: no index left.
+    pub fn plan_edge(&self, name: &str, peer: Option<&str>) -> Result<Option<Entry>, String> {
+        let peer = peer.map(str::to_owned);
+        let edge = match self.edge(name) {
+            Some(edge) if edge.peer == peer => return Ok(None),
+            Some(edge) => EdgeRow { peer, ..edge.clone() },
+            None => EdgeRow { idx: self.next_index()?, name: name.to_owned(), peer, state: EdgeState::Active },
+        };
+        Ok(Some(Entry::Edge { s: self.head + 1, edge }))
+    }
+
+    fn next_index(&self) -> Result<u16, String> {
+        u16::try_from(self.edges.len()).ok().filter(|index| *index < EDGES_MAX).ok_or_else(|| {
+            format!("{EDGES_MAX} edges were registered in this feed, and an index is never given out twice")
+        })
+    }
+
+    /// Takes the next entry of the log. Errors: why it cannot stand there; the state is unchanged then.
+    pub fn apply(&mut self, entry: Entry) -> Result<(), String> {
+        let seq = entry.seq();
+        if seq != self.head + 1 {
+            return Err(format!("entry {seq} follows {}", self.head));
+        }
+        match entry {
+            Entry::Home(event) => self.apply_home(event)?,
+            Entry::Edge { edge, .. } => self.apply_edge(edge)?,
+        }
+        self.head = seq;
+        Ok(())
+    }
+
+    fn apply_home(&mut self, event: Event) -> Result<(), String> {
+        key::check_full(&event.k)?;
+        let edge = self.edge(&event.h).ok_or_else(|| format!("entry {} names an unknown edge", event.s))?.idx;
+        let kh = self.hash(&event.k);
+        if let Some(&at) = self.by_hash.get(&kh) {
+            let old = &mut self.rows[at];
+            if *old.key != *event.k || old.epoch >= event.e {
+                return Err(format!("entry {} does not continue its key", event.s));
+            }
+            old.superseded = true;
+            self.superseded += 1;
+        }
+        self.by_hash.insert(kh, self.rows.len());
+        self.rows.push(Row {
+            kh,
+            seq: event.s,
+            key: event.k.into_boxed_str(),
+            epoch: event.e,
+            edge,
+            state: event.st,
+            why: Why::of(&event.c),
+            superseded: false,
+        });
+        self.sweep();
+        Ok(())
+    }
+
+    fn apply_edge(&mut self, edge: EdgeRow) -> Result<(), String> {
+        key::check_name("edge", &edge.name)?;
+        let at = usize::from(edge.idx);
+        let fits = match self.edges.get(at) {
+            Some(old) => old.name == edge.name,
+            None => at == self.edges.len() && self.edge(&edge.name).is_none() && edge.idx < EDGES_MAX,
+        };
+        if !fits {
+            return Err(format!("edge `{}` cannot have index {}", edge.name, edge.idx));
+        }
+        if at == self.edges.len() {
+            self.edges.push(edge);
+        } else {
+            self.edges[at] = edge;
+        }
+        self.edges_seq = self.head + 1;
+        Ok(())
+    }
+
+    /// Takes superseded rows out once they are half of all.
+    fn sweep(&mut self) {
+        if self.superseded < SWEEP_MIN || self.superseded * 2 < self.rows.len() {
+            return;
+        }
+        self.rows.retain(|row| !row.superseded);
+        self.superseded = 0;
+        self.by_hash = self.rows.iter().enumerate().map(|(at, row)| (row.kh, at)).collect();
+    }
+
+    fn hash(&self, full_key: &str) -> KeyHash {
+        let (space, key) = key::split(full_key);
+        key_hash(self.feed, space, key)
+    }
+}
+
+impl Draft {
+    fn add(&mut self, kh: KeyHash, want: &Want, edge: &EdgeRow, epoch: u32) -> Home {
+        let home = Home { edge: edge.idx, epoch, state: event::State::Active, seq: self.next };
+        self.entries.push(Entry::Home(Event {
+            c: want.why.as_str().to_owned(),
+            e: epoch,
+            h: edge.name.clone(),
+            k: want.key.clone(),
+            s: self.next,
+            st: event::State::Active,
+        }));
+        self.keys.insert(kh, (want.key.clone(), home));
+        self.next += 1;
+        home
+    }
+}
+
+#[cfg(test)]
+mod tests;

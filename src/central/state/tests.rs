@@ -1,0 +1,151 @@
+//! The rules by which homes come to be: first in the log wins, nothing but creation, dense order.
+
+use super::*;
+
+fn state(edges: &[&str]) -> State {
+    let mut state = State::new(FeedId([7; 16]));
+    for name in edges {
+        let entry = state.plan_edge(name, None).unwrap().unwrap();
+        state.apply(entry).unwrap();
+    }
+    state
+}
+
+fn want(key: &str, edge: &str) -> Want {
+    Want { key: key.into(), edge: edge.into(), why: Why::Put }
+}
+
+/// Plans wants as one group, applies what they make, and tells each outcome in a word.
+fn run(state: &mut State, wants: &[Want]) -> Vec<String> {
+    let mut draft = state.draft();
+    let outcomes: Vec<Outcome> = wants.iter().map(|want| state.plan(&mut draft, want)).collect();
+    for entry in draft.entries {
+        state.apply(entry).unwrap();
+    }
+    let told = |word: &str, home: Home| format!("{word} {} {} {}", state.edge_name(home.edge), home.epoch, home.seq);
+    outcomes
+        .into_iter()
+        .map(|outcome| match outcome {
+            Outcome::Created(home) => told("created", home),
+            Outcome::Same(home) => told("same", home),
+            Outcome::Taken(home) => told("taken", home),
+            Outcome::NoEdge => "no edge".into(),
+            Outcome::Collision => "collision".into(),
+        })
+        .collect()
+}
+
+#[test]
+fn the_first_in_the_log_wins_also_within_a_group() {
+    let mut state = state(&["fr", "de"]);
+    let group = [want("user:1", "fr"), want("user:1", "de"), want("user:1", "fr"), want("user:2", "xx")];
+    assert_eq!(run(&mut state, &group), ["created fr 1 3", "taken fr 1 3", "same fr 1 3", "no edge"]);
+    assert_eq!(run(&mut state, &[want("user:1", "de"), want("shop:1", "de")]), ["taken fr 1 3", "created de 1 4"]);
+    assert_eq!((state.head(), state.keys()), (4, 2));
+}
+
+#[test]
+fn entries_are_dense_and_continue_their_keys() {
+    let mut state = state(&["fr", "de"]);
+    run(&mut state, &[want("user:1", "fr")]);
+    let event = |s, k: &str, h: &str, e| {
+        Entry::Home(Event { c: "x".into(), e, h: h.into(), k: k.into(), s, st: event::State::Active })
+    };
+    for (entry, why) in [
+        (event(3, "user:2", "fr", 1), "entry 3 follows 3"),
+        (event(5, "user:2", "fr", 1), "entry 5 follows 3"),
+        (event(4, "user:1", "de", 1), "entry 4 does not continue its key"),
+        (event(4, "user:2", "us", 1), "entry 4 names an unknown edge"),
+        (event(4, "user:", "fr", 1), "the key is empty"),
+    ] {
+        assert_eq!(state.apply(entry), Err(why.to_owned()));
+        assert_eq!(state.head(), 3);
+    }
+    state.apply(event(4, "user:1", "de", 2)).unwrap();
+    assert_eq!(state.home("user:1").map(|home| (home.edge, home.epoch)), Some((1, 2)));
+}
+
+#[test]
+fn a_key_claimed_after_its_tombstone_goes_on_in_epochs() {
+    let mut state = state(&["fr"]);
+    run(&mut state, &[want("user:1", "fr")]);
+    let tomb = Event { c: String::new(), e: 2, h: "fr".into(), k: "user:1".into(), s: 3, st: event::State::Tomb };
+    state.apply(Entry::Home(tomb)).unwrap();
+    assert_eq!(run(&mut state, &[want("user:1", "fr")]), ["created fr 3 4".to_owned()]);
+}
+
+#[test]
+fn edges_keep_their_index_and_change_their_address() {
+    let mut state = state(&["fr", "de"]);
+    assert_eq!(state.plan_edge("fr", None), Ok(None));
+    let moved = state.plan_edge("fr", Some("https://fr:8444")).unwrap().unwrap();
+    state.apply(moved).unwrap();
+    let rows: Vec<_> = state.edges().iter().map(|edge| (edge.idx, edge.name.as_str(), edge.peer.is_some())).collect();
+    assert_eq!(rows, [(0, "fr", true), (1, "de", false)]);
+    assert_eq!((state.edges_seq(), state.head()), (3, 3));
+    let stolen = EdgeRow { idx: 0, name: "us".into(), peer: None, state: EdgeState::Active };
+    assert!(state.apply(Entry::Edge { s: 4, edge: stolen }).is_err());
+}
+
+#[test]
+fn the_stream_covers_every_seq_once_whatever_its_steps() {
+    let mut state = state(&["fr", "de"]);
+    for n in 0..50 {
+        run(&mut state, &[want(&format!("user:{n}"), "fr")]);
+    }
+    let change = state.plan_edge("us", None).unwrap().unwrap();
+    state.apply(change).unwrap();
+    for n in (0..50).step_by(2) {
+        let s = state.head() + 1;
+        let event =
+            Event { c: String::new(), e: 2, h: "de".into(), k: format!("user:{n}"), s, st: event::State::Active };
+        state.apply(Entry::Home(event)).unwrap();
+    }
+    for max in [1, 3, 1000] {
+        let (mut cursor, mut homes, mut rows) = (0, HashMap::new(), Vec::new());
+        while cursor < state.head() {
+            let (last, events) = state.after(cursor, max);
+            assert!(last > cursor && events.iter().all(|event| event.s > cursor && event.s <= last));
+            events.into_iter().for_each(|event| assert!(homes.insert(event.k, event.h).is_none()));
+            cursor = last;
+        }
+        let mut cursor = 0;
+        while cursor < state.head() {
+            let (last, some) = state.rows_after(cursor, max);
+            assert!(last > cursor);
+            rows.extend(some);
+            cursor = last;
+        }
+        assert_eq!((homes.len(), rows.len()), (50, 50));
+        assert!(homes.iter().all(|(key, home)| state.home(key).map(|home| state.edge_name(home.edge)) == Some(home)));
+    }
+}
+
+#[test]
+fn superseded_rows_are_swept_out() {
+    let mut state = state(&["fr", "de"]);
+    run(&mut state, &[want("user:1", "fr"), want("user:2", "de")]);
+    for epoch in 2..10_000 {
+        let s = state.head() + 1;
+        let event =
+            Event { c: String::new(), e: epoch, h: "de".into(), k: "user:1".into(), s, st: event::State::Active };
+        state.apply(Entry::Home(event)).unwrap();
+    }
+    assert!(state.rows.len() <= 2 * SWEEP_MIN);
+    assert_eq!(state.home("user:1").map(|home| home.epoch), Some(9_999));
+    assert_eq!(state.home("user:2").map(|home| home.epoch), Some(1));
+    assert_eq!(state.after(0, 10_000).1.len(), 2);
+}
+
+#[test]
+fn two_keys_of_one_hash_are_never_taken_for_one_another() {
+    let mut state = state(&["fr"]);
+    run(&mut state, &[want("user:1", "fr")]);
+    // A true collision takes 2^32 keys to find: give the row of user:1 the hash of user:2.
+    let (kh, other) = (state.hash("user:1"), state.hash("user:2"));
+    let at = state.by_hash.remove(&kh).unwrap();
+    state.by_hash.insert(other, at);
+    state.rows[at].kh = other;
+    assert_eq!(run(&mut state, &[want("user:2", "fr")]), ["collision".to_owned()]);
+    assert_eq!(state.home("user:2"), None);
+}

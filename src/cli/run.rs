@@ -1,0 +1,121 @@
+//! `coordinator run` and `coordinator central`: start, wait for signals, drain.
+
+use crate::config::load::{self, Outcome, Strictness};
+use crate::config::plan::{Log, Plan};
+use crate::edge::{ReadPlan, Running};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Arguments of `run` and `central`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+type Load = fn(&Path, load::Env<'_>, Strictness) -> Outcome;
+
+/// Runs an edge until it is told to stop.
+pub fn edge(args: &Args) -> ExitCode {
+    start(args, load::edge, Running::edge)
+}
+
+/// Runs Central until it is told to stop.
+pub fn central(args: &Args) -> ExitCode {
+    start(args, load::central, Running::central)
+}
+
+fn start(args: &Args, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, String>) -> ExitCode {
+    let plan = match read(&args.config, load) {
+        Ok(plan) => plan,
+        Err(problems) => {
+            eprint!("{problems}");
+            return ExitCode::from(2);
+        }
+    };
+    events(&plan.log);
+    let path = args.config.clone();
+    let again: ReadPlan = Box::new(move || read(&path, load));
+    let running = match run(plan, again) {
+        Ok(running) => running,
+        Err(why) => {
+            tracing::error!("could not start: {why}");
+            return ExitCode::from(1);
+        }
+    };
+    for (door, address) in running.doors() {
+        tracing::info!(%door, %address, "listening");
+    }
+    until_stopped(&running)
+}
+
+fn read(path: &Path, load: Load) -> Result<Plan, String> {
+    let outcome = load(path, &load::process_env, Strictness::Run);
+    let colour = std::io::stderr().is_terminal();
+    match outcome.plan {
+        Some(_) if !outcome.problems.is_empty() => Err(outcome.render(colour)),
+        Some(plan) => Ok(plan),
+        None => Err(outcome.render(colour)),
+    }
+}
+
+/// Shows events of this level and above, as text; for commands that run places beside their own output.
+pub(super) fn events_at(level: &str) {
+    events(&Log { access: false, file: None, json: false, level: level.to_owned() });
+}
+
+/// Events go to standard error, so that standard output is the access log's alone.
+fn events(log: &Log) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second start in one process keeps the first one's; only tests do that.
+    let _ = if log.json {
+        builder.json().try_init()
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).try_init()
+    };
+}
+
+fn until_stopped(running: &Running) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.and_then(|runtime| runtime.block_on(signals(running)));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("signals cannot be waited for: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// SIGHUP reloads, SIGUSR1 opens the access log anew, SIGTERM and SIGINT drain; a second one of those stops at once.
+async fn signals(running: &Running) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut reopen = signal(SignalKind::user_defined1())?;
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    loop {
+        tokio::select! {
+            // What came of it is logged and counted where it happens.
+            _ = hangup.recv() => drop(running.reload()),
+            _ = reopen.recv() => running.reopen_log(),
+            _ = stop(&mut terminate, &mut interrupt) => break,
+        }
+    }
+    tracing::info!("draining; a second signal stops at once");
+    tokio::select! {
+        said = running.drain() => tracing::info!("drained: {said}"),
+        _ = stop(&mut terminate, &mut interrupt) => tracing::warn!("stopped before all requests had finished"),
+    }
+    Ok(())
+}
+
+async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

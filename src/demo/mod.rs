@@ -1,0 +1,4 @@
+//! `coordinator demo`: Central, edges and small sample origins in one process on loopback.
+
+pub mod origin;
+pub mod world;

@@ -1,0 +1,283 @@
+//! A whole deployment in one process: Central, three edges and their sample applications, on real sockets with mutual TLS.
+//!
+//! It is configured as an operator would do it, by TOML files in a folder of its own, and starts the way `run` does. The
+//! folder goes when the world goes.
+
+use super::origin;
+use crate::config;
+use crate::config::load::{self, Strictness};
+use crate::config::plan::{CertificateFiles, MutualTls, Plan};
+use crate::edge::{ReadPlan, Running};
+use crate::feed::client::{Call, Line};
+use crate::tls::client::{Alpn, Client, Trust};
+use crate::tls::issue::{Issued, Issuer};
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// The edges of the demo.
+pub const EDGES: [&str; 3] = ["fr", "us", "jp"];
+
+/// Users who exist from the start, with their homes.
+const USERS: [(&str, &str); 3] = [("448", "fr"), ("449", "us"), ("450", "jp")];
+
+/// The routes that all edges share.
+const ROUTES: &str = include_str!("routes.toml");
+
+/// The doors of one edge.
+#[derive(Debug, Clone)]
+pub struct EdgeDoors {
+    /// The edge's name.
+    pub name: String,
+    /// HTTP for clients.
+    pub http: SocketAddr,
+    /// HTTPS for clients.
+    pub https: SocketAddr,
+    /// The admin door.
+    pub admin: SocketAddr,
+    /// The access log.
+    pub log: PathBuf,
+}
+
+/// A running deployment.
+pub struct World {
+    /// The edges, in the order of [`EDGES`].
+    pub edges: Vec<EdgeDoors>,
+    /// Central's door.
+    pub central: SocketAddr,
+    /// The deployment's CA, which also signed the certificates of the HTTPS doors.
+    pub ca: PathBuf,
+    /// The folder with the certificates and configurations.
+    pub folder: PathBuf,
+    running: Vec<Running>,
+    _folder: Folder,
+    _origins: Origins,
+}
+
+/// Starts everything: Central first, then the edges. Errors: what could not be started.
+///
+/// `base` is the first of the ports to try; each taken one is passed over.
+pub fn start(base: u16) -> Result<World, String> {
+    let folder = Folder::make().map_err(|error| format!("no folder for the demo's files could be made: {error}"))?;
+    let at = folder.0.clone();
+    certificates(&at)?;
+    let mut ports = Ports(base);
+    let origins = Origins::start()?;
+    let central = ports.next()?;
+    let edges = EDGES.iter().map(|name| Seats::take(name, &mut ports)).collect::<Result<Vec<_>, _>>()?;
+    write(&at.join("routes.toml"), ROUTES)?;
+    write(&at.join("central.toml"), &central_config(&at, central, origins.addresses[EDGES.len()], &edges))?;
+    let mut running = vec![launch(&at.join("central.toml"), load::central, Running::central)?];
+    for (edge, origin) in edges.iter().zip(&origins.addresses) {
+        let file = at.join(format!("{}.toml", edge.doors.name));
+        write(&file, &edge_config(&at, edge, *origin, central))?;
+        running.push(launch(&file, load::edge, Running::edge)?);
+    }
+    let edges =
+        edges.into_iter().map(|edge| EdgeDoors { log: at.join(format!("{}.log", edge.doors.name)), ..edge.doors });
+    Ok(World {
+        edges: edges.collect(),
+        central,
+        ca: at.join("ca.pem"),
+        folder: at,
+        running,
+        _folder: folder,
+        _origins: origins,
+    })
+}
+
+/// Makes Central know the users who exist from the start, the way an operator would: through its homes API.
+pub async fn fill(world: &World) -> Result<(), String> {
+    let own = CertificateFiles { chain: world.folder.join("operator.pem"), key: world.folder.join("operator.key") };
+    let files = MutualTls { own, ca: world.ca.clone() };
+    let client = Client::new(Trust::Deployment { files, name: "spiffe://demo/central".to_owned() });
+    let central = format!("https://{}", world.central);
+    let url = config::door_url(&central).ok_or_else(|| format!("{central} is no URL"))?;
+    let mut line = Line::connect(&url, Some(&client.config(Alpn::Either)?)).await?;
+    for (user, home) in USERS {
+        let content = format!("{{\"home\":\"{home}\"}}").into();
+        let target = format!("/v1/homes/user/{user}");
+        let fields = vec![("content-type", "application/json".to_owned())];
+        let answer = line.send(Call { method: http::Method::PUT, target, fields, content }).await?;
+        if !answer.status().is_success() {
+            return Err(format!("Central did not take user {user}: {}", answer.status()));
+        }
+    }
+    Ok(())
+}
+
+impl World {
+    /// Whether every edge follows Central; else who does not, and why.
+    pub fn ready(&self) -> Result<(), Vec<String>> {
+        let waiting: Vec<String> = self.running.iter().filter_map(|one| one.ready().err()).flatten().collect();
+        if waiting.is_empty() { Ok(()) } else { Err(waiting) }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Edges first: they would only complain that Central has gone.
+        while self.running.pop().is_some() {}
+    }
+}
+
+/// The addresses of an edge.
+struct Seats {
+    doors: EdgeDoors,
+    peer: SocketAddr,
+}
+
+impl Seats {
+    fn take(name: &str, ports: &mut Ports) -> Result<Seats, String> {
+        let (http, https, admin, peer) = (ports.next()?, ports.next()?, ports.next()?, ports.next()?);
+        Ok(Seats { doors: EdgeDoors { name: name.to_owned(), http, https, admin, log: PathBuf::new() }, peer })
+    }
+}
+
+/// Hands out loopback ports that are free at the moment of asking.
+struct Ports(u16);
+
+impl Ports {
+    fn next(&mut self) -> Result<SocketAddr, String> {
+        while self.0 < u16::MAX {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.0));
+            self.0 += 1;
+            if TcpListener::bind(address).is_ok() {
+                return Ok(address);
+            }
+        }
+        Err("no free ports above the one that was asked for; try --port with a lower one".to_owned())
+    }
+}
+
+type Load = fn(&Path, load::Env<'_>, Strictness) -> load::Outcome;
+
+fn launch(file: &Path, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, String>) -> Result<Running, String> {
+    let path = file.to_owned();
+    let read = move || {
+        let outcome = load(&path, &load::process_env, Strictness::Run);
+        let shown = outcome.render(false);
+        outcome.plan.ok_or(shown)
+    };
+    run(read()?, Box::new(read))
+}
+
+/// The sample applications of all places, on a thread of their own; it ends when this is dropped.
+struct Origins {
+    addresses: Vec<SocketAddr>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Origins {
+    fn start() -> Result<Origins, String> {
+        let failed = |error: io::Error| format!("a sample application could not be started: {error}");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let names: Vec<&str> = EDGES.iter().copied().chain(["central"]).collect();
+        let bind = |_: &&str| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            listener.set_nonblocking(true).map(|()| listener)
+        };
+        let listeners = names.iter().map(bind).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+        let addresses = listeners.iter().map(|one| one.local_addr()).collect::<io::Result<_>>().map_err(failed)?;
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            runtime.block_on(async {
+                let tokio = listeners.into_iter().flat_map(tokio::net::TcpListener::from_std);
+                let all = names.iter().zip(tokio).map(|(name, listener)| origin::start(name, listener));
+                let all = futures_util::future::join_all(all);
+                tokio::select! {
+                    _ = all => {}
+                    _ = stopped => {}
+                }
+            });
+        };
+        let thread = std::thread::Builder::new().name("samples".to_owned()).spawn(serve).map_err(failed)?;
+        Ok(Origins { addresses, stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Origins {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by its own hook; there is nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn certificates(at: &Path) -> Result<(), String> {
+    let failed = |error: crate::tls::issue::IssueError| error.to_string();
+    let issuer = Issuer::new("demo").map_err(failed)?;
+    write(&at.join("ca.pem"), issuer.ca_pem())?;
+    let here = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let files = |name: &str, issued: Issued| {
+        write(&at.join(format!("{name}.pem")), &issued.chain_pem)?;
+        secret(&at.join(format!("{name}.key")), &issued.key_pem)
+    };
+    files("central", issuer.central(&here).map_err(failed)?)?;
+    files("public", issuer.public(&here).map_err(failed)?)?;
+    files("operator", issuer.issue(crate::tls::issue::Party::Operator("demo"), &[]).map_err(failed)?)?;
+    for name in EDGES {
+        files(&format!("peer-{name}"), issuer.edge(name, &here).map_err(failed)?)?;
+    }
+    Ok(())
+}
+
+fn central_config(at: &Path, door: SocketAddr, origin: SocketAddr, edges: &[Seats]) -> String {
+    let at = at.display();
+    let mut text = format!(
+        "[central]\ndeployment = \"demo\"\ndata = \"{at}/central\"\n\n[log]\naccess = false\n\n\
+         [peer]\naddress = \"{door}\"\nchain = \"{at}/central.pem\"\nkey = \"{at}/central.key\"\nca = \"{at}/ca.pem\"\n\n\
+         [local]\norigins = [\"http://{origin}\"]\n"
+    );
+    for edge in edges {
+        text += &format!("\n[edges.{}]\npeer = \"https://{}\"\n", edge.doors.name, edge.peer);
+    }
+    text
+}
+
+fn edge_config(at: &Path, edge: &Seats, origin: SocketAddr, central: SocketAddr) -> String {
+    let (at, name) = (at.display(), &edge.doors.name);
+    format!(
+        "include = [\"routes.toml\"]\n\n[edge]\nname = \"{name}\"\ndeployment = \"demo\"\ndata = \"{at}/{name}\"\nworkers = 1\n\n\
+         [[listen]]\naddress = \"{}\"\n\n[[listen]]\naddress = \"{}\"\n[[listen.certificate]]\nchain = \"{at}/public.pem\"\n\
+         key = \"{at}/public.key\"\n\n[peer]\naddress = \"{}\"\nchain = \"{at}/peer-{name}.pem\"\nkey = \"{at}/peer-{name}.key\"\n\
+         ca = \"{at}/ca.pem\"\n\n[admin]\naddress = \"{}\"\n\n[local]\norigins = [\"http://{origin}\"]\n\n\
+         [central]\nurl = [\"https://{central}\"]\n\n[log]\nfile = \"{at}/{name}.log\"\n",
+        edge.doors.http, edge.doors.https, edge.peer, edge.doors.admin
+    )
+}
+
+/// A folder of our own that goes when it is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> io::Result<Folder> {
+        let path = std::env::temp_dir().join(format!("coordinator-demo-{:016x}", crate::base::backoff::random()));
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is in the system's folder for what may be removed.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn secret(path: &Path, text: &str) -> Result<(), String> {
+    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let written = opened.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+    written.map_err(|error| format!("{}: {error}", path.display()))
+}

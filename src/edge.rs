@@ -1,0 +1,408 @@
+//! A running edge: the only file that knows every module.
+//!
+//! One control thread runs what is not on the path of a request: the feed, probes, certificates, the admin and observe
+//! doors. Workers run the rest. What both share is a [`Site`] snapshot, the homes, and numbers.
+//!
+//! Invariants: a reload that is refused changes nothing; what did not change in a reload is not touched; the data path
+//! never waits for the control thread, except for a home that only Central knows.
+
+mod control;
+mod panel;
+
+use crate::base::clock;
+use crate::base::id::EdgeId;
+use crate::base::snapshot::{Reader, Snapshot};
+use crate::body::{Door, Downstream, Request, Response};
+use crate::central::Central;
+use crate::config;
+use crate::config::plan::{Edge as EdgeEntry, Plan};
+use crate::error::Error;
+use crate::feed::link::{Pace, Target};
+use crate::feed::status::LinkStatus;
+use crate::home::event::{EdgeRow, EdgeState};
+use crate::homes::{Applier, AskReceiver, Homes, instance};
+use crate::message::{Name, RequestHead};
+use crate::metrics::log::{AccessBuffer, AccessLog};
+use crate::metrics::{Local, Metrics};
+use crate::proxy::{Proxy, Site};
+use crate::record::Record;
+use crate::server::{DoorSpec, Service, Summary, Workers, access, listen};
+use crate::upstream::{Live, Upstream};
+use crate::wire::HeadLimits;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
+
+/// Reads the configuration again: a new plan, or the rendered problems.
+pub type ReadPlan = Box<dyn Fn() -> Result<Plan, String> + Send + Sync>;
+
+/// A running place: an edge, or Central. Dropping it stops it at once.
+pub struct Running {
+    shared: Arc<Shared>,
+    control: Option<control::Control>,
+}
+
+/// What the control thread, the doors' panels and the owner of the edge share.
+pub(crate) struct Shared {
+    site: Snapshot<Site>,
+    live: Snapshot<Live>,
+    homes: Option<Arc<Homes>>,
+    central: Option<Arc<Central>>,
+    link: Option<Arc<LinkStatus>>,
+    /// Where the control thread finds Central.
+    target: Snapshot<Target>,
+    metrics: Arc<Metrics>,
+    log: Option<Arc<AccessLog>>,
+    workers: OnceLock<Workers>,
+    doors: Mutex<Vec<DoorSpec>>,
+    read: ReadPlan,
+    draining: AtomicBool,
+    started: Instant,
+    reloads: AtomicU64,
+    reloads_refused: AtomicU64,
+    /// The lock on the instance folder.
+    _instance: Option<instance::Instance>,
+    /// The plan as the configuration has it, before the feed's edge table is laid over it.
+    written: Mutex<Plan>,
+}
+
+/// What an edge has and Central has not, and the other way round.
+struct Parts {
+    homes: Option<Arc<Homes>>,
+    feeding: Option<Feeding>,
+    instance: Option<instance::Instance>,
+    central: Option<Arc<Central>>,
+}
+
+/// What feeds the homes: handed to the control thread once.
+struct Feeding {
+    applier: Applier,
+    asks: AskReceiver,
+}
+
+impl Running {
+    /// Starts an edge: loads map and ledger, opens the peer door, then the public doors, then observe and admin.
+    ///
+    /// `read` is called on every reload. Errors: what could not be opened, and what to do about it.
+    pub fn edge(plan: Plan, read: ReadPlan) -> Result<Running, String> {
+        let (homes, feeding, instance) = open_homes(&plan)?;
+        Running::start(plan, read, Parts { homes, feeding, instance, central: None })
+    }
+
+    /// Starts Central: opens its log, then its one door, then observe and admin.
+    pub fn central(plan: Plan, read: ReadPlan) -> Result<Running, String> {
+        let central = Central::open(&plan)?;
+        Running::start(plan, read, Parts { homes: None, feeding: None, instance: None, central: Some(central) })
+    }
+
+    fn start(plan: Plan, read: ReadPlan, parts: Parts) -> Result<Running, String> {
+        let Parts { homes, feeding, instance, central } = parts;
+        let plan_now = overlay(&plan, homes.as_deref());
+        let live = Arc::new(Live::build(&plan_now, None));
+        let log = open_log(&plan)?;
+        let target = target(&plan, instance.as_ref(), &live);
+        let link = feeding.as_ref().map(|_| Arc::new(LinkStatus::default()));
+        let private = if central.is_some() { Door::Central } else { Door::Peer };
+        let doors = doors(&plan, private, &[])?;
+        let shared = Arc::new(Shared {
+            live: Snapshot::shared(live.clone()),
+            site: Snapshot::new(Site::new(Arc::new(plan_now), live)),
+            homes,
+            central,
+            link,
+            target: Snapshot::new(target),
+            metrics: Metrics::new(),
+            log,
+            workers: OnceLock::new(),
+            doors: Mutex::new(doors.clone()),
+            read,
+            draining: AtomicBool::new(false),
+            started: clock::now(),
+            reloads: AtomicU64::new(0),
+            reloads_refused: AtomicU64::new(0),
+            _instance: instance,
+            written: Mutex::new(plan),
+        });
+        let workers = start_workers(&shared, doors)?;
+        let _ = shared.workers.set(workers);
+        panel::register(&shared);
+        let control = control::Control::start(shared.clone(), feeding)?;
+        Ok(Running { shared, control: Some(control) })
+    }
+
+    /// The open doors and where they are: `public`, `peer`, `observe`, `admin`.
+    pub fn doors(&self) -> Vec<(String, String)> {
+        let mut all: Vec<_> =
+            self.shared.workers().doors().iter().map(|(door, at)| (name_of(*door), at.to_string())).collect();
+        all.extend(self.control.iter().flat_map(|control| control.doors()));
+        all
+    }
+
+    /// The address of the first door of a kind.
+    pub fn address(&self, door: Door) -> Option<SocketAddr> {
+        self.shared.workers().doors().iter().find(|(kind, _)| *kind == door).map(|(_, at)| *at)
+    }
+
+    /// Reads the configuration again: what changed, or why it was refused.
+    pub fn reload(&self) -> Result<String, String> {
+        self.shared.reload()
+    }
+
+    /// Whether requests are welcome; else why not.
+    pub fn ready(&self) -> Result<(), Vec<String>> {
+        self.shared.ready()
+    }
+
+    /// Drains: readiness off, doors closed, requests finished or cut at the deadline.
+    pub async fn drain(&self) -> String {
+        self.shared.drain().await
+    }
+
+    /// Opens the access log's file anew.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &self.shared.log {
+            log.reopen();
+        }
+    }
+
+    /// The homes, for tests and the demo.
+    pub fn homes(&self) -> Option<&Arc<Homes>> {
+        self.shared.homes.as_ref()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(control) = self.control.take() {
+            control.stop();
+        }
+    }
+}
+
+impl Shared {
+    fn workers(&self) -> &Workers {
+        self.workers.get().expect("set before the edge is handed out")
+    }
+
+    fn ready(&self) -> Result<(), Vec<String>> {
+        let mut why = Vec::new();
+        if self.draining.load(Ordering::Relaxed) {
+            why.push("draining".to_owned());
+        }
+        if self.homes.as_ref().is_some_and(|homes| !homes.is_loaded()) {
+            why.push("no home map yet: never synced with Central".to_owned());
+        }
+        if why.is_empty() { Ok(()) } else { Err(why) }
+    }
+
+    fn reload(&self) -> Result<String, String> {
+        let outcome = (self.read)().and_then(|plan| self.adopt(plan));
+        match &outcome {
+            Ok(said) => tracing::info!("reload: {said}"),
+            Err(why) => tracing::error!("reload refused, everything stays as it was:\n{why}"),
+        }
+        let counter = if outcome.is_ok() { &self.reloads } else { &self.reloads_refused };
+        counter.fetch_add(1, Ordering::Relaxed);
+        outcome
+    }
+
+    /// Takes a new plan over; on an error nothing has changed.
+    fn adopt(&self, plan: Plan) -> Result<String, String> {
+        let mut written = self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fixed = crate::config::check::unchanged_or_problem(&written, &plan);
+        if !fixed.is_empty() {
+            return Err(fixed.iter().map(|problem| problem.wrong.clone()).collect::<Vec<_>>().join("\n"));
+        }
+        let mut doors_now = self.doors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let private = if self.central.is_some() { Door::Central } else { Door::Peer };
+        let doors = doors(&plan, private, &doors_now)?;
+        self.workers().reload(doors.clone()).map_err(|error| format!("a door could not be opened: {error}"))?;
+        *doors_now = doors;
+        *written = plan;
+        self.publish(&written);
+        Ok(format!("{} routes, {} clusters, {} doors", written.settings.len(), written.clusters.len(), doors_now.len()))
+    }
+
+    /// The feed's edge table has changed.
+    fn edges_changed(&self) {
+        let written = self.written.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.publish(&written);
+    }
+
+    /// Hands the feed new TLS where the files have changed.
+    fn central_tls_changed(&self) {
+        let (target, now) = (self.target.load(), self.live.load().central_tls());
+        let same = match (&target.tls, &now) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (old, new) => old.is_none() == new.is_none(),
+        };
+        if !same {
+            self.target.set(Target { tls: now, ..Target::clone(&target) });
+        }
+    }
+
+    fn publish(&self, written: &Plan) {
+        let plan = overlay(written, self.homes.as_deref());
+        let live = Arc::new(Live::build(&plan, Some(&self.live.load())));
+        self.target.set(Target { instance: self.target.load().instance.clone(), ..target(&plan, None, &live) });
+        self.live.share(live.clone());
+        self.site.set(Site::new(Arc::new(plan), live));
+    }
+
+    async fn drain(&self) -> String {
+        let timeouts = self.site.load().plan.timeouts.clone();
+        self.draining.store(true, Ordering::Relaxed);
+        tokio::time::sleep(timeouts.drain_wait).await;
+        let drained = self.workers().drain(timeouts.drain).await;
+        format!("{} connections were open, {} were cut at the deadline", drained.open, drained.cut)
+    }
+}
+
+/// Opens map and ledger where the plan follows a Central.
+fn open_homes(plan: &Plan) -> Result<(Option<Arc<Homes>>, Option<Feeding>, Option<instance::Instance>), String> {
+    let follows = plan.central.as_ref().is_some_and(|central| !central.urls.is_empty());
+    let Some(data) = plan.own.data.as_ref().filter(|_| follows) else { return Ok((None, None, None)) };
+    let lock = instance::take(data).map_err(|error| format!("{}: {error}", data.display()))?;
+    let spaces = plan.spaces.iter().map(|space| space.name.clone()).collect();
+    let opened = Homes::open(lock.dir(), &plan.own.name, spaces);
+    let (homes, applier, asks) = opened.map_err(|error| format!("{}: {error}", lock.dir().display()))?;
+    Ok((Some(homes), Some(Feeding { applier, asks }), Some(lock)))
+}
+
+/// Where the feed is followed, and as whom.
+fn target(plan: &Plan, instance: Option<&instance::Instance>, live: &Live) -> Target {
+    let folder = instance.and_then(|instance| instance.dir().file_name());
+    Target {
+        edge: plan.own.name.clone(),
+        instance: folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        urls: plan.central.as_ref().map(|central| central.urls.clone()).unwrap_or_default(),
+        tls: live.central_tls(),
+        pace: Pace::default(),
+    }
+}
+
+/// The plan with the feed's edge table laid over the configuration's: the feed wins.
+fn overlay(plan: &Plan, homes: Option<&Homes>) -> Plan {
+    let mut plan = plan.clone();
+    let rows = homes.map(Homes::edges).unwrap_or_default();
+    for row in rows {
+        lay(&mut plan, row);
+    }
+    plan
+}
+
+fn lay(plan: &mut Plan, row: EdgeRow) {
+    if matches!(row.state, EdgeState::Removed) {
+        return;
+    }
+    let id = EdgeId(row.idx);
+    if row.name == plan.own.name {
+        plan.edges.own = Some(id);
+    }
+    let written = plan.edges.named(&row.name).and_then(|edge| edge.peer.clone());
+    let peer = row.peer.as_deref().and_then(|text| config::door_url(text)).or(written);
+    plan.edges.insert(EdgeEntry { id, name: row.name, peer });
+}
+
+fn open_log(plan: &Plan) -> Result<Option<Arc<AccessLog>>, String> {
+    if !plan.log.access {
+        return Ok(None);
+    }
+    let opened = AccessLog::open(plan.log.file.as_deref());
+    opened.map(Some).map_err(|error| format!("the access log could not be opened: {error}"))
+}
+
+/// The doors of a plan, the private one first. TLS that did not change is taken from `old`, with its tickets and sessions.
+fn doors(plan: &Plan, private: Door, old: &[DoorSpec]) -> Result<Vec<DoorSpec>, String> {
+    let mut doors = listen::doors(plan, private).map_err(|wrong| wrong.join("\n"))?;
+    for tls in doors.iter_mut().filter_map(|door| door.tls.as_mut()) {
+        if let Some(kept) = old.iter().filter_map(|door| door.tls.as_ref()).find(|kept| kept.same_as(tls)) {
+            *tls = kept.clone();
+        }
+    }
+    Ok(doors)
+}
+
+fn start_workers(shared: &Arc<Shared>, doors: Vec<DoorSpec>) -> Result<Workers, String> {
+    let site = shared.site.load();
+    let plan = &site.plan;
+    let connections = plan.limits.connections;
+    let (shared_by, workers) = (shared.clone(), plan.own.workers);
+    let make = move |_| Worker::new(&shared_by);
+    Workers::start(workers, doors, connections, shared.metrics.clone(), make).map_err(|error| error.to_string())
+}
+
+fn name_of(door: Door) -> String {
+    match door {
+        Door::Public => "public",
+        Door::Peer => "peer",
+        Door::Central => "central",
+    }
+    .to_owned()
+}
+
+/// The service of one worker: the proxy, its counters and its part of the access log.
+pub(crate) struct Worker {
+    proxy: Proxy,
+    central: Option<Arc<Central>>,
+    local: Local,
+    log: Option<AccessBuffer>,
+}
+
+impl Worker {
+    /// To be called on the worker's own runtime.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Worker {
+        let site: Reader<Site> = shared.site.reader();
+        let limits = &shared.site.load().plan.limits;
+        let upstream = Upstream::new(HeadLimits { head: limits.head, fields: limits.fields, uri: limits.uri });
+        Worker {
+            proxy: Proxy::new(site, upstream, shared.homes.clone()),
+            central: shared.central.clone(),
+            local: shared.metrics.worker(),
+            log: shared.log.as_ref().map(AccessLog::buffer),
+        }
+    }
+
+    /// Central's door: what an edge sends for the application goes to `[local]`, everything else is the API's.
+    async fn central(&self, request: Request, record: &mut Record) -> Response {
+        match &self.central {
+            Some(central) if !request.head.fields.has(Name::CoordinatorFwd) => {
+                record.decision = "api";
+                central.call(request).await
+            }
+            _ => self.proxy.application(request, record).await,
+        }
+    }
+
+    /// Counts and logs a request that has ended.
+    pub(crate) fn observe(&self, record: &Record, from: &Downstream, head: Option<&Summary>) {
+        let site = self.proxy.site();
+        self.local.observe(&site.plan, record);
+        if let Some(log) = &self.log {
+            log.line(|out| access::line(out, &site.plan, record, from, head));
+        }
+    }
+}
+
+impl Service for Worker {
+    fn plan(&self) -> Arc<Plan> {
+        self.proxy.site().plan.clone()
+    }
+
+    async fn call(&self, request: Request, record: &mut Record) -> Response {
+        match request.from.door {
+            Door::Peer => self.proxy.peer(request, record).await,
+            Door::Central => self.central(request, record).await,
+            Door::Public => self.proxy.public(request, record).await,
+        }
+    }
+
+    fn refuse(&self, error: &Error, head: Option<&RequestHead>, from: &Downstream) -> Response {
+        self.proxy.refuse(error, head, from)
+    }
+
+    fn finish(&self, record: Record, from: &Downstream, head: Option<&Summary>) {
+        self.observe(&record, from, head);
+    }
+}

@@ -1,0 +1,147 @@
+//! The control thread: everything that runs beside the requests.
+
+use super::panel::PanelOf;
+use super::{Feeding, Shared};
+use crate::admin::{AdminDoor, Kind};
+use crate::base::snapshot::Reader;
+use crate::config::plan::Address;
+use crate::feed::link::{self, Target};
+use crate::feed::status::LinkStatus;
+use crate::tls;
+use crate::upstream::probe;
+use std::sync::{Arc, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How often the certificate files towards other places are looked at.
+const LINKS_EVERY: Duration = Duration::from_secs(2);
+
+/// The running thread.
+pub(crate) struct Control {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+    doors: Vec<(String, String)>,
+}
+
+impl Control {
+    /// Starts the thread, and opens the observe and admin doors on it. Errors: a door that cannot be opened.
+    pub(crate) fn start(shared: Arc<Shared>, feeding: Option<Feeding>) -> Result<Control, String> {
+        let (stop, stopped) = watch::channel(false);
+        let (opened, doors) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || run(shared, feeding, stopped, &opened))
+            .map_err(|error| format!("the control thread could not be started: {error}"))?;
+        let doors = doors.recv().map_err(|_| "the control thread ended at its start".to_owned())??;
+        Ok(Control { stop, thread, doors })
+    }
+
+    /// The open doors and where they are.
+    pub(crate) fn doors(&self) -> Vec<(String, String)> {
+        self.doors.clone()
+    }
+
+    /// Stops the thread and waits for it.
+    pub(crate) fn stop(self) {
+        self.stop.send_replace(true);
+        // A panic of the thread has been reported by its own hook; there is nothing left to stop.
+        let _ = self.thread.join();
+    }
+}
+
+type Opened = mpsc::Sender<Result<Vec<(String, String)>, String>>;
+
+fn run(shared: Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receiver<bool>, opened: &Opened) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return drop(opened.send(Err(format!("the control runtime could not be started: {error}")))),
+    };
+    runtime.block_on(async {
+        let _doors = match open_doors(&shared).await {
+            Ok(doors) => {
+                let _ = opened.send(Ok(doors.iter().map(shown).collect()));
+                doors
+            }
+            Err(why) => return drop(opened.send(Err(why))),
+        };
+        tasks(&shared, feeding, stopped.clone());
+        let mut stopped = stopped;
+        let _ = stopped.wait_for(|stop| *stop).await;
+    });
+}
+
+fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receiver<bool>) {
+    tokio::task::spawn_local(probe::run(shared.live.reader()));
+    tokio::task::spawn_local(certificates(shared.clone()));
+    if let (Some(feeding), Some(homes), Some(status)) = (feeding, &shared.homes, &shared.link) {
+        tokio::task::spawn_local(edges(shared.clone(), homes.edges_watch()));
+        tokio::task::spawn_local(homes.clone().deliver());
+        tokio::task::spawn_local(follow(feeding, shared.target.reader(), status.clone(), stopped));
+    }
+}
+
+async fn follow(feeding: Feeding, target: Reader<Target>, status: Arc<LinkStatus>, stopped: watch::Receiver<bool>) {
+    if let Err(why) = link::run(feeding.applier, feeding.asks, target, status, stopped).await {
+        tracing::error!("the homes can no longer be written, and are served as they are until a restart: {why}");
+    }
+}
+
+/// Lays the feed's edge table over the plan whenever it changes.
+async fn edges(shared: Arc<Shared>, mut changed: watch::Receiver<u64>) {
+    while changed.changed().await.is_ok() {
+        shared.edges_changed();
+    }
+}
+
+/// Takes over certificate files that have changed; on a broken one the last good ones stay.
+async fn certificates(shared: Arc<Shared>) {
+    let doors = || {
+        let doors = shared.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.iter().filter_map(|door| door.tls.clone()).collect()
+    };
+    let tell = |outcome| match outcome {
+        Ok(()) => tracing::info!("a door's certificate files have changed and were taken over"),
+        Err(why) => tracing::error!("a door's certificate files have changed, but the old ones stay in use: {why}"),
+    };
+    tokio::join!(tls::server::watch(doors, tell), links(&shared));
+}
+
+/// The same for the files with which other places are called.
+async fn links(shared: &Shared) {
+    loop {
+        tokio::time::sleep(LINKS_EVERY).await;
+        for why in shared.live.load().reload_certificates() {
+            tracing::error!(
+                "the certificate files towards other places cannot be used, the last good ones stay: {why}"
+            );
+        }
+        shared.central_tls_changed();
+    }
+}
+
+async fn open_doors(shared: &Arc<Shared>) -> Result<Vec<(Kind, AdminDoor)>, String> {
+    let plan = shared.site.load().plan.clone();
+    let panel = Arc::new(PanelOf(shared.clone()));
+    let mut doors = Vec::new();
+    for (kind, address) in [(Kind::Observe, &plan.observe), (Kind::Admin, &plan.admin)] {
+        if let Some(address) = address {
+            let door = AdminDoor::open(address, kind, panel.clone()).await;
+            doors.push((kind, door.map_err(|error| format!("{}: {error}", show(address)))?));
+        }
+    }
+    Ok(doors)
+}
+
+fn shown((kind, door): &(Kind, AdminDoor)) -> (String, String) {
+    let name = if *kind == Kind::Observe { "observe" } else { "admin" };
+    (name.to_owned(), show(door.address()))
+}
+
+fn show(address: &Address) -> String {
+    match address {
+        Address::Tcp(at) => at.to_string(),
+        Address::Unix(path) => format!("unix:{}", path.display()),
+    }
+}

@@ -1,0 +1,212 @@
+//! What the observe and admin doors show and do.
+
+use super::Shared;
+use crate::admin::{Ask, Later, Panel};
+use crate::base::clock;
+use crate::config::plan::Plan;
+use crate::feed::status::LinkStatus;
+use crate::homes::Figures;
+use crate::metrics::Page;
+use crate::proxy::Site;
+use crate::proxy::explain::{self, Explanation, Knowledge};
+use crate::route::decide::Decision;
+use crate::upstream::Cluster;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// The panel of a running place.
+pub(crate) struct PanelOf(pub(crate) Arc<Shared>);
+
+impl Panel for PanelOf {
+    fn ready(&self) -> Result<(), Vec<String>> {
+        self.0.ready()
+    }
+
+    fn metrics(&self) -> String {
+        self.0.metrics.render()
+    }
+
+    fn status(&self) -> Value {
+        status(&self.0)
+    }
+
+    fn explain(&self, ask: Ask) -> Result<String, String> {
+        let head = explain::question(&ask.method, &ask.url, &ask.headers)?;
+        let explanation = explained(&self.0, head);
+        if ask.json {
+            return serde_json::to_string_pretty(&explanation).map_err(|error| error.to_string());
+        }
+        Ok(explanation.to_string())
+    }
+
+    fn home(&self, space: &str, key: &str) -> Option<Value> {
+        let homes = self.0.homes.as_ref()?;
+        let site = self.0.site.load();
+        let home = homes.look(space, key);
+        let text = explain::describe(&site.plan, home);
+        Some(json!({ "space": space, "key": key, "home": text, "seq": homes.cursor().seq }))
+    }
+
+    fn reload(&self) -> Later<Result<String, String>> {
+        let shared = self.0.clone();
+        Box::pin(async move { shared.reload() })
+    }
+
+    fn drain(&self) -> Later<Value> {
+        let shared = self.0.clone();
+        Box::pin(async move { json!({ "drained": shared.drain().await }) })
+    }
+}
+
+fn explained(shared: &Shared, head: crate::message::RequestHead) -> Explanation {
+    let site = shared.site.load();
+    let home = |space: &str, key: &str| {
+        shared.homes.as_ref().map_or(crate::home::Home::Unsynced, |homes| homes.look(space, key))
+    };
+    let reachable = |decision| target(&site, decision).map(|cluster| cluster.is_reachable(clock::now()));
+    let endpoints = |decision| target(&site, decision).map(|cluster| authorities(&cluster)).unwrap_or_default();
+    let seq = shared.homes.as_ref().map(|homes| homes.cursor().seq);
+    explain::explain(&site.plan, head, &Knowledge { home: &home, reachable: &reachable, endpoints: &endpoints, seq })
+}
+
+fn target(site: &Site, decision: Decision) -> Option<Arc<Cluster>> {
+    match decision {
+        Decision::Local => site.plan.local.and_then(|id| site.live.cluster(id)),
+        Decision::Central => site.live.central(),
+        Decision::Remote(edge) => site.live.edge(edge),
+    }
+    .cloned()
+}
+
+fn authorities(cluster: &Cluster) -> Vec<String> {
+    cluster.endpoints().iter().map(|endpoint| endpoint.authority().to_owned()).collect()
+}
+
+fn status(shared: &Shared) -> Value {
+    let site = shared.site.load();
+    let ready = shared.ready();
+    json!({
+        "name": site.plan.own.name,
+        "deployment": site.plan.own.deployment,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_ms": clock::now().duration_since(shared.started).as_millis() as u64,
+        "ready": ready.is_ok(),
+        "not_ready": ready.err().unwrap_or_default(),
+        "draining": shared.draining.load(Ordering::Relaxed),
+        "connections": shared.workers().connections(),
+        "routes": site.plan.settings.len(),
+        "doors": shared.workers().doors().iter().map(|(door, at)| json!({ "door": super::name_of(*door), "address": at.to_string() })).collect::<Vec<_>>(),
+        "clusters": site.live.all().map(|cluster| cluster_status(cluster)).collect::<Vec<_>>(),
+        "edges": edges(&site.plan),
+        "feed": shared.link.as_ref().map(|link| feed(link)),
+        "homes": shared.homes.as_ref().map(|homes| figures(&homes.figures())),
+        "central": shared.central.as_ref().map(|central| json!({ "feed": central.feed_id(), "head": central.head() })),
+    })
+}
+
+fn feed(link: &LinkStatus) -> Value {
+    json!({
+        "connected": link.is_connected(),
+        "feed": link.feed(),
+        "head": link.head(),
+        "applied": link.applied(),
+        "lag_events": link.lag_seq(),
+        "lag_ms": link.lag().map(|lag| lag.as_millis() as u64),
+        "connects": link.connects(),
+        "snapshots": link.snapshots(),
+        "poisoned": link.poisoned(),
+        "alarm": link.alarm().map(|alarm| format!("{alarm:?}")),
+        "trouble": link.trouble(),
+    })
+}
+
+fn figures(figures: &Figures) -> Value {
+    json!({
+        "map_keys": figures.map_keys,
+        "owned": figures.owned,
+        "provisional": figures.provisional,
+        "closed": figures.closed,
+        "clashes": figures.clashes,
+        "outbox": figures.outbox,
+        "overlay": figures.overlay,
+        "term": figures.term,
+        "seq": figures.seq,
+        "kept_out": figures.kept_out,
+        "ledger_lost": figures.ledger_lost,
+        "set_aside": figures.set_aside,
+    })
+}
+
+fn cluster_status(cluster: &Cluster) -> Value {
+    let endpoints = cluster.endpoints().iter();
+    let endpoints: Vec<_> = endpoints
+        .map(|one| json!({ "address": one.authority(), "up": one.is_up(), "in_flight": one.in_flight() }))
+        .collect();
+    json!({ "name": cluster.name(), "reachable": cluster.is_reachable(clock::now()), "endpoints": endpoints })
+}
+
+fn edges(plan: &Plan) -> Vec<Value> {
+    let own = plan.edges.own;
+    let list = plan.edges.list();
+    list.iter()
+        .map(|edge| json!({ "name": edge.name, "own": Some(edge.id) == own, "peer": edge.peer.as_ref().map(ToString::to_string) }))
+        .collect()
+}
+
+/// Adds the numbers that are computed at the time of looking.
+pub(crate) fn register(shared: &Arc<Shared>) {
+    let weak = Arc::downgrade(shared);
+    shared.metrics.extra(move |page| weak.upgrade().map_or(Ok(()), |shared| write(&shared, page)));
+}
+
+fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
+    let site = shared.site.load();
+    let up: Vec<_> = site
+        .live
+        .all()
+        .flat_map(|cluster| cluster.endpoints().iter().map(move |one| (cluster.name().to_owned(), one.clone())))
+        .collect();
+    let labels: Vec<_> =
+        up.iter().map(|(name, one)| [("cluster", name.as_str()), ("endpoint", one.authority())]).collect();
+    let lines: Vec<_> =
+        labels.iter().zip(&up).map(|(labels, (_, one))| (&labels[..], f64::from(u8::from(one.is_up())))).collect();
+    page.gauge("coordinator_endpoint_up", "Whether an endpoint is believed up", &lines)?;
+    page.gauge(
+        "coordinator_ready",
+        "Whether requests are welcome",
+        &[(&[], f64::from(u8::from(shared.ready().is_ok())))],
+    )?;
+    let reloads = [("taken", &shared.reloads), ("refused", &shared.reloads_refused)];
+    let labels = reloads.map(|(outcome, _)| [("outcome", outcome)]);
+    let lines: Vec<_> =
+        labels.iter().zip(reloads).map(|(labels, (_, count))| (&labels[..], count.load(Ordering::Relaxed))).collect();
+    page.counter("coordinator_config_reloads", "Reloads of the configuration, by what came of them", &lines)?;
+    if let Some(log) = &shared.log {
+        page.counter(
+            "coordinator_access_log_dropped_lines",
+            "Access lines lost because the log was slower than the requests",
+            &[(&[], log.dropped())],
+        )?;
+    }
+    if let Some(link) = &shared.link {
+        page.gauge("coordinator_feed_up", "Whether the feed is followed", &[(&[], f64::from(u8::from(link.is_up())))])?;
+        page.gauge(
+            "coordinator_feed_lag_events",
+            "Events between Central's head and our cursor",
+            &[(&[], link.lag_seq() as f64)],
+        )?;
+    }
+    if let Some(homes) = &shared.homes {
+        let figures = homes.figures();
+        page.gauge("coordinator_homes_keys", "Keys in the home map", &[(&[], figures.map_keys as f64)])?;
+        page.gauge("coordinator_homes_owned_keys", "Keys that this edge owns", &[(&[], figures.owned as f64)])?;
+        page.gauge(
+            "coordinator_homes_outbox_claims",
+            "Registrations that await Central",
+            &[(&[], figures.outbox as f64)],
+        )?;
+        page.gauge("coordinator_feed_cursor_events", "The last event applied", &[(&[], homes.cursor().seq as f64)])?;
+    }
+    Ok(())
+}

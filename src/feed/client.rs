@@ -1,0 +1,152 @@
+//! The control side's HTTP client: one connection to Central at a time, HTTP/1.1 or HTTP/2 as ALPN or the URL says.
+//!
+//! Not for the data path: hyper is enough for a few requests a second, and everything here is `Send`.
+
+use crate::config::plan::{Url, UrlScheme};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// How long connecting may take, TLS and HTTP included.
+const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// How long a response head may take; Central answers 503 by itself before.
+const HEAD_MAX: Duration = Duration::from_secs(8);
+
+/// A connection. Dropping it cuts answers that are still arriving.
+pub struct Line {
+    sender: Sender,
+    base: String,
+    authority: String,
+    secure: bool,
+    driver: JoinHandle<()>,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Call {
+    /// The method.
+    pub method: http::Method,
+    /// Path and query, appended to the URL's base.
+    pub target: String,
+    /// Fields beside Host.
+    pub fields: Vec<(&'static str, String)>,
+    /// The content.
+    pub content: Bytes,
+}
+
+impl Line {
+    /// Connects; `tls` is what `https` URLs are called with. Errors: why not, for people.
+    pub async fn connect(url: &Url, tls: Option<&Arc<rustls::ClientConfig>>) -> Result<Line, String> {
+        match timeout(CONNECT_MAX, Line::connect_at_leisure(url, tls)).await {
+            Ok(Ok(line)) => Ok(line),
+            Ok(Err(why)) => Err(format!("{url} cannot be reached: {why}")),
+            Err(_) => Err(format!("{url} cannot be reached within {} s", CONNECT_MAX.as_secs())),
+        }
+    }
+
+    async fn connect_at_leisure(url: &Url, tls: Option<&Arc<rustls::ClientConfig>>) -> Result<Line, String> {
+        let text = |error: std::io::Error| error.to_string();
+        if url.scheme == UrlScheme::Unix {
+            let stream = UnixStream::connect(&url.host).await.map_err(text)?;
+            return Line::speak(url, stream, false).await;
+        }
+        let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(text)?;
+        stream.set_nodelay(true).map_err(text)?;
+        if url.scheme != UrlScheme::Https {
+            return Line::speak(url, stream, url.scheme == UrlScheme::H2c).await;
+        }
+        let tls = tls.ok_or("an https URL needs the certificates of `[peer]`")?;
+        let name = rustls::pki_types::ServerName::try_from(url.host.clone()).map_err(|error| error.to_string())?;
+        let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(text)?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        Line::speak(url, stream, http2).await
+    }
+
+    async fn speak<S>(url: &Url, stream: S, http2: bool) -> Result<Line, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let text = |error: hyper::Error| error.to_string();
+        let io = TokioIo::new(stream);
+        let (sender, driver) = if http2 {
+            let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await.map_err(text)?;
+            (Sender::Http2(sender), drive(driver))
+        } else {
+            let (sender, driver) = http1::handshake(io).await.map_err(text)?;
+            (Sender::Http1(sender), drive(driver))
+        };
+        let (base, authority) = (url.base.clone(), url.authority());
+        Ok(Line { sender, base, authority, secure: url.scheme == UrlScheme::Https, driver })
+    }
+
+    /// Sends a request and waits for the head of its answer. Errors: the connection is of no more use.
+    pub async fn send(&mut self, call: Call) -> Result<http::Response<Incoming>, String> {
+        let request = self.request(call)?;
+        let answer = async {
+            match &mut self.sender {
+                Sender::Http1(sender) => {
+                    sender.ready().await?;
+                    sender.send_request(request).await
+                }
+                Sender::Http2(sender) => {
+                    sender.ready().await?;
+                    sender.send_request(request).await
+                }
+            }
+        };
+        match timeout(HEAD_MAX, answer).await {
+            Ok(answer) => answer.map_err(|error| format!("{} ended the connection: {error}", self.authority)),
+            Err(_) => Err(format!("{} did not answer within {} s", self.authority, HEAD_MAX.as_secs())),
+        }
+    }
+
+    fn request(&self, call: Call) -> Result<http::Request<Full<Bytes>>, String> {
+        let target = format!("{}{}", self.base, call.target);
+        let mut request = http::Request::builder().method(call.method);
+        request = match (&self.sender, self.secure) {
+            (Sender::Http1(_), _) => request.uri(target).header("host", &self.authority),
+            (Sender::Http2(_), true) => request.uri(format!("https://{}{target}", self.authority)),
+            (Sender::Http2(_), false) => request.uri(format!("http://{}{target}", self.authority)),
+        };
+        for (name, value) in call.fields {
+            request = request.header(name, value);
+        }
+        request.body(Full::new(call.content)).map_err(|error| error.to_string())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// Lets a connection work; its end shows at the sender.
+fn drive(connection: impl Future<Output = Result<(), hyper::Error>> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let _ = connection.await;
+    })
+}
+
+/// Collects a small answer, at most `max` octets. Errors: longer, or cut.
+pub async fn content(body: Incoming, max: usize) -> Result<Bytes, String> {
+    match timeout(HEAD_MAX, Limited::new(body, max).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the answer did not end in time".to_owned()),
+    }
+}

@@ -1,0 +1,159 @@
+//! The one spelling of `host[:port]` (RFC 9110 section 7.2, RFC 3986 section 3.2).
+//!
+//! Owns which hosts a request may name. Stricter than the RFC's reg-name on purpose: what no DNS name holds (escapes,
+//! sub-delims, octets above ASCII) only serves to make two parsers differ. Underscores are common and harmless.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Why a host is refused, in words for the client.
+pub type Wrong = &'static str;
+
+/// The longest name (RFC 1035 section 2.3.4), without its final dot.
+const NAME_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
+
+/// Checks `host` or `host:port` and gives it in lower case, without a final dot, an empty port or a long form of an
+/// IPv6 address. `Example.com.` and `example.com` are one host to DNS, so they must be one host to the route table.
+///
+/// Errors: user information, an empty host, an address or a port that is none, what no DNS name holds.
+pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
+    let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii()).ok_or("the host is not ASCII")?;
+    if text.contains('@') {
+        return Err("the host comes with user information");
+    }
+    let (host, port) = split(text)?;
+    let host = if host.starts_with('[') { address(host)? } else { name(host)? };
+    Ok(match port {
+        None | Some("") => host,
+        Some(port) => format!("{host}:{}", number(port)?),
+    })
+}
+
+/// Whether two normalised authorities are the same place when `default` is the port that need not be written.
+pub fn is_same(one: &str, other: &str, default: u16) -> bool {
+    let default = format!(":{default}");
+    let bare = |text: &str| text.strip_suffix(&default).unwrap_or(text).len();
+    one.get(..bare(one)) == other.get(..bare(other))
+}
+
+fn split(text: &str) -> Result<(&str, Option<&str>), Wrong> {
+    if !text.starts_with('[') {
+        return Ok(text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))));
+    }
+    let end = text.find(']').ok_or("the host opens a bracket and does not close it")? + 1;
+    let (host, rest) = text.split_at(end);
+    match rest.strip_prefix(':') {
+        None if rest.is_empty() => Ok((host, None)),
+        Some(port) => Ok((host, Some(port))),
+        None => Err("something other than a port follows the address"),
+    }
+}
+
+fn address(host: &str) -> Result<String, Wrong> {
+    let inner = host.trim_start_matches('[').trim_end_matches(']');
+    let address: Ipv6Addr = inner.parse().map_err(|_| "the host is in brackets and not an IPv6 address")?;
+    Ok(format!("[{address}]"))
+}
+
+fn name(host: &str) -> Result<String, Wrong> {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.is_empty() {
+        return Err("the host is empty");
+    }
+    if host.len() > NAME_MAX || host.split('.').any(|label| label.is_empty() || label.len() > LABEL_MAX) {
+        return Err("the host has an empty or too long label");
+    }
+    if !host.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_')) {
+        return Err("the host holds what no host may hold");
+    }
+    // A name that ends in a number is an address to every client (WHATWG URL); half an address is none.
+    let ends_in_number = host.rsplit('.').next().is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit()));
+    if ends_in_number && host.parse::<Ipv4Addr>().is_err() {
+        return Err("the host looks like an IPv4 address and is none");
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+fn number(port: &str) -> Result<u16, Wrong> {
+    let digits = port.len() <= 5 && port.bytes().all(|octet| octet.is_ascii_digit());
+    match port.parse() {
+        Ok(number) if digits && number > 0 => Ok(number),
+        _ => Err("the port is not a number from 1 to 65535"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spelling_or_refusal() {
+        let rows = [
+            ("example.com", Some("example.com")),
+            ("EXAMPLE.com:8080", Some("example.com:8080")),
+            ("example.com.", Some("example.com")),
+            ("example.com.:81", Some("example.com:81")),
+            ("example.com:", Some("example.com")),
+            ("example.com:000081", None),
+            ("example.com:0081", Some("example.com:81")),
+            ("a_b.example", Some("a_b.example")),
+            ("xn--caf-dma.example", Some("xn--caf-dma.example")),
+            ("localhost", Some("localhost")),
+            ("127.0.0.1:65535", Some("127.0.0.1:65535")),
+            ("[::1]", Some("[::1]")),
+            ("[0:0:0:0:0:0:0:1]:80", Some("[::1]:80")),
+            ("[2001:DB8::1]", Some("[2001:db8::1]")),
+            ("", None),
+            (".", None),
+            (":80", None),
+            ("a..b", None),
+            (".a", None),
+            ("a..", None),
+            ("a:0", None),
+            ("a:65536", None),
+            ("a:8o", None),
+            ("a:+80", None),
+            ("a:80:80", None),
+            ("u@a", None),
+            ("u:p@a", None),
+            ("a b", None),
+            ("a,b", None),
+            ("a/b", None),
+            ("a%2eb", None),
+            ("a\\b", None),
+            ("caf\u{e9}.example", None),
+            ("127.1", None),
+            ("1.2.3.256", None),
+            ("2130706433", None),
+            ("::1", None),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("[::1]]", None),
+            ("[[::1]]", None),
+            ("[fe80::1%25eth0]", None),
+            ("[1.2.3.4]", None),
+            ("[v1.a]", None),
+            ("[]", None),
+        ];
+        for (text, spelt) in rows {
+            assert_eq!(normalise(text.as_bytes()).ok().as_deref(), spelt, "{text}");
+        }
+        assert!(normalise("a.".repeat(127).as_bytes()).is_ok());
+        assert!(normalise("a.".repeat(128).as_bytes()).is_err());
+        assert!(normalise(&[b'a'; 64]).is_err());
+    }
+
+    #[test]
+    fn the_default_port_need_not_be_written() {
+        for (one, other, same) in [
+            ("a", "a", true),
+            ("a:80", "a", true),
+            ("a", "a:80", true),
+            ("a:443", "a", false),
+            ("a:8080", "a", false),
+            ("a:80", "b:80", false),
+        ] {
+            assert_eq!(is_same(one, other, 80), same, "{one} {other}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Who has handled a message: Via (RFC 9110 section 7.6.3) and CDN-Loop (RFC 8586).
+//!
+//! Via is for people; loops are found by CDN-Loop alone, which nobody may strip. Our token there is the deployment: a
+//! request that comes back to a public door of any of our edges has gone round.
+
+use super::fields::{Fields, Name};
+use super::head::Version;
+use super::list;
+use super::method::is_tchar;
+
+/// Adds our line to Via: the version that the message came in, and who we are.
+pub fn add_via(fields: &mut Fields, received: Version, deployment: &str, edge: &str) {
+    fields.add(Name::Via, format!("{} {}-{}", received.as_str(), token(deployment), token(edge)));
+}
+
+/// Adds our line to CDN-Loop; those of others stay.
+pub fn add_loop(fields: &mut Fields, deployment: &str, edge: &str) {
+    fields.add(Name::CdnLoop, format!("{}; e={}", token(deployment), token(edge)));
+}
+
+/// Whether the request has passed an edge of this deployment before.
+///
+/// Each line is read by itself, and a line with half a quoted string is split at every comma, so that nothing that a
+/// client writes before our element hides it.
+pub fn has_passed(fields: &Fields, deployment: &str) -> bool {
+    let own = token(deployment);
+    fields.all(Name::CdnLoop).any(|line| {
+        let line = String::from_utf8_lossy(line);
+        let elements = list::split(&line, b',').unwrap_or_else(|| line.split(',').collect());
+        let mut ids = elements.into_iter().map(|element| element.split(';').next().unwrap_or_default().trim());
+        ids.any(|id| id.eq_ignore_ascii_case(&own))
+    })
+}
+
+/// A name as a token.
+fn token(name: &str) -> String {
+    let whole: String = name.bytes().map(|octet| if is_tchar(octet) { char::from(octet) } else { '-' }).collect();
+    if whole.is_empty() { "-".to_owned() } else { whole }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hops_are_added_after_those_of_others() {
+        let mut fields: Fields = [("via", "1.0 x"), ("cdn-loop", "other; a=\"1,shop\"")].into_iter().collect();
+        assert!(!has_passed(&fields, "shop"));
+        add_via(&mut fields, Version::Http2, "shop", "fr");
+        add_loop(&mut fields, "shop", "fr");
+        assert_eq!(fields.all(Name::Via).collect::<Vec<_>>(), [&b"1.0 x"[..], b"2 shop-fr"]);
+        assert_eq!(fields.all(Name::CdnLoop).nth(1), Some(&b"shop; e=fr"[..]));
+        assert!(has_passed(&fields, "shop"));
+    }
+
+    #[test]
+    fn loops_are_seen() {
+        for (line, seen) in [
+            ("shop", true),
+            ("SHOP; e=fr", true),
+            ("a, shop ;e=de, b", true),
+            ("a; x=\"y, z\", shop", true),
+            ("\"half, shop; e=fr", true),
+            ("shopping", false),
+            ("a; e=shop", false),
+            ("a; x=\"1, shop, 2\"", false),
+            ("", false),
+        ] {
+            let fields: Fields = [("CDN-Loop", line)].into_iter().collect();
+            assert_eq!(has_passed(&fields, "shop"), seen, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_strange_name_splits_nothing() {
+        let mut fields = Fields::new();
+        add_loop(&mut fields, "my shop, x", "");
+        assert_eq!(fields.text(Name::CdnLoop), Some("my-shop--x; e=-"));
+        assert!(has_passed(&fields, "my shop, x"));
+    }
+}

@@ -1,0 +1,136 @@
+//! Claims on the response: the user that the own origin has just registered is made ours, durably, before the client
+//! learns of it (HOMES 2.6, DESIGN 10).
+
+use super::course::Course;
+use super::{Proxy, RETRY_AFTER, Site};
+use crate::body::{Body, Piece, Pull, Response};
+use crate::config::plan::{ClaimKey, ClaimRule, OnTimeout};
+use crate::error::{Error, Result};
+use crate::homes::Registered;
+use crate::message::RequestHead;
+use crate::record::Record;
+use crate::route::key;
+use crate::upstream::Answer;
+use bytes::{Bytes, BytesMut};
+use std::task::{Context, Poll};
+
+/// The content in which a key is looked for.
+const JSON_MAX: usize = 64 << 10;
+
+impl Proxy {
+    /// Registers the key of a 2xx answer, where the route claims. What fails after the origin answered is alarmed and
+    /// retried, and the answer released: the user exists, whatever we know of it.
+    pub(super) async fn claim(
+        &self,
+        site: &Site,
+        course: &Course<'_>,
+        base: &RequestHead,
+        answer: Answer,
+        record: &mut Record,
+    ) -> Result<Response> {
+        let mut response: Response = answer.into();
+        let Some(rule) = &course.settings.claim else { return Ok(response) };
+        if !(200..300).contains(&response.head.status) || record.decision != "local" {
+            return Ok(response);
+        }
+        let space = &site.plan.spaces[rule.space.index()].name;
+        let Some(key) = minted(rule, space, base, &mut response).await? else {
+            tracing::error!(route = %course.settings.name, "a registration was answered without a key to claim: no home will be known for it");
+            return Ok(response);
+        };
+        record.key = Some(format!("{space}:{key}"));
+        record.home = Some(site.plan.own.name.clone());
+        let homes = self.homes()?;
+        match homes.register(space, &key, rule.wait).await {
+            Registered::Granted => record.epoch = Some(1),
+            Registered::Pending if rule.on_timeout == OnTimeout::Release => record.epoch = Some(1),
+            Registered::Pending => {
+                return Err(Error::unavailable("the new user is not confirmed by Central yet", RETRY_AFTER));
+            }
+            Registered::Refused { home, epoch } => {
+                let home = site.plan.edges.name(home);
+                tracing::error!(%space, %key, home, epoch, "the origin minted a key that another edge owns: it is not served here");
+            }
+            Registered::NotStored => {
+                tracing::error!(%space, %key, "a new key could not be stored durably: its home is not known to survive a restart");
+            }
+        }
+        Ok(response)
+    }
+}
+
+async fn minted(rule: &ClaimRule, space: &str, base: &RequestHead, response: &mut Response) -> Result<Option<String>> {
+    match &rule.key {
+        ClaimKey::Header(name) => {
+            let value = response.head.fields.named(name).next();
+            let value = value.and_then(|value| std::str::from_utf8(value).ok());
+            Ok(value.and_then(|value| match &rule.pattern {
+                Some(pattern) => key::from_location(pattern, space, value, base),
+                None => checked(value),
+            }))
+        }
+        ClaimKey::Json(pointer) => {
+            let Some(content) = peek(response).await? else { return Ok(None) };
+            let value: Option<serde_json::Value> = serde_json::from_slice(&content).ok();
+            Ok(value.as_ref().and_then(|value| value.pointer(pointer)).and_then(|found| match found {
+                serde_json::Value::String(text) => checked(text),
+                serde_json::Value::Number(number) => checked(&number.to_string()),
+                _ => None,
+            }))
+        }
+    }
+}
+
+fn checked(text: &str) -> Option<String> {
+    key::is_key(text).then(|| text.to_owned())
+}
+
+/// Reads the whole content, if it is small enough, and puts it back.
+async fn peek(response: &mut Response) -> Result<Option<Bytes>> {
+    let mut rest = std::mem::take(&mut response.body);
+    let length = rest.length();
+    let mut first = BytesMut::new();
+    let mut trailers = None;
+    let mut is_whole = false;
+    while first.len() <= JSON_MAX {
+        match rest.next().await {
+            Some(Ok(Piece::Data(octets))) => first.extend_from_slice(&octets),
+            Some(Ok(Piece::Trailers(fields))) => trailers = Some(fields),
+            Some(Err(error)) => return Err(error),
+            None => {
+                is_whole = true;
+                break;
+            }
+        }
+    }
+    let first = first.freeze();
+    let rest = if is_whole { Body::Empty } else { rest };
+    response.body = Body::Pulled(Box::new(Again { first: Some(first.clone()), trailers, rest, length }));
+    Ok(is_whole.then_some(first))
+}
+
+/// Content that was read ahead, then what follows it.
+struct Again {
+    first: Option<Bytes>,
+    trailers: Option<crate::message::Fields>,
+    rest: Body,
+    length: Option<u64>,
+}
+
+impl Pull for Again {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
+        if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
+            self.length = self.length.map(|length| length.saturating_sub(first.len() as u64));
+            return Poll::Ready(Some(Ok(Piece::Data(first))));
+        }
+        if let Some(trailers) = self.trailers.take() {
+            return Poll::Ready(Some(Ok(Piece::Trailers(trailers))));
+        }
+        self.length = None;
+        self.rest.poll_piece(cx)
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.length.or_else(|| self.rest.length())
+    }
+}

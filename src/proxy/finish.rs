@@ -1,0 +1,24 @@
+//! From an upstream's answer to our response: hop-by-hop and internal fields out, Via in, the route's edits done.
+
+use super::{Site, outgoing};
+use crate::body::Response;
+use crate::config::plan::RouteSettings;
+use crate::message::{hop, via};
+use crate::upstream::Answer;
+
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Self {
+        Response { head: answer.head, body: answer.body, tunnel: answer.tunnel }
+    }
+}
+
+/// Makes a response fit for downstream. An origin cannot speak to edges: every `Coordinator` field of it is dropped.
+pub(super) fn response(site: &Site, settings: &RouteSettings, mut response: Response) -> Response {
+    let fields = &mut response.head.fields;
+    hop::strip_connection(fields);
+    hop::strip_internal(fields);
+    let own = &site.plan.own;
+    via::add_via(fields, response.head.version, &own.deployment, &own.name);
+    outgoing::edit(fields, &settings.response_headers);
+    response
+}

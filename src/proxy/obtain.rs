@@ -1,0 +1,212 @@
+//! Obtaining an answer: the places of a list in order, and at each place the attempts that are safe and affordable.
+
+use super::course::Course;
+use super::outgoing::{self, Note, Role};
+use super::serve::{self, Settled};
+use super::{Proxy, RETRY_AFTER, Site};
+use crate::base::backoff::random;
+use crate::base::clock;
+use crate::body::replay::{Replay, ReplayBudget};
+use crate::body::{Interim, Request};
+use crate::config::plan::{Retry, RouteSettings};
+use crate::error::{Again, Error, Kind, Result, Side};
+use crate::message::{Name, RequestHead};
+use crate::record::Record;
+use crate::route::Place;
+use crate::route::decide::{Decision, Reason};
+use crate::upstream::{Answer, Cluster, Outgoing};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What of a request's content is kept so that another attempt at an origin can be made.
+const ORIGIN_REPLAY: usize = 64 << 10;
+
+/// What of it is kept for a correction: the peer's stream window and a chunk, with room to spare (HOMES 2.5).
+pub(super) const PEER_REPLAY: usize = 2 << 20;
+
+/// A request on its way: everything that its attempts share.
+pub struct Sending<'a> {
+    pub(super) site: &'a Site,
+    pub(super) course: &'a Course<'a>,
+    pub(super) head: RequestHead,
+    /// The protocol that the client asked to switch to.
+    pub(super) upgrade: Option<String>,
+    pub(super) interim: Option<Rc<dyn Interim>>,
+    pub(super) body: Replay,
+}
+
+impl<'a> Sending<'a> {
+    pub(super) fn new(site: &'a Site, course: &'a Course<'a>, request: Request, replays: &Rc<ReplayBudget>) -> Self {
+        // One bound serves both: memory is taken as content passes, and origins get theirs cut off sooner.
+        let keep = if course.key.is_some() || course.named.is_some() { PEER_REPLAY } else { ORIGIN_REPLAY };
+        let mut head = request.head;
+        let upgrade = head.upgrade().map(str::to_owned);
+        outgoing::pass_on(&mut head, &request.from, &site.plan);
+        Sending {
+            site,
+            course,
+            interim: request.interim,
+            body: Replay::new(request.body, keep, replays.clone()),
+            upgrade,
+            head,
+        }
+    }
+
+    /// Whether the same request may be sent again although the first may have been acted upon.
+    pub(super) fn is_repeatable(&self, retry: &Retry) -> bool {
+        self.head.method.is_idempotent() || retry.unsafe_methods || self.head.fields.has(Name::IdempotencyKey)
+    }
+}
+
+impl Proxy {
+    /// Tries the places of a route in order.
+    pub(super) async fn obtain(
+        &self,
+        sending: &mut Sending<'_>,
+        places: &[Place],
+        may_claim: bool,
+        record: &mut Record,
+    ) -> Result<Answer> {
+        let mut because = None;
+        let mut outcome = Err(Error::unavailable("the route names no place", RETRY_AFTER));
+        for (at, place) in places.iter().enumerate() {
+            let is_last = at + 1 == places.len();
+            outcome = self.try_place(sending, place, may_claim, because, is_last, record).await;
+            match &outcome {
+                Ok(answer) if !is_last && goes_on(sending, answer) => because = Some(Reason::NextOnStatus),
+                Err(error) if !is_last && moves_on(sending, error) => because = Some(Reason::FirstUnreachable),
+                _ => break,
+            }
+        }
+        outcome
+    }
+
+    async fn try_place(
+        &self,
+        sending: &mut Sending<'_>,
+        place: &Place,
+        may_claim: bool,
+        because: Option<Reason>,
+        is_last: bool,
+        record: &mut Record,
+    ) -> Result<Answer> {
+        let mut settled = self.settle(sending, place, may_claim).await?;
+        settled.reason = because.unwrap_or(settled.reason);
+        serve::note(sending.site, settled, sending.course, record);
+        if !is_last && !is_reachable(sending, settled.decision) {
+            return Err(Error::unavailable("the place is down", RETRY_AFTER).again(Again::Unsent));
+        }
+        match settled.decision {
+            Decision::Local => self.locally(sending, settled, record).await,
+            Decision::Central => self.centrally(sending, record).await,
+            Decision::Remote(_) => self.remotely(sending, settled, record).await,
+        }
+    }
+
+    /// At this edge's own origin.
+    pub(super) async fn locally(
+        &self,
+        sending: &mut Sending<'_>,
+        settled: Settled,
+        record: &mut Record,
+    ) -> Result<Answer> {
+        let cluster = local_cluster(sending.site, sending.course.settings)?;
+        let note = Note::local(sending, settled);
+        self.attempts(sending, &cluster, Role::Origin, &note, record).await
+    }
+
+    /// At Central: through its Coordinator's door, or at its application directly.
+    async fn centrally(&self, sending: &mut Sending<'_>, record: &mut Record) -> Result<Answer> {
+        let note = Note::central(sending);
+        let own = sending.site.plan.central.as_ref().and_then(|central| central.origins);
+        if let Some(cluster) = own.and_then(|id| sending.site.live.cluster(id)) {
+            return self.attempts(sending, &cluster, Role::Origin, &note, record).await;
+        }
+        let door = sending.site.live.central();
+        let door = door.ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this edge knows no Central"))?;
+        self.attempts(sending, &door, Role::Central, &note, record).await
+    }
+
+    /// Attempts at one cluster, as DESIGN 5 allows them.
+    pub(super) async fn attempts(
+        &self,
+        sending: &mut Sending<'_>,
+        cluster: &Arc<Cluster>,
+        role: Role,
+        note: &Note<'_>,
+        record: &mut Record,
+    ) -> Result<Answer> {
+        let settings = sending.course.settings;
+        let _active = cluster.begin();
+        let mut retrying = None;
+        let mut tried = Vec::new();
+        loop {
+            let endpoint = cluster.pick(&tried, random(), clock::now()).ok_or_else(|| nobody(cluster))?;
+            let Some(body) = sending.body.body() else {
+                return Err(Error::new(Kind::ConnectionTerminated, "the request content cannot be sent a second time"));
+            };
+            let head = outgoing::shape(sending, &endpoint, role, note, self.seq());
+            let outgoing = Outgoing { head, body, interim: sending.interim.clone(), upgrade: sending.upgrade.clone() };
+            tried.push(endpoint.id());
+            let outcome = self.upstream.exchange(&endpoint, outgoing, &settings.timeouts, record).await;
+            let again = match &outcome {
+                Ok(answer) => {
+                    settings.retry.statuses.contains(&answer.head.status) && sending.head.method.is_idempotent()
+                }
+                Err(error) => may_repeat(sending, error, &settings.retry),
+            };
+            if !again || tried.len() >= settings.retry.attempts as usize || !sending.body.is_replayable() {
+                return outcome;
+            }
+            // One leave to retry lasts for the whole request: it counts requests that are being retried.
+            retrying = retrying.or_else(|| cluster.retry(settings.retry.budget_percent));
+            if retrying.is_none() {
+                return outcome;
+            }
+        }
+    }
+}
+
+/// The pool of this place that the route uses.
+pub(super) fn local_cluster(site: &Site, settings: &RouteSettings) -> Result<Arc<Cluster>> {
+    let id = settings.cluster.or(site.plan.local);
+    id.and_then(|id| site.live.cluster(id))
+        .cloned()
+        .ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this place has no origin of its own"))
+}
+
+fn is_reachable(sending: &Sending<'_>, decision: Decision) -> bool {
+    let live = &sending.site.live;
+    let cluster = match decision {
+        Decision::Local => local_cluster(sending.site, sending.course.settings).ok(),
+        Decision::Central => live.central().cloned(),
+        Decision::Remote(edge) => live.edge(edge).cloned(),
+    };
+    cluster.is_some_and(|cluster| cluster.is_reachable(clock::now()))
+}
+
+/// `next_on` acts on safe methods only; an unsafe request was acted upon.
+fn goes_on(sending: &Sending<'_>, answer: &Answer) -> bool {
+    sending.head.method.is_safe()
+        && sending.body.is_replayable()
+        && sending.course.settings.next_on.contains(&answer.head.status)
+}
+
+/// A safe request moves on after any failure of the place; an unsafe one only if it was provably not sent.
+fn moves_on(sending: &Sending<'_>, error: &Error) -> bool {
+    let is_place = error.side() != Side::Downstream;
+    let may = sending.head.method.is_safe() || error.may_retry() == Again::Unsent;
+    is_place && may && sending.body.is_replayable()
+}
+
+fn may_repeat(sending: &Sending<'_>, error: &Error, retry: &Retry) -> bool {
+    match error.may_retry() {
+        Again::Never => false,
+        Again::IfIdempotent => sending.is_repeatable(retry),
+        Again::Unsent => true,
+    }
+}
+
+fn nobody(cluster: &Cluster) -> Error {
+    Error::unavailable(format!("no endpoint of `{}` can be reached", cluster.name()), RETRY_AFTER).again(Again::Unsent)
+}

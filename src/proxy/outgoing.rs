@@ -1,0 +1,128 @@
+//! The request head that an upstream gets: what is stripped, what is added, and who is told what.
+
+use super::Site;
+use super::obtain::Sending;
+use super::serve::Settled;
+use crate::base::backoff::random;
+use crate::base::id::EdgeId;
+use crate::body::{Door, Downstream};
+use crate::config::plan::{HeaderEdit, HostRule, Plan};
+use crate::message::{Fields, Name, RequestHead, forwarded, hop, via};
+use crate::peer::wire::{Fwd, Role as As, Told};
+use crate::upstream::Endpoint;
+
+/// What kind of server is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A server of the application: gets the `Coordinator` field.
+    Origin,
+    /// Central's door: gets `Coordinator-Fwd`.
+    Central,
+    /// Another edge: gets `Coordinator-Fwd`, and may correct us.
+    Peer(EdgeId),
+}
+
+/// What is told of the decision.
+#[derive(Debug, Clone)]
+pub struct Note<'a> {
+    /// The edge that the client reached.
+    pub entry: &'a str,
+    /// `space:key`.
+    pub key: Option<String>,
+    /// The name of the home.
+    pub home: Option<&'a str>,
+    /// The owner epoch.
+    pub epoch: u32,
+    /// As what the origin is asked.
+    pub role: As,
+}
+
+impl<'a> Note<'a> {
+    /// For the origin of this edge, which the client reached.
+    pub(super) fn local(sending: &Sending<'a>, settled: Settled) -> Self {
+        let own = sending.site.plan.own.name.as_str();
+        let key = whole_key(sending);
+        let (home, role) = if key.is_some() { (Some(own), As::Home) } else { (None, As::Local) };
+        // A key whose claim still awaits Central's entry is told as epoch 1, which the entry will confirm.
+        Note { entry: own, key, home, epoch: settled.epoch.max(1), role }
+    }
+
+    /// For Central.
+    pub(super) fn central(sending: &Sending<'a>) -> Self {
+        Note { entry: &sending.site.plan.own.name, key: whole_key(sending), home: None, epoch: 0, role: As::Central }
+    }
+}
+
+fn whole_key(sending: &Sending<'_>) -> Option<String> {
+    sending.course.key.as_ref().map(|(space, key)| format!("{}:{key}", space.name))
+}
+
+/// What all attempts share: what ends at this hop is gone, who the client is is told, and so is that we were here.
+pub(super) fn pass_on(head: &mut RequestHead, from: &Downstream, plan: &Plan) {
+    hop::strip_connection(&mut head.fields);
+    hop::strip_internal(&mut head.fields);
+    if from.door == Door::Public {
+        hop::strip_aliases(&mut head.fields);
+        rebuild_forwarded(head, from, plan);
+    }
+    via::add_via(&mut head.fields, head.version, &plan.own.deployment, &plan.own.name);
+    via::add_loop(&mut head.fields, &plan.own.deployment, &plan.own.name);
+}
+
+/// The head for one attempt.
+pub(super) fn shape(sending: &Sending<'_>, endpoint: &Endpoint, role: Role, note: &Note<'_>, seq: u64) -> RequestHead {
+    let (plan, settings) = (&sending.site.plan, sending.course.settings);
+    let mut head = sending.head.clone();
+    match role {
+        Role::Origin => {
+            head.fields.add(Name::Coordinator, told(note).to_string());
+            if settings.host == HostRule::Origin {
+                head.authority = endpoint.authority().to_owned();
+            }
+            if let Some(target) = &sending.course.rewritten {
+                head.target.clone_from(target);
+            }
+            edit(&mut head.fields, &settings.request_headers);
+        }
+        Role::Central => head.fields.add(Name::CoordinatorFwd, fwd(sending.site, note, "central", seq).to_string()),
+        Role::Peer(edge) => {
+            let to = plan.edges.name(edge);
+            head.fields.add(Name::CoordinatorFwd, fwd(sending.site, note, to, seq).to_string());
+        }
+    }
+    head
+}
+
+fn told<'a>(note: &'a Note<'_>) -> Told<'a> {
+    let epoch = (note.role == As::Home).then_some(note.epoch);
+    Told { edge: note.entry, key: note.key.as_deref(), home: note.home, epoch, role: note.role }
+}
+
+fn fwd(site: &Site, note: &Note<'_>, to: &str, seq: u64) -> Fwd {
+    Fwd {
+        from: site.plan.own.name.clone(),
+        to: to.to_owned(),
+        key: note.key.clone(),
+        epoch: note.epoch,
+        seq,
+        id: format!("{:016x}", random()),
+    }
+}
+
+fn rebuild_forwarded(head: &mut RequestHead, from: &Downstream, plan: &Plan) {
+    let is_trusted = |address| plan.trust.forwarded.iter().any(|network| network.holds(address));
+    let believed = forwarded::client_of(&head.fields, from.client.ip(), from.scheme, &is_trusted);
+    forwarded::rebuild(&mut head.fields, &believed, &head.authority, plan.trust.send_forwarded);
+    head.scheme = believed.scheme;
+}
+
+/// Applies a route's edits: removals, then sets.
+pub(super) fn edit(fields: &mut Fields, edit: &HeaderEdit) {
+    if !edit.remove.is_empty() {
+        fields.retain(|field| !edit.remove.iter().any(|name| field.name.eq_ignore_ascii_case(name.as_bytes())));
+    }
+    for line in edit.set.iter() {
+        fields.retain(|field| !field.name.eq_ignore_ascii_case(line.name));
+        fields.push(line.name, line.value);
+    }
+}

@@ -1,0 +1,147 @@
+//! The peer door: what another edge sent is served here or corrected, never sent on. No path of this file calls `remotely`.
+
+use super::course;
+use super::obtain::Sending;
+use super::outgoing::{Note, Role};
+use super::serve::Settled;
+use super::{Proxy, RETRY_AFTER, Site, finish, limit, obtain};
+use crate::body::{Identity, Request, Response};
+use crate::error::{Error, Kind, Result};
+use crate::home::Home;
+use crate::message::Name;
+use crate::peer::answer::{Answer, Claimed, Effort, answer};
+use crate::peer::wire::{Fwd, HomeIs, Moved, Role as As};
+use crate::record::Record;
+use crate::route::decide::{Decision, Reason};
+use std::time::Duration;
+
+/// How long a request waits for the feed before Central is asked (HOMES 2.5).
+const PARK: Duration = Duration::from_millis(500);
+
+/// What the receiver makes of the key.
+enum Verdict {
+    Serve { epoch: u32, tell: bool },
+    Correct(Response),
+}
+
+impl Proxy {
+    pub(super) async fn receive(&self, site: &Site, mut request: Request, record: &mut Record) -> Result<Response> {
+        let fwd = forwarded(&request)?;
+        record.key.clone_from(&fwd.key);
+        if fwd.to != site.plan.own.name {
+            return Ok(unknown(record));
+        }
+        let (epoch, tell) = match self.judge(site, &fwd, record).await? {
+            Verdict::Serve { epoch, tell } => (epoch, tell),
+            Verdict::Correct(response) => return Ok(response),
+        };
+        let course = course::received(site, &request.head, record);
+        request.body = limit::bound(request.body, course.settings.body_max)?;
+        let settled = Settled { decision: Decision::Local, reason: Reason::SentHere, epoch };
+        noted(settled, &fwd, record);
+        let mut sending = Sending::new(site, &course, request, &self.replays);
+        let cluster = obtain::local_cluster(site, course.settings)?;
+        let own = site.plan.own.name.as_str();
+        let role = if fwd.key.is_some() { As::Home } else { As::Local };
+        let note = Note { entry: &fwd.from, key: fwd.key.clone(), home: fwd.key.as_ref().map(|_| own), epoch, role };
+        let answer = self.attempts(&mut sending, &cluster, Role::Origin, &note, record).await?;
+        let mut response = finish::response(site, course.settings, answer.into());
+        if tell {
+            let seq = self.homes()?.cursor().seq;
+            response.head.fields.add(Name::CoordinatorHome, HomeIs { edge: own.to_owned(), epoch, seq }.to_string());
+        }
+        Ok(response)
+    }
+
+    /// Central's door: a request for Central's application goes to `[local]`, no route needed.
+    pub(super) async fn at_central(&self, site: &Site, mut request: Request, record: &mut Record) -> Result<Response> {
+        let fwd = forwarded(&request)?;
+        record.key.clone_from(&fwd.key);
+        let course = course::received(site, &request.head, record);
+        request.body = limit::bound(request.body, course.settings.body_max)?;
+        noted(Settled { decision: Decision::Local, reason: Reason::SentHere, epoch: 0 }, &fwd, record);
+        let mut sending = Sending::new(site, &course, request, &self.replays);
+        let cluster = obtain::local_cluster(site, course.settings)?;
+        let note = Note { entry: &fwd.from, key: fwd.key.clone(), home: None, epoch: 0, role: As::Central };
+        let answer = self.attempts(&mut sending, &cluster, Role::Origin, &note, record).await?;
+        Ok(finish::response(site, course.settings, answer.into()))
+    }
+
+    /// Decides on the key that came along; the body has not been touched.
+    async fn judge(&self, site: &Site, fwd: &Fwd, record: &mut Record) -> Result<Verdict> {
+        let Some(whole) = &fwd.key else { return Ok(Verdict::Serve { epoch: 0, tell: false }) };
+        let split = whole.split_once(':').filter(|(space, _)| site.plan.spaces.iter().any(|own| own.name == *space));
+        let Some((space, key)) = split else { return Ok(Verdict::Correct(unknown(record))) };
+        let homes = self.homes()?;
+        let claimed = Claimed { epoch: fwd.epoch, seq: fwd.seq };
+        let mut effort = Effort::Looked;
+        let mut home = homes.look(space, key);
+        loop {
+            match answer(home, homes.cursor().seq, claimed, effort) {
+                Answer::Serve { epoch, tell } => return Ok(Verdict::Serve { epoch, tell }),
+                Answer::Moved { edge, epoch } => return Ok(Verdict::Correct(self.moved(site, edge, epoch, record)?)),
+                Answer::Unknown => return Ok(Verdict::Correct(unknown(record))),
+                Answer::Later => {
+                    return Err(Error::unavailable("a newer home exists that is not known here yet", RETRY_AFTER));
+                }
+                Answer::Park => {
+                    home = self.park(space, key, home, claimed).await?;
+                    effort = Effort::Parked;
+                }
+                Answer::Ask => {
+                    if let crate::homes::Asked::Home(found) = homes.ask(space, key).await {
+                        home = found;
+                    }
+                    effort = Effort::Asked;
+                }
+            }
+        }
+    }
+
+    async fn park(&self, space: &str, key: &str, home: Home, claimed: Claimed) -> Result<Home> {
+        let homes = self.homes()?;
+        if claimed.seq > homes.cursor().seq {
+            homes.seq_reached(claimed.seq, PARK).await;
+            return Ok(homes.look(space, key));
+        }
+        Ok(homes.changed(space, key, home, PARK).await)
+    }
+
+    fn moved(&self, site: &Site, edge: crate::base::id::EdgeId, epoch: u32, record: &mut Record) -> Result<Response> {
+        let moved = Moved { edge: site.plan.edges.name(edge).to_owned(), epoch, seq: self.homes()?.cursor().seq };
+        record.decision = "moved";
+        record.reason = Reason::HomeElsewhere.as_str();
+        record.home = Some(moved.edge.clone());
+        let mut response = Response::new(421);
+        response.head.fields.add(Name::CoordinatorMoved, moved.to_string());
+        Ok(response)
+    }
+}
+
+/// Reads `Coordinator-Fwd` and holds it against the certificate: an edge speaks for itself only.
+fn forwarded(request: &Request) -> Result<Fwd> {
+    let fwd = Fwd::read(&request.head.fields)?;
+    let fwd = fwd.ok_or_else(|| Error::bad_request("this door takes requests with a Coordinator-Fwd only"))?;
+    match &request.from.identity {
+        Identity::Loopback => Ok(fwd),
+        Identity::Edge(name) if *name == fwd.from => Ok(fwd),
+        _ => Err(Error::new(
+            Kind::HttpRequestDenied,
+            "the certificate does not speak for the edge that Coordinator-Fwd names",
+        )),
+    }
+}
+
+fn unknown(record: &mut Record) -> Response {
+    record.decision = "unknown";
+    record.reason = Reason::NotInLedger.as_str();
+    let mut response = Response::new(421);
+    response.head.fields.add(Name::CoordinatorUnknown, "1");
+    response
+}
+
+fn noted(settled: Settled, fwd: &Fwd, record: &mut Record) {
+    record.decision = settled.decision.as_str();
+    record.reason = settled.reason.as_str();
+    record.epoch = fwd.key.as_ref().map(|_| settled.epoch);
+}

@@ -1,0 +1,181 @@
+//! Our own answers when a request fails (RFC 9457, RFC 9209). An origin's own errors never come through here.
+//!
+//! Invariant: what we answer ourselves says so in Proxy-Status, is never stored, and shows nothing unescaped that a
+//! client wrote.
+
+use crate::body::Response;
+use crate::error::{Error, Kind};
+use crate::message::Name;
+use crate::message::negotiate::{Form, error_form};
+use crate::message::status::ProxyStatus;
+use serde::Serialize;
+use std::time::Duration;
+
+/// The answer to a failed request. `edge` is our name, `accept` the request's Accept, `next_hop` whom we asked, if we
+/// did. The content is there for HEAD too: the writer leaves it out.
+pub fn response(error: &Error, edge: &str, accept: Option<&[u8]>, next_hop: Option<&str>) -> Response {
+    let (content_type, content) = match error_form(accept) {
+        Form::Problem => ("application/problem+json", problem(error)),
+        Form::Html => ("text/html; charset=utf-8", page(error, edge)),
+        Form::Plain => ("text/plain; charset=utf-8", plain(error)),
+    };
+    let mut response = Response::with(error.status(), content_type, content);
+    let fields = &mut response.head.fields;
+    fields.push(b"x-content-type-options", b"nosniff");
+    fields.push(b"content-security-policy", b"default-src 'none'");
+    fields.add(Name::CacheControl, "no-store");
+    fields.add(Name::Vary, "accept");
+    let status = ProxyStatus {
+        proxy: edge,
+        error: Some(error.token()),
+        next_hop,
+        received_status: None,
+        details: Some(error.detail()),
+    };
+    fields.add(Name::ProxyStatus, status.to_string());
+    if let Some(wait) = error.wait() {
+        fields.add(Name::RetryAfter, seconds(wait).to_string());
+    }
+    if error.kind() == Kind::NoMethod || !error.allowed().is_empty() {
+        fields.add(Name::Allow, error.allowed());
+    }
+    response
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    /// The RFC 9209 error type: the same in Proxy-Status, log and metrics.
+    token: &'a str,
+}
+
+fn problem(error: &Error) -> String {
+    let problem = Problem {
+        r#type: format!("urn:coordinator:error:{}", error.kind().name()),
+        title: title(error.status()),
+        status: error.status(),
+        detail: error.detail(),
+        token: error.token(),
+    };
+    // Strings and a number always serialise.
+    serde_json::to_string(&problem).unwrap_or_default() + "\n"
+}
+
+fn page(error: &Error, edge: &str) -> String {
+    let (status, title) = (error.status(), title(error.status()));
+    let (detail, token, edge) = (escaped(error.detail()), escaped(error.token()), escaped(edge));
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{status} {title}</title>\n\
+         <h1>{status} {title}</h1>\n<p>{detail}</p>\n<p><small>{token} at {edge}</small></p>\n</html>\n"
+    )
+}
+
+fn plain(error: &Error) -> String {
+    let detail: String = error.detail().chars().filter(|c| !c.is_control()).collect();
+    format!("{} {}\n{detail}\n{}\n", error.status(), title(error.status()), error.token())
+}
+
+fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out += "&amp;",
+            '<' => out += "&lt;",
+            '>' => out += "&gt;",
+            '"' => out += "&quot;",
+            '\'' => out += "&#39;",
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Whole seconds, rounded up, at least one: `Retry-After: 0` would mean at once.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// The phrase of a status that we send ourselves.
+fn title(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        431 => "Request Header Fields Too Large",
+        499 => "Client Closed Request",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::Body;
+    use crate::error::KINDS;
+
+    fn content(response: &Response) -> String {
+        match &response.body {
+            Body::Full(octets) => String::from_utf8(octets.to_vec()).unwrap(),
+            _ => panic!("no content"),
+        }
+    }
+
+    #[test]
+    fn every_kind_has_a_title_and_a_token() {
+        for kind in KINDS {
+            let response = response(&Error::new(kind, "x"), "fr", None, None);
+            assert_ne!(title(response.head.status), "Error", "{kind:?}");
+            let status = response.head.fields.text(Name::ProxyStatus).unwrap();
+            assert_eq!(status, format!("fr; error={}; details=\"x\"", kind.token()));
+            assert_eq!(response.head.fields.text(Name::CacheControl), Some("no-store"));
+            let problem: serde_json::Value = serde_json::from_str(&content(&response)).unwrap();
+            assert_eq!(problem["status"], kind.status());
+            assert_eq!(problem["token"], kind.token());
+        }
+    }
+
+    #[test]
+    fn nothing_goes_out_unescaped() {
+        let hostile = "<script>\"'&\r\nSet-Cookie: a=b\u{0}";
+        let error = Error::bad_request(hostile);
+        for accept in ["application/json", "text/html", "text/plain"] {
+            let response = response(&error, "f\"r<", Some(accept.as_bytes()), Some("h\r\nx: y"));
+            let content = content(&response);
+            assert!(!content.contains("<script>") || accept != "text/html", "{content}");
+            assert!(!content.contains('\r') && !content.contains('\0'), "{content}");
+            for field in response.head.fields.iter() {
+                assert!(!field.value.iter().any(u8::is_ascii_control), "{field:?}");
+            }
+            assert!(response.head.fields.named("set-cookie").next().is_none());
+        }
+    }
+
+    #[test]
+    fn the_fields_that_an_error_brings() {
+        let late = Error::unavailable("busy", Duration::from_millis(1200));
+        assert_eq!(response(&late, "fr", None, None).head.fields.text(Name::RetryAfter), Some("2"));
+        let soon = Error::unavailable("busy", Duration::ZERO);
+        assert_eq!(response(&soon, "fr", None, None).head.fields.text(Name::RetryAfter), Some("1"));
+        let method = Error::new(Kind::NoMethod, "x").allow("GET, HEAD".to_owned());
+        assert_eq!(response(&method, "fr", None, None).head.fields.text(Name::Allow), Some("GET, HEAD"));
+        let hop = response(&Error::new(Kind::ConnectionRefused, ""), "fr", None, Some("10.0.0.1:3000"));
+        let status = hop.head.fields.text(Name::ProxyStatus).unwrap();
+        assert_eq!(status, "fr; error=connection_refused; next-hop=\"10.0.0.1:3000\"");
+    }
+}

@@ -1,0 +1,142 @@
+//! The path of a request from the public door.
+
+use super::course::{self, Course};
+use super::obtain::Sending;
+use super::{Proxy, RETRY_AFTER, Site, finish, limit, reply};
+use crate::body::{Request, Response};
+use crate::config::plan::{Regime, Space, UnknownKey};
+use crate::error::{Error, Kind, Result};
+use crate::home::Home;
+use crate::homes;
+use crate::message::{RequestHead, hop, via};
+use crate::record::Record;
+use crate::route::decide::{Asked, Decision, Facts, Reason, Step, decide};
+use crate::route::{Action, KeySource, Place, key};
+
+/// What was settled for one place: where to, why, and by which epoch.
+#[derive(Debug, Clone, Copy)]
+pub struct Settled {
+    /// Where to.
+    pub decision: Decision,
+    /// Why.
+    pub reason: Reason,
+    /// The owner epoch, for keys.
+    pub epoch: u32,
+}
+
+impl Proxy {
+    pub(super) async fn serve(&self, site: &Site, mut request: Request, record: &mut Record) -> Result<Response> {
+        if via::has_passed(&request.head.fields, &site.plan.own.deployment) {
+            return Err(Error::new(Kind::ProxyLoopDetected, "this request has passed through this deployment before"));
+        }
+        if is_for_us(&mut request.head) {
+            record.decision = "reply";
+            return Ok(Response::new(204));
+        }
+        let course = course::find(&site.plan, &request.head, record)?;
+        let Some(Action::To(places)) = course.rule.map(|rule| &rule.action) else {
+            return reply::response(&course, record);
+        };
+        request.body = limit::bound(request.body, course.settings.body_max)?;
+        self.claimable(&course).await?;
+        let may_claim = may_claim(&course, &request.head);
+        let mut sending = Sending::new(site, &course, request, &self.replays);
+        let answer = self.obtain(&mut sending, places, may_claim, record).await?;
+        let response = self.claim(site, &course, &sending.head, answer, record).await?;
+        Ok(finish::response(site, course.settings, response))
+    }
+
+    /// Settles where a place of the route is, asking Central where only it can tell.
+    pub(super) async fn settle(&self, sending: &Sending<'_>, place: &Place, may_claim: bool) -> Result<Settled> {
+        let plan = &sending.site.plan;
+        let mut asked = Asked::NotYet;
+        let mut home = self.look(sending.course, place)?;
+        loop {
+            let central_owns_unknown =
+                matches!(&sending.course.key, Some((space, _)) if space.unknown == UnknownKey::Central);
+            let own = plan.edges.own;
+            let facts = Facts { own, home, asked, central_owns_unknown, may_claim, named: sending.course.named };
+            match decide(place, &facts) {
+                Step::Go(decision, reason) => return Ok(Settled { decision, reason, epoch: epoch(home) }),
+                step @ (Step::Ask | Step::Claim) => (home, asked) = self.find_out(sending.course, home, step).await?,
+                Step::NoSuchKey => return Err(no_such_key()),
+                Step::Unavailable(reason) => return Err(Error::unavailable(reason.sentence(), RETRY_AFTER)),
+            }
+        }
+    }
+
+    /// What is believed of the key of a home place; `Unknown` for the others, which do not use it.
+    fn look(&self, course: &Course<'_>, place: &Place) -> Result<Home> {
+        match (place, &course.key) {
+            (Place::Home(_), Some((space, key))) => Ok(self.homes()?.look(&space.name, key)),
+            _ => Ok(Home::Unknown),
+        }
+    }
+
+    async fn find_out(&self, course: &Course<'_>, home: Home, step: Step) -> Result<(Home, Asked)> {
+        let Some((space, key)) = &course.key else { return Ok((home, Asked::NoSuchKey)) };
+        let homes = self.homes()?;
+        let answer = match step {
+            Step::Claim => homes.claim_now(&space.name, key).await,
+            _ => homes.ask(&space.name, key).await,
+        };
+        Ok(match answer {
+            homes::Asked::Home(found) => (found, Asked::NoSuchKey),
+            homes::Asked::NoSuchKey => (home, Asked::NoSuchKey),
+            homes::Asked::Unreachable => (home, Asked::Unreachable),
+        })
+    }
+
+    /// The route claims on its answers: the store must be proven writable before the origin acts.
+    async fn claimable(&self, course: &Course<'_>) -> Result<()> {
+        if course.settings.claim.is_none() || self.homes()?.ready_to_register().await {
+            return Ok(());
+        }
+        Err(Error::unavailable("a new key could not be stored durably here now", RETRY_AFTER)
+            .on(crate::error::Side::Own))
+    }
+}
+
+/// Whether an OPTIONS request asks about this proxy itself: `*`, or no hop left (RFC 9110 sections 7.6.2 and 9.3.7).
+fn is_for_us(head: &mut RequestHead) -> bool {
+    head.target == "*" || !hop::spend_forward(head)
+}
+
+/// The epoch by which a home was found.
+fn epoch(home: Home) -> u32 {
+    match home {
+        Home::Ours { epoch, .. } | Home::At { epoch, .. } => epoch,
+        _ => 0,
+    }
+}
+
+fn no_such_key() -> Error {
+    Error::new(Kind::UnknownKey, Reason::NoSuchKey.sentence())
+}
+
+/// Whether this very request may claim an unknown key: first-touch spaces only, by an unsafe method or `claim_if`.
+fn may_claim(course: &Course<'_>, head: &RequestHead) -> bool {
+    let Some((Space { claim: Regime::FirstTouch, .. }, _)) = &course.key else { return false };
+    !head.method.is_safe() || course.settings.claim_if.as_ref().is_some_and(|source| is_present(source, head))
+}
+
+/// Whether the field or the cookie of a `claim_if` is there.
+fn is_present(source: &KeySource, head: &RequestHead) -> bool {
+    match source {
+        KeySource::Header(name) => head.fields.named(name).next().is_some(),
+        KeySource::Cookie(name) => key::cookies(head, name).next().is_some(),
+        KeySource::Capture(_) | KeySource::Query(_) | KeySource::HostLabel(_) => false,
+    }
+}
+
+/// Notes what was settled.
+pub(super) fn note(site: &Site, settled: Settled, course: &Course<'_>, record: &mut Record) {
+    record.decision = settled.decision.as_str();
+    record.reason = settled.reason.as_str();
+    record.home = match settled.decision {
+        Decision::Remote(edge) => Some(site.plan.edges.name(edge).to_owned()),
+        Decision::Local if course.key.is_some() => Some(site.plan.own.name.clone()),
+        _ => None,
+    };
+    record.epoch = course.key.is_some().then_some(settled.epoch);
+}

@@ -1,1 +1,0 @@
-//! Why a request goes where it goes, in words.

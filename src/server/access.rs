@@ -1,0 +1,317 @@
+//! The access line: one JSON object per request, made by hand because a general serialiser costs fifty times as much
+//! (DEPENDENCIES, surprise 4).
+//!
+//! It says what was asked, what was decided and why, where the time went, and who ended it in which phase. Of the
+//! request's fields only the target is logged, so no credential of a field can reach a log.
+
+use super::Summary;
+use crate::base::clock;
+use crate::body::{Door, Downstream, Identity};
+use crate::config::plan::Plan;
+use crate::error::Side;
+use crate::record::Record;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Appends the line of a request that has ended, with its newline.
+///
+/// Times are milliseconds with three digits: `wait` until the last attempt began, `connect` of that attempt,
+/// `first_byte` from that attempt's start to the response's head, `total` from the first octet to now.
+pub fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record, from: &Downstream, head: Option<&Summary>) {
+    let mut object = Object { out, first: true };
+    object.out.push(b'{');
+    object.raw("time", |out| write!(out, "\"{}\"", clock::rfc3339(record.at)));
+    asked(&mut object, from, head);
+    object.number("status", u64::from(record.status));
+    object.number("received", record.received);
+    object.number("sent", record.sent);
+    decided(&mut object, plan, record);
+    tried(&mut object, plan, record);
+    times(&mut object, record, clock::now());
+    ended(&mut object, record);
+    object.out.extend_from_slice(b"}\n");
+}
+
+fn asked(object: &mut Object<'_>, from: &Downstream, head: Option<&Summary>) {
+    object.raw("client", |out| write!(out, "\"{}\"", from.client));
+    object.text("door", door(from.door));
+    match &from.identity {
+        Identity::Edge(name) => object.text("peer", name),
+        Identity::Central => object.text("peer", "central"),
+        Identity::Operator => object.text("peer", "operator"),
+        Identity::App => object.text("peer", "app"),
+        Identity::Anyone | Identity::Loopback => {}
+    }
+    if let Some(head) = head {
+        object.text("method", head.method.as_str());
+        object.text("scheme", from.scheme.as_str());
+        object.text("host", &head.authority);
+        object.text("target", &head.target);
+        object.text("version", head.version.as_str());
+    }
+}
+
+fn door(door: Door) -> &'static str {
+    match door {
+        Door::Public => "public",
+        Door::Peer => "peer",
+        Door::Central => "central",
+    }
+}
+
+fn decided(object: &mut Object<'_>, plan: &Plan, record: &Record) {
+    if let Some(settings) = record.route.and_then(|id| plan.settings.get(id.index())) {
+        object.text("route", &settings.name);
+    }
+    object.known("decision", record.decision);
+    object.known("reason", record.reason);
+    object.known("home", record.home.as_deref().unwrap_or_default());
+    object.known("key", record.key.as_deref().unwrap_or_default());
+    if let Some(epoch) = record.epoch {
+        object.number("epoch", u64::from(epoch));
+    }
+}
+
+fn tried(object: &mut Object<'_>, plan: &Plan, record: &Record) {
+    if let Some(cluster) = record.cluster.and_then(|id| plan.clusters.get(id.index())) {
+        object.text("cluster", &cluster.name);
+    }
+    object.known("endpoint", record.endpoint.as_deref().unwrap_or_default());
+    object.number("attempts", u64::from(record.attempts));
+    if record.corrections > 0 {
+        object.number("corrections", u64::from(record.corrections));
+    }
+}
+
+fn times(object: &mut Object<'_>, record: &Record, now: Instant) {
+    if let Some(began) = record.attempt_began {
+        object.time("wait", began.saturating_duration_since(record.began));
+        object.time("connect", record.connect);
+        if let Some(first) = record.first_byte {
+            object.time("first_byte", first.saturating_duration_since(began));
+        }
+    }
+    object.time("total", now.saturating_duration_since(record.began));
+}
+
+fn ended(object: &mut Object<'_>, record: &Record) {
+    let Some((kind, side, detail)) = &record.failure else { return };
+    let by = match side {
+        Side::Downstream => "client",
+        Side::Upstream => "upstream",
+        Side::Own => "us",
+    };
+    object.text("ended_by", by);
+    object.text("ended_in", phase(record));
+    object.raw("failure", |out| {
+        let mut failure = Object { out, first: true };
+        failure.out.push(b'{');
+        failure.text("kind", kind.name());
+        failure.text("error", kind.token());
+        failure.text("detail", detail);
+        failure.out.push(b'}');
+        Ok(())
+    });
+}
+
+/// The last phase that was reached.
+fn phase(record: &Record) -> &'static str {
+    match record {
+        Record { first_byte: Some(_), .. } => "response",
+        Record { attempt_began: Some(_), .. } => "exchange",
+        Record { route: Some(_), .. } => "decide",
+        _ => "request",
+    }
+}
+
+/// A JSON object that is being written.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl Object<'_> {
+    fn raw(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) {
+        if !std::mem::take(&mut self.first) {
+            self.out.push(b',');
+        }
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        // Writing to memory cannot fail.
+        let _ = value(self.out);
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.raw(name, |out| {
+            quote(out, value);
+            Ok(())
+        });
+    }
+
+    /// A text that is left out where it is not known.
+    fn known(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            self.text(name, value);
+        }
+    }
+
+    fn number(&mut self, name: &str, value: u64) {
+        self.raw(name, |out| {
+            digits(out, value, 1);
+            Ok(())
+        });
+    }
+
+    fn time(&mut self, name: &str, value: Duration) {
+        self.raw(name, |out| {
+            let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+            digits(out, micros / 1000, 1);
+            out.push(b'.');
+            digits(out, micros % 1000, 3);
+            Ok(())
+        });
+    }
+}
+
+/// Appends a number in decimal, with at least `width` digits.
+fn digits(out: &mut Vec<u8>, mut value: u64, width: usize) {
+    let mut buffer = [b'0'; 20];
+    let mut at = buffer.len();
+    while value > 0 || buffer.len() - at < width {
+        at -= 1;
+        buffer[at] = b'0' + (value % 10) as u8;
+        value /= 10;
+    }
+    out.extend_from_slice(&buffer[at..]);
+}
+
+/// What an octet becomes inside a JSON string: itself (0), `\u00XX` (`u`), or a backslash and this (RFC 8259 section 7).
+const ESCAPE: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut octet = 0;
+    while octet < 0x20 {
+        table[octet] = b'u';
+        octet += 1;
+    }
+    table[0x08] = b'b';
+    table[b'\t' as usize] = b't';
+    table[b'\n' as usize] = b'n';
+    table[0x0c] = b'f';
+    table[b'\r' as usize] = b'r';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};
+
+/// Appends a JSON string.
+fn quote(out: &mut Vec<u8>, text: &str) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    out.push(b'"');
+    let octets = text.as_bytes();
+    let mut from = 0;
+    for (at, &octet) in octets.iter().enumerate() {
+        let escape = ESCAPE[usize::from(octet)];
+        if escape == 0 {
+            continue;
+        }
+        out.extend_from_slice(&octets[from..at]);
+        from = at + 1;
+        out.extend_from_slice(&[b'\\', escape]);
+        if escape == b'u' {
+            let (high, low) = (HEX[usize::from(octet >> 4)], HEX[usize::from(octet & 15)]);
+            out.extend_from_slice(&[b'0', b'0', high, low]);
+        }
+    }
+    out.extend_from_slice(&octets[from..]);
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Error, Kind};
+    use crate::message::{Method, Scheme, Version};
+
+    #[test]
+    fn strings_are_escaped_as_serde_json_does() {
+        let mut all: String = (0..0x250).filter_map(char::from_u32).collect();
+        all.push_str("\u{2028}\u{fffd}😀");
+        for text in [all.as_str(), "", "plain", "\"", "a\\b\"c\u{0}"] {
+            let mut out = Vec::new();
+            quote(&mut out, text);
+            assert_eq!(String::from_utf8(out).unwrap(), serde_json::to_string(text).unwrap());
+        }
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for value in [0, 7, 10, 999, 1000, u64::MAX] {
+            let mut out = Vec::new();
+            digits(&mut out, value, 1);
+            assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
+        }
+    }
+
+    fn from() -> Downstream {
+        let address = "192.0.2.1:4711".parse().unwrap();
+        let identity = Identity::Anyone;
+        Downstream { client: address, local: address, scheme: Scheme::Https, sni: None, door: Door::Public, identity }
+    }
+
+    fn parsed(record: &Record, head: Option<&Summary>) -> serde_json::Value {
+        let plan = crate::metrics::tests::plan(&["/v1/users/{user}/"]);
+        let mut out = Vec::new();
+        line(&mut out, &plan, record, &from(), head);
+        assert_eq!(out.iter().filter(|octet| **octet == b'\n').count(), 1);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn a_line_holds_the_facts_and_is_json() {
+        let mut record = Record::start();
+        record.began -= Duration::from_millis(100);
+        record.attempt_began = Some(record.began + Duration::from_micros(1_234));
+        record.first_byte = Some(record.began + Duration::from_micros(51_234));
+        record.route = Some(crate::base::id::RouteId(0));
+        (record.decision, record.reason, record.epoch) = ("remote", "home", Some(3));
+        (record.status, record.attempts, record.sent) = (502, 2, 17);
+        record.failed(&Error::new(Kind::HttpResponseIncomplete, "cut \"off\""));
+        let head = Summary {
+            method: Method::Get,
+            authority: "shop.example".into(),
+            target: "/v1/users/448/x?q=\"1\"".into(),
+            version: Version::Http2,
+        };
+        let value = parsed(&record, Some(&head));
+        for (pointer, expected) in [
+            ("/client", serde_json::json!("192.0.2.1:4711")),
+            ("/method", "GET".into()),
+            ("/target", "/v1/users/448/x?q=\"1\"".into()),
+            ("/status", 502.into()),
+            ("/route", "/v1/users/{user}/".into()),
+            ("/decision", "remote".into()),
+            ("/epoch", 3.into()),
+            ("/attempts", 2.into()),
+            ("/wait", 1.234.into()),
+            ("/first_byte", 50.0.into()),
+            ("/ended_by", "upstream".into()),
+            ("/ended_in", "response".into()),
+            ("/failure/kind", "http_response_incomplete".into()),
+            ("/failure/detail", "cut \"off\"".into()),
+        ] {
+            assert_eq!(value.pointer(pointer), Some(&expected), "{pointer} in {value}");
+        }
+        assert!(value["total"].as_f64().unwrap() >= 100.0);
+    }
+
+    #[test]
+    fn what_could_not_be_read_leaves_a_line_too() {
+        let mut record = Record::start();
+        record.status = 400;
+        record.failed(&Error::bad_request("bare LF"));
+        let value = parsed(&record, None);
+        assert_eq!((&value["ended_by"], &value["ended_in"]), (&"client".into(), &"request".into()));
+        assert_eq!(value.get("method"), None);
+    }
+}

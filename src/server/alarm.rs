@@ -1,0 +1,81 @@
+//! A deadline that costs nothing to move.
+//!
+//! A connection moves its deadline at every step, but a timer of the runtime costs a wheel operation each time it is
+//! set. So the timer stays where it was armed as long as it fires early enough, and is set again only when it fires
+//! before the deadline: about once per `timeouts.idle` for a busy connection (PERFORMANCE, section 4).
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+
+/// A deadline, or none.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    due: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Alarm {
+    /// Goes off `wait` from now, whatever it was set to.
+    pub(super) fn set(&mut self, wait: Duration) {
+        self.due = Some(Instant::now() + wait);
+    }
+
+    /// Goes off `wait` from now, unless it is set already.
+    pub(super) fn arm(&mut self, wait: Duration) {
+        if self.due.is_none() {
+            self.set(wait);
+        }
+    }
+
+    /// Never goes off.
+    pub(super) fn clear(&mut self) {
+        self.due = None;
+    }
+
+    /// Whether it is set.
+    pub(super) fn is_set(&self) -> bool {
+        self.due.is_some()
+    }
+
+    /// Ready once the deadline has passed; pending for ever without one.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(due) = self.due else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if timer.deadline() > due {
+            timer.as_mut().reset(due);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= due {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(due);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    #[tokio::test]
+    async fn moves_both_ways_and_can_be_switched_off() {
+        let mut alarm = Alarm::default();
+        let start = Instant::now();
+        alarm.set(Duration::from_secs(1000));
+        assert!(poll_fn(|cx| Poll::Ready(alarm.poll(cx))).await.is_pending());
+        alarm.set(Duration::from_millis(20));
+        poll_fn(|cx| alarm.poll(cx)).await;
+        assert!(start.elapsed() >= Duration::from_millis(20), "not before its time");
+        // The timer is armed for the past now, and must follow.
+        alarm.set(Duration::from_millis(30));
+        alarm.arm(Duration::from_millis(1));
+        poll_fn(|cx| alarm.poll(cx)).await;
+        assert!(start.elapsed() >= Duration::from_millis(50), "armed is not set anew");
+        alarm.clear();
+        assert!(poll_fn(|cx| Poll::Ready(alarm.poll(cx))).await.is_pending());
+    }
+}

@@ -1,0 +1,217 @@
+//! Writing a response: its head, its content as it is pulled, its end.
+//!
+//! Invariant: what the client sees as a complete response was one; whatever goes wrong after the head, the end is not
+//! written.
+
+use super::wire::{Gone, Wire};
+use super::{Link, lost};
+use crate::body::{Body, Piece, Response};
+use crate::config::plan::Plan;
+use crate::error::{Error, Kind, Side};
+use crate::message::{Fields, Method, ResponseHead, Version};
+use crate::server::Service;
+use crate::server::alarm::Alarm;
+use crate::server::drain::Phase;
+use crate::wire::Framing;
+use crate::wire::write::{Connection, chunk_start, last_chunk, response_head};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+
+/// The outbox is sent before more is pulled into it beyond this.
+const OUTBOX_HIGH: usize = 64 << 10;
+
+/// Content up to this is copied behind its head, so that both leave in one send; longer is sent from where it lies.
+const COPY_MAX: usize = 8 << 10;
+
+/// How a response is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) framing: Framing,
+    /// What Content-Length says where no content follows.
+    stated: Option<u64>,
+    /// Whether the connection closes after it.
+    pub(super) close: bool,
+}
+
+impl Shape {
+    /// The shape of a response to a request of this method and version.
+    pub(super) fn of(response: &Response, method: &Method, version: Version, close: bool) -> Shape {
+        if response.head.is_bodiless(method) {
+            return Shape { framing: Framing::None, stated: crate::server::conn::stated_length(response), close };
+        }
+        match response.body.length() {
+            Some(length) => Shape { framing: Framing::Length(length), stated: None, close },
+            None if version == Version::Http11 => Shape { framing: Framing::Chunked, stated: None, close },
+            None => Shape { framing: Framing::UntilClose, stated: None, close: true },
+        }
+    }
+}
+
+/// Appends the head of a switch of protocols.
+pub(super) fn switch(out: &mut BytesMut, head: &ResponseHead, protocol: &str) {
+    response_head(out, head, Framing::None, None, Connection::Upgrade(protocol), false);
+}
+
+/// Writes a whole response; `sent` counts its content. Errors: why the end was not written.
+pub(super) async fn write<S: Service>(
+    link: &Link<S>,
+    plan: &Plan,
+    response: Response,
+    shape: &Shape,
+    version: Version,
+    sent: &mut u64,
+) -> Result<(), Error> {
+    {
+        let mut wire = link.wire.borrow_mut();
+        wire.answer();
+        let connection = if shape.close { Connection::Close } else { Connection::Keep };
+        let old = version == Version::Http10;
+        response_head(&mut wire.io.outbox, &response.head, shape.framing, shape.stated, connection, old);
+    }
+    let body = if shape.framing == Framing::None { Body::Empty } else { response.body };
+    let mut writer = Writer { framing: shape.framing, body, direct: Bytes::new(), sent, alarm: Alarm::default() };
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = writer.poll(cx, link, plan) {
+            return Poll::Ready(done);
+        }
+        if link.watcher.poll(cx, Phase::Cut).is_ready() {
+            return Poll::Ready(Err(Error::new(Kind::Overloaded, "we are stopping")));
+        }
+        link.wire.borrow_mut().poll_watch(cx).map(|gone| match gone {
+            Gone::Client | Gone::Cut => Err(Error::new(Kind::ClientClosed, "the client went away during the response")),
+        })
+    })
+    .await
+}
+
+/// The content on its way.
+struct Writer<'a> {
+    framing: Framing,
+    body: Body,
+    /// Long content that is sent from where it lies, after the outbox.
+    direct: Bytes,
+    sent: &'a mut u64,
+    alarm: Alarm,
+}
+
+impl Writer<'_> {
+    fn poll<S: Service>(&mut self, cx: &mut Context<'_>, link: &Link<S>, plan: &Plan) -> Poll<Result<(), Error>> {
+        let wait = plan.timeouts.send;
+        loop {
+            if !self.direct.is_empty() || link.wire.borrow().io.outbox.len() >= OUTBOX_HIGH {
+                ready!(self.poll_send(cx, &mut link.wire.borrow_mut(), wait))?;
+            }
+            match self.body.poll_piece(cx) {
+                Poll::Ready(Some(Ok(Piece::Data(octets)))) => {
+                    self.take(&mut link.wire.borrow_mut().io.outbox, octets)?;
+                }
+                Poll::Ready(Some(Ok(Piece::Trailers(trailers)))) => {
+                    return self.poll_end(cx, link, Some(&trailers), wait);
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => return self.poll_end(cx, link, None, wait),
+                Poll::Pending => {
+                    // What is there goes out while we wait: nothing is held back from a stream.
+                    return match self.poll_send(cx, &mut link.wire.borrow_mut(), wait) {
+                        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                        _ => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    /// Frames a piece of content.
+    fn take(&mut self, out: &mut BytesMut, octets: Bytes) -> Result<(), Error> {
+        let length = octets.len() as u64;
+        if let Framing::Length(left) = &mut self.framing {
+            *left = left.checked_sub(length).ok_or_else(|| lied("the response is longer than its Content-Length"))?;
+        }
+        *self.sent += length;
+        let chunked = self.framing == Framing::Chunked;
+        if chunked {
+            chunk_start(out, octets.len());
+        }
+        if octets.len() > COPY_MAX {
+            self.direct = octets;
+            return Ok(());
+        }
+        out.put_slice(&octets);
+        if chunked {
+            out.put_slice(b"\r\n");
+        }
+        Ok(())
+    }
+
+    /// The body is at its end: so must be the framing. What follows is only sent; the body is not asked again.
+    fn poll_end<S: Service>(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &Link<S>,
+        trailers: Option<&Fields>,
+        wait: std::time::Duration,
+    ) -> Poll<Result<(), Error>> {
+        // The body goes first: it may be the request's, which looks at the connection when it is dropped.
+        self.body = Body::Empty;
+        let mut wire = link.wire.borrow_mut();
+        match self.framing {
+            Framing::Length(left) if left > 0 => {
+                return Poll::Ready(Err(lied("the response is shorter than its Content-Length")));
+            }
+            Framing::Chunked => last_chunk(&mut wire.io.outbox, trailers),
+            _ => {}
+        }
+        self.framing = Framing::None;
+        self.poll_send(cx, &mut wire, wait)
+    }
+
+    /// Sends what is framed.
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        wire: &mut Wire,
+        wait: std::time::Duration,
+    ) -> Poll<Result<(), Error>> {
+        let before = wire.io.outbox.len() + self.direct.len();
+        let sent = self.poll_octets(cx, wire);
+        if wire.io.outbox.len() + self.direct.len() != before {
+            self.alarm.clear();
+        }
+        match sent {
+            Poll::Ready(Ok(())) => {
+                self.alarm.clear();
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(lost(&error))),
+            Poll::Pending => {
+                self.alarm.arm(wait);
+                let late = |()| Err(Error::new(Kind::ConnectionWriteTimeout, "the client took nothing for too long"));
+                self.alarm.poll(cx).map(late).map_err(|error: Error| error.on(Side::Downstream))
+            }
+        }
+    }
+
+    fn poll_octets(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<std::io::Result<()>> {
+        if !self.direct.is_empty() {
+            ready!(wire.io.poll_drain(cx, 0))?;
+        }
+        while !self.direct.is_empty() {
+            let sent = ready!(Pin::new(&mut wire.io.stream).poll_write(cx, &self.direct))?;
+            if sent == 0 {
+                return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
+            }
+            self.direct.advance(sent);
+            if self.direct.is_empty() && self.framing == Framing::Chunked {
+                wire.io.outbox.put_slice(b"\r\n");
+            }
+        }
+        wire.io.poll_flush(cx)
+    }
+}
+
+fn lied(what: &'static str) -> Error {
+    Error::new(Kind::HttpResponseIncomplete, what)
+}

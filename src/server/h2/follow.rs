@@ -1,0 +1,282 @@
+//! Follows the frames that a client sends, octet by octet, to see what the engine does not tell: a header block that
+//! never ends, and floods of frames that cost us more than the client.
+//!
+//! Only frame headers are read (RFC 9113 section 4.1); what they mean for a stream is the engine's.
+
+use crate::body::io::Io;
+use crate::metrics::Cut;
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// Octets of the client's preface, which are no frame.
+const PREFACE: usize = 24;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+/// END_STREAM of DATA and HEADERS, and ACK of SETTINGS and PING.
+const FLAG_1: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+
+/// Resets that a client may send beyond half of its streams: a browser that leaves a page with a hundred open requests a
+/// few times over, not the rapid reset attack (CVE-2023-44487), whose resets equal its streams.
+const RESETS_FREE: u64 = 500;
+
+/// PING, SETTINGS, PRIORITY and unknown frames at once, and per second: clients measure with a few PINGs a second.
+const CONTROL: Budget = Budget { size: 1000.0, per_second: 100.0 };
+
+/// Empty DATA frames without END_STREAM: some clients flush with one.
+const EMPTY: Budget = Budget { size: 200.0, per_second: 20.0 };
+
+/// How many are free at once, and how fast they come back.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    size: f64,
+    per_second: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    left: f64,
+    at: Instant,
+}
+
+impl Budget {
+    fn fresh(self, now: Instant) -> Spent {
+        Spent { left: self.size, at: now }
+    }
+
+    /// Takes one; whether there was one.
+    fn take(self, spent: &mut Spent, now: Instant) -> bool {
+        let back = now.saturating_duration_since(spent.at).as_secs_f64() * self.per_second;
+        *spent = Spent { left: (spent.left + back).min(self.size) - 1.0, at: now };
+        spent.left >= 0.0
+    }
+}
+
+/// What is known of the frames so far.
+#[derive(Debug)]
+pub(super) struct Follow {
+    /// Octets to pass over: the preface, then payloads.
+    skip: usize,
+    header: [u8; 9],
+    have: usize,
+    kind: u8,
+    flags: u8,
+    /// Whether a header block is open: CONTINUATION is due.
+    block: bool,
+    /// Since when the client owes the rest of something other than DATA.
+    owing: Option<Instant>,
+    streams: u64,
+    resets: u64,
+    control: Spent,
+    empty: Spent,
+    /// The flood that was seen first.
+    flood: Option<Cut>,
+}
+
+impl Follow {
+    pub(super) fn new(now: Instant) -> Follow {
+        Follow {
+            skip: PREFACE,
+            header: [0; 9],
+            have: 0,
+            kind: DATA,
+            flags: 0,
+            block: false,
+            owing: Some(now),
+            streams: 0,
+            resets: 0,
+            control: CONTROL.fresh(now),
+            empty: EMPTY.fresh(now),
+            flood: None,
+        }
+    }
+
+    /// Since when the client owes the rest of a preface, a frame header, a header block or a control frame.
+    pub(super) fn owing(&self) -> Option<Instant> {
+        self.owing
+    }
+
+    /// The flood that was seen, if any.
+    pub(super) fn flood(&self) -> Option<Cut> {
+        self.flood
+    }
+
+    /// Takes further octets.
+    pub(super) fn feed(&mut self, mut octets: &[u8], now: Instant) {
+        while !octets.is_empty() {
+            if self.skip > 0 {
+                let (_, rest) = octets.split_at(self.skip.min(octets.len()));
+                self.skip -= octets.len() - rest.len();
+                octets = rest;
+            } else {
+                let (part, rest) = octets.split_at((self.header.len() - self.have).min(octets.len()));
+                self.header[self.have..self.have + part.len()].copy_from_slice(part);
+                self.have += part.len();
+                octets = rest;
+                if self.have == self.header.len() {
+                    self.frame(now);
+                }
+            }
+        }
+        self.owe(now);
+    }
+
+    /// A frame header is complete.
+    fn frame(&mut self, now: Instant) {
+        let [a, b, c, kind, flags, ..] = self.header;
+        self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        (self.have, self.kind, self.flags) = (0, kind, flags);
+        let fine = match kind {
+            DATA if self.skip == 0 && flags & FLAG_1 == 0 => EMPTY.take(&mut self.empty, now),
+            DATA | WINDOW_UPDATE | CONTINUATION => true,
+            HEADERS => {
+                self.streams += 1;
+                true
+            }
+            RST_STREAM => {
+                self.resets += 1;
+                self.resets <= RESETS_FREE + self.streams / 2
+            }
+            _ => CONTROL.take(&mut self.control, now),
+        };
+        if !fine && self.flood.is_none() {
+            self.flood = Some(match kind {
+                DATA => Cut::FloodEmpty,
+                RST_STREAM => Cut::FloodReset,
+                _ => Cut::FloodControl,
+            });
+        }
+        if matches!(kind, HEADERS | CONTINUATION) {
+            self.block = flags & END_HEADERS == 0;
+        }
+    }
+
+    /// Sets or clears what is owed. A debt keeps its age until it is paid in full; DATA has timers of its own.
+    fn owe(&mut self, now: Instant) {
+        let within = self.skip > 0 && self.kind != DATA;
+        if self.block || self.have > 0 || within {
+            self.owing.get_or_insert(now);
+        } else {
+            self.owing = None;
+        }
+    }
+}
+
+/// The stream beneath the engine, followed.
+pub(super) struct Followed {
+    io: Io,
+    follow: Rc<RefCell<Follow>>,
+}
+
+impl Followed {
+    pub(super) fn new(io: Io, follow: Rc<RefCell<Follow>>) -> Followed {
+        Followed { io, follow }
+    }
+}
+
+impl AsyncRead for Followed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        if !fresh.is_empty() {
+            self.follow.borrow_mut().feed(fresh, Instant::now());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Followed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.io), cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let length = (payload as u32).to_be_bytes();
+        let mut octets = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, 1];
+        octets.resize(9 + payload, 0);
+        octets
+    }
+
+    fn fed(follow: &mut Follow, octets: &[u8], now: Instant) -> Option<Instant> {
+        octets.iter().for_each(|octet| follow.feed(&[*octet], now));
+        follow.owing()
+    }
+
+    #[test]
+    fn a_debt_keeps_its_age_until_it_is_paid() {
+        let start = Instant::now();
+        let later = start + Duration::from_secs(5);
+        let mut follow = Follow::new(start);
+        assert_eq!(fed(&mut follow, &[0; PREFACE], later), None);
+        assert_eq!(fed(&mut follow, &frame(HEADERS, END_HEADERS, 30), start), None);
+        assert_eq!(fed(&mut follow, &frame(HEADERS, 0, 30), start), Some(start));
+        assert_eq!(fed(&mut follow, &frame(CONTINUATION, 0, 1), later), Some(start));
+        assert_eq!(fed(&mut follow, &frame(CONTINUATION, END_HEADERS, 0), later), None);
+        assert_eq!(fed(&mut follow, &frame(DATA, 0, 30)[..20], start), None, "content has its own timer");
+        assert_eq!(fed(&mut follow, &[0; 19], start), None);
+        assert_eq!(fed(&mut follow, &frame(6, 0, 8)[..12], start), Some(start));
+    }
+
+    #[test]
+    fn floods_are_seen() {
+        let now = Instant::now();
+        let floods = [
+            (frame(RST_STREAM, 0, 4), Some(Cut::FloodReset)),
+            (frame(6, 0, 8), Some(Cut::FloodControl)),
+            (frame(4, FLAG_1, 0), Some(Cut::FloodControl)),
+            (frame(0xfa, 0, 0), Some(Cut::FloodControl)),
+            (frame(DATA, 0, 0), Some(Cut::FloodEmpty)),
+            (frame(DATA, FLAG_1, 0), None),
+            (frame(DATA, 0, 100), None),
+            (frame(WINDOW_UPDATE, 0, 4), None),
+        ];
+        for (octets, expected) in floods {
+            let mut follow = Follow::new(now);
+            follow.feed(&[0; PREFACE], now);
+            for _ in 0..1001 {
+                follow.feed(&octets, now);
+            }
+            assert_eq!(follow.flood(), expected, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn honest_clients_are_no_flood() {
+        let (mut now, mut follow) = (Instant::now(), Follow::new(Instant::now()));
+        follow.feed(&[0; PREFACE], now);
+        for round in 0..5000 {
+            now += Duration::from_millis(50);
+            follow.feed(&frame(HEADERS, END_HEADERS, 10), now);
+            follow.feed(&frame(6, 0, 8), now);
+            if round % 2 == 0 {
+                follow.feed(&frame(RST_STREAM, 0, 4), now);
+            }
+        }
+        assert_eq!(follow.flood(), None);
+    }
+}

@@ -1,0 +1,208 @@
+//! HTTP/2 in front, on the `h2` crate: one task for the connection, one for each stream.
+//!
+//! The crate owns frames, HPACK, windows and stream states; this owns time (it has no timer of its own for a header
+//! block that never ends, an idle connection or a reader that takes nothing), floods, and leaving.
+
+mod convert;
+mod follow;
+mod stream;
+
+use super::Service;
+use super::alarm::Alarm;
+use super::conn::Visit;
+use super::drain::{Phase, Watcher};
+use crate::body::io::Io;
+use crate::config::plan::Plan;
+use crate::metrics::Cut;
+use bytes::Bytes;
+use follow::{Follow, Followed};
+use h2::Reason;
+use h2::server::{Builder, Connection};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Windows of a public stream and connection: what one client may make us hold.
+const PUBLIC_WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
+
+/// Windows at the doors of the deployment, where one connection carries many users over a long way (DESIGN 10).
+const PEER_WINDOWS: (u32, u32) = (1 << 20, 64 << 20);
+
+/// Response content that a stream may hold beyond its window.
+const SEND_BUFFER: usize = 256 << 10;
+
+/// Streams of one connection at the doors of the deployment; public ones follow `limits.streams`.
+const PEER_STREAMS: u32 = 10_000;
+
+/// How long a connection that we have said goodbye to may take to hear it.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// Serves a connection that begins with the client's preface.
+pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
+    let plan = visit.plan();
+    let follow = Rc::new(RefCell::new(Follow::new(Instant::now())));
+    let handshake = builder(&plan, visit.is_public()).handshake(Followed::new(io, follow.clone()));
+    let connection = match tokio::time::timeout(plan.timeouts.head, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) => return visit.cut(Cut::Malformed),
+        Err(_) => return visit.cut(Cut::SlowHead),
+    };
+    let mut link = Link {
+        watcher: visit.watcher(),
+        visit,
+        plan,
+        connection,
+        follow,
+        streams: Rc::default(),
+        idle: Alarm::default(),
+        block: Alarm::default(),
+        goodbye: Alarm::default(),
+        leaving: false,
+    };
+    poll_fn(|cx| link.poll(cx)).await;
+}
+
+fn builder(plan: &Plan, public: bool) -> Builder {
+    let (stream, connection) = if public { PUBLIC_WINDOWS } else { PEER_WINDOWS };
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(stream)
+        .initial_connection_window_size(connection)
+        .max_header_list_size(u32::try_from(plan.limits.head).unwrap_or(u32::MAX))
+        .max_concurrent_streams(if public { plan.limits.streams } else { PEER_STREAMS })
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol();
+    builder
+}
+
+/// One connection.
+struct Link<S: Service> {
+    visit: Rc<Visit<S>>,
+    /// As of the connection's start: its timers. Each request takes the plan of its own time.
+    plan: Arc<Plan>,
+    connection: Connection<Followed, Bytes>,
+    follow: Rc<RefCell<Follow>>,
+    streams: Rc<Cell<usize>>,
+    watcher: Watcher,
+    idle: Alarm,
+    block: Alarm,
+    goodbye: Alarm,
+    leaving: bool,
+}
+
+/// A stream that is being answered.
+struct Seat(Rc<Cell<usize>>);
+
+impl Seat {
+    fn take(streams: &Rc<Cell<usize>>) -> Seat {
+        streams.set(streams.get() + 1);
+        Seat(streams.clone())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+impl<S: Service> Link<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let seat = Seat::take(&self.streams);
+                    let visit = self.visit.clone();
+                    // A panic ends this task; dropping the stream resets it, and the connection goes on.
+                    tokio::task::spawn_local(async move {
+                        stream::serve(visit, request, respond).await;
+                        drop(seat);
+                    });
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    if error.is_library() {
+                        self.visit.cut(Cut::Malformed);
+                    }
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        self.poll_flood(cx);
+        self.poll_block(cx);
+        self.poll_idle(cx);
+        self.poll_leave(cx)
+    }
+
+    /// Closes at once, with a reason that the client can read.
+    fn abort(&mut self, cx: &Context<'_>, why: Cut) {
+        if !self.goodbye.is_set() {
+            self.visit.cut(why);
+            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            self.say_goodbye(cx);
+        }
+    }
+
+    /// What the engine was told must still be written, within [`GOODBYE`].
+    fn say_goodbye(&mut self, cx: &Context<'_>) {
+        self.goodbye.set(GOODBYE);
+        cx.waker().wake_by_ref();
+    }
+
+    fn poll_flood(&mut self, cx: &Context<'_>) {
+        // Between places of the deployment a flood is load, not an attack.
+        let flood = self.follow.borrow().flood().filter(|_| self.visit.is_public());
+        if let Some(why) = flood {
+            self.abort(cx, why);
+        }
+    }
+
+    fn poll_block(&mut self, cx: &mut Context<'_>) {
+        let owing = self.follow.borrow().owing();
+        match owing {
+            None => self.block.clear(),
+            Some(since) if !self.block.is_set() => {
+                self.block.set(self.plan.timeouts.head.saturating_sub(since.elapsed()));
+            }
+            Some(_) => {}
+        }
+        if self.block.poll(cx).is_ready() {
+            self.abort(cx, Cut::SlowHead);
+        }
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) {
+        if self.streams.get() > 0 {
+            return self.idle.clear();
+        }
+        self.idle.arm(self.plan.timeouts.idle);
+        if self.idle.poll(cx).is_ready() && !self.goodbye.is_set() {
+            self.visit.cut(Cut::Idle);
+            self.connection.graceful_shutdown();
+            self.say_goodbye(cx);
+        }
+    }
+
+    /// GOAWAY when a drain begins; the end when it is over, or when nobody listens to a goodbye.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.leaving && self.watcher.poll(cx, Phase::Draining).is_ready() {
+            self.leaving = true;
+            self.connection.graceful_shutdown();
+            // The GOAWAY must be written: the engine is asked once more.
+            cx.waker().wake_by_ref();
+        }
+        if self.leaving && self.streams.get() == 0 {
+            self.goodbye.arm(GOODBYE);
+        }
+        if self.watcher.poll(cx, Phase::Cut).is_ready() {
+            self.visit.cut(Cut::Drain);
+            return Poll::Ready(());
+        }
+        self.goodbye.poll(cx)
+    }
+}

@@ -1,0 +1,417 @@
+//! One stream: a request, its response, its end.
+//!
+//! Invariant: END_STREAM is sent only where the response's body came to its stated end; anything else is RST_STREAM.
+
+use super::convert;
+use crate::base::clock;
+use crate::body::{Body, Duplex, Interim, Piece, Pull, Request, Response};
+use crate::config::plan::Plan;
+use crate::error::{Error, Kind, Result, Side};
+use crate::message::{Fields, Method, RequestHead, ResponseHead, request};
+use crate::metrics::Cut;
+use crate::server::alarm::Alarm;
+use crate::server::conn::{Account, Visit, date, stated_length};
+use crate::server::drain::{Phase, Watcher};
+use crate::server::{Service, tunnel};
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The way back, shared with whoever relays interim responses.
+type Respond = Rc<RefCell<SendResponse<Bytes>>>;
+
+/// Answers one request.
+pub(super) async fn serve<S: Service>(
+    visit: Rc<Visit<S>>,
+    asked: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) {
+    let plan = visit.plan();
+    let mut account = Account::open(&visit, clock::now());
+    let (parts, content) = asked.into_parts();
+    let stream = Stream { watcher: visit.watcher(), respond: Rc::new(RefCell::new(respond)), visit, plan };
+    if let Err(error) = stream.exchange(&mut account, &parts, content).await {
+        account.record().failed(&error);
+        stream.visit.cut(match error.kind() {
+            Kind::ConnectionWriteTimeout => Cut::SlowReader,
+            Kind::Overloaded => Cut::Drain,
+            Kind::ClientClosed => return,
+            _ => Cut::Incomplete,
+        });
+    }
+}
+
+struct Stream<S: Service> {
+    visit: Rc<Visit<S>>,
+    plan: std::sync::Arc<Plan>,
+    respond: Respond,
+    watcher: Watcher,
+}
+
+impl<S: Service> Stream<S> {
+    /// Errors: why the stream was reset, or that the client did it.
+    async fn exchange(
+        &self,
+        account: &mut Account<S>,
+        parts: &http::request::Parts,
+        content: RecvStream,
+    ) -> Result<()> {
+        let mut head = convert::request(parts, self.visit.from.scheme)?;
+        let admitted = self.visit.admit(&mut head, &self.plan);
+        account.head(&head);
+        let length = crate::wire::framing::stated_length(&head.fields);
+        if let Err(error) = admitted.and_then(|()| self.within(length)) {
+            account.record().failed(&error);
+            let response = self.visit.desk.service.refuse(&error, Some(&head), &self.visit.from);
+            return self.respond(account, response, &head.method).await;
+        }
+        let method = head.method.clone();
+        let (body, tunnel) = self.body(&head, content, length);
+        let interim: Rc<dyn Interim> = Rc::new(InterimLine(self.respond.clone()));
+        let counted = body.1;
+        let asked = Request { head, body: body.0, interim: Some(interim), from: self.visit.from.clone() };
+        let response = self.call(account, asked).await;
+        account.record().received = counted.get();
+        let response = response.inspect_err(|error| account.record().status = error.status())?;
+        match tunnel {
+            Some(content) if response.tunnel.is_some() => self.tunnel(account, response, content).await,
+            _ => {
+                let written = self.respond(account, response, &method).await;
+                account.record().received = counted.get();
+                written
+            }
+        }
+    }
+
+    fn within(&self, length: Option<u64>) -> Result<()> {
+        match (length, self.plan.limits.body) {
+            (Some(length), Some(limit)) if length > limit => {
+                Err(Error::new(Kind::BodyTooLarge, "the request content is too large"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The body that the service gets (and how much of it was read), or the receiving side of a tunnel.
+    fn body(
+        &self,
+        head: &RequestHead,
+        content: RecvStream,
+        length: Option<u64>,
+    ) -> ((Body, Rc<std::cell::Cell<u64>>), Option<RecvStream>) {
+        let taken: Rc<std::cell::Cell<u64>> = Rc::default();
+        if head.method == Method::Connect {
+            return ((Body::Empty, taken), Some(content));
+        }
+        if content.is_end_stream() {
+            return ((Body::Empty, taken), None);
+        }
+        let pull = RequestBody {
+            content,
+            length,
+            taken: taken.clone(),
+            limit: self.plan.limits.body,
+            wait: self.plan.timeouts.body,
+            alarm: Alarm::default(),
+        };
+        ((Body::Pulled(Box::new(pull)), taken), None)
+    }
+
+    /// Lets the service answer, while the client is watched.
+    async fn call(&self, account: &mut Account<S>, asked: Request) -> Result<Response> {
+        let visit = self.visit.clone();
+        let mut answer = pin!(visit.answer(asked, account.record()));
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(response));
+            }
+            if self.watcher.poll(cx, Phase::Cut).is_ready() {
+                return Poll::Ready(Err(stopping()));
+            }
+            self.respond.borrow_mut().poll_reset(cx).map(|_| Err(gone()))
+        })
+        .await
+    }
+
+    /// Writes a response.
+    async fn respond(&self, account: &mut Account<S>, mut response: Response, method: &Method) -> Result<()> {
+        if response.head.status == 101 {
+            let error = Error::new(Kind::HttpUpgradeFailed, "101 in HTTP/2");
+            account.record().failed(&error);
+            response = self.visit.desk.service.refuse(&error, None, &self.visit.from);
+        }
+        date(&mut response);
+        account.record().status = response.head.status;
+        let bodiless = response.head.is_bodiless(method);
+        let length = if bodiless { stated_length(&response) } else { response.body.length() };
+        let length = length.filter(|_| response.head.status != 204);
+        let body = if bodiless { Body::Empty } else { response.body };
+        let head = convert::response(&response.head, length);
+        let send = self.respond.borrow_mut().send_response(head, body.is_empty()).map_err(|_| gone())?;
+        if body.is_empty() {
+            return Ok(());
+        }
+        let (sent, wait) = (&mut account.record().sent, self.plan.timeouts.send);
+        self.write(Writer { send, body, left: length, data: Bytes::new(), sent, wait, alarm: Alarm::default() }).await
+    }
+
+    /// Writes content to its end, or resets the stream.
+    async fn write(&self, mut writer: Writer<'_>) -> Result<()> {
+        let written = poll_fn(|cx| {
+            if self.watcher.poll(cx, Phase::Cut).is_ready() {
+                return Poll::Ready(Err(stopping()));
+            }
+            writer.poll(cx)
+        })
+        .await;
+        if written.is_err() {
+            writer.send.send_reset(Reason::INTERNAL_ERROR);
+        }
+        written
+    }
+
+    /// Joins both sides of an extended CONNECT (RFC 8441). An origin's 101 is a 200 here.
+    async fn tunnel(&self, account: &mut Account<S>, mut response: Response, content: RecvStream) -> Result<()> {
+        if response.head.status == 101 {
+            response.head.status = 200;
+        }
+        let Some(mut upstream) = response.tunnel.take() else { return Ok(()) };
+        account.record().status = response.head.status;
+        let head = convert::response(&response.head, None);
+        let send = self.respond.borrow_mut().send_response(head, false).map_err(|_| gone())?;
+        let mut client = Sides { send, content, left: Bytes::new() };
+        let (mut moved, idle) = (tunnel::Moved::default(), self.plan.timeouts.tunnel);
+        let ended = tunnel::run(&mut client as &mut dyn Duplex, &mut *upstream, idle, &self.watcher, &mut moved).await;
+        (account.record().received, account.record().sent) = (moved.up, moved.down);
+        if ended.is_err() {
+            client.send.send_reset(Reason::CANCEL);
+        }
+        ended
+    }
+}
+
+fn gone() -> Error {
+    Error::new(Kind::ClientClosed, "the client reset the stream")
+}
+
+fn stopping() -> Error {
+    Error::new(Kind::Overloaded, "we are stopping")
+}
+
+/// Relays interim responses.
+struct InterimLine(Respond);
+
+impl Interim for InterimLine {
+    fn send(&self, head: &ResponseHead) {
+        if head.is_interim() {
+            // Fails only where the final response has begun or the stream is gone: then it is too late anyway.
+            let _ = self.0.borrow_mut().send_informational(convert::response(head, None));
+        }
+    }
+}
+
+/// The content of a request.
+struct RequestBody {
+    content: RecvStream,
+    length: Option<u64>,
+    taken: Rc<std::cell::Cell<u64>>,
+    limit: Option<u64>,
+    wait: Duration,
+    alarm: Alarm,
+}
+
+impl Pull for RequestBody {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
+        loop {
+            let step = match self.content.poll_data(cx) {
+                Poll::Ready(step) => step,
+                Poll::Pending => {
+                    self.alarm.arm(self.wait);
+                    let late = Error::new(Kind::RequestTimeout, "the request content came too slowly");
+                    return self.alarm.poll(cx).map(|()| Some(Err(late)));
+                }
+            };
+            self.alarm.clear();
+            match step {
+                Some(Ok(octets)) if octets.is_empty() => {}
+                Some(Ok(octets)) => return Poll::Ready(Some(self.took(octets))),
+                Some(Err(_)) => return Poll::Ready(Some(Err(gone()))),
+                None => return self.poll_trailers(cx),
+            }
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.length.map(|length| length.saturating_sub(self.taken.get()))
+    }
+}
+
+impl RequestBody {
+    /// A piece that is handed out is as good as gone: nobody asks for the next one before it has found its place.
+    fn took(&mut self, octets: Bytes) -> Result<Piece> {
+        self.taken.set(self.taken.get() + octets.len() as u64);
+        if self.limit.is_some_and(|limit| self.taken.get() > limit) {
+            return Err(Error::new(Kind::BodyTooLarge, "the request content is too large"));
+        }
+        self.content.flow_control().release_capacity(octets.len()).map_err(|_| gone())?;
+        Ok(Piece::Data(octets))
+    }
+
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
+        match self.content.poll_trailers(cx) {
+            Poll::Ready(Ok(Some(map))) => {
+                let fields = convert::trailer_fields(&map);
+                let checked = request::check_h2_fields(&fields);
+                let empty = fields.is_empty();
+                Poll::Ready(checked.map(|()| (!empty).then_some(Piece::Trailers(fields))).transpose())
+            }
+            Poll::Ready(Ok(None)) => Poll::Ready(None),
+            Poll::Ready(Err(_)) => Poll::Ready(Some(Err(gone()))),
+            Poll::Pending => {
+                self.alarm.arm(self.wait);
+                let late = Error::new(Kind::RequestTimeout, "the request trailers came too slowly");
+                self.alarm.poll(cx).map(|()| Some(Err(late)))
+            }
+        }
+    }
+}
+
+/// The content of a response on its way.
+struct Writer<'a> {
+    send: SendStream<Bytes>,
+    body: Body,
+    /// What is left of the stated length.
+    left: Option<u64>,
+    data: Bytes,
+    sent: &'a mut u64,
+    wait: Duration,
+    alarm: Alarm,
+}
+
+impl Writer<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        loop {
+            ready!(self.poll_send(cx))?;
+            match self.body.poll_piece(cx) {
+                Poll::Ready(Some(Ok(Piece::Data(octets)))) => self.take(octets)?,
+                Poll::Ready(Some(Ok(Piece::Trailers(trailers)))) => return Poll::Ready(self.end(Some(&trailers))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => return Poll::Ready(self.end(None)),
+                Poll::Pending => return self.send.poll_reset(cx).map(|_| Err(gone())),
+            }
+        }
+    }
+
+    fn take(&mut self, octets: Bytes) -> Result<()> {
+        let length = octets.len() as u64;
+        if let Some(left) = &mut self.left {
+            let longer = "the response is longer than its Content-Length";
+            *left = left.checked_sub(length).ok_or_else(|| Error::new(Kind::HttpResponseIncomplete, longer))?;
+        }
+        *self.sent += length;
+        self.data = octets;
+        Ok(())
+    }
+
+    /// Hands over what the windows allow.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        while !self.data.is_empty() {
+            self.send.reserve_capacity(self.data.len());
+            let room = match self.send.capacity() {
+                0 => match self.send.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(room))) => room,
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(gone())),
+                    Poll::Pending => return self.poll_stalled(cx),
+                },
+                room => room,
+            };
+            if room > 0 {
+                self.alarm.clear();
+                let part = self.data.split_to(room.min(self.data.len()));
+                self.send.send_data(part, false).map_err(|_| gone())?;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if self.send.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(gone()));
+        }
+        self.alarm.arm(self.wait);
+        let late = Error::new(Kind::ConnectionWriteTimeout, "the client took nothing for too long");
+        self.alarm.poll(cx).map(|()| Err(late.on(Side::Downstream)))
+    }
+
+    fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
+        if self.left.is_some_and(|left| left > 0) {
+            let shorter = "the response is shorter than its Content-Length";
+            return Err(Error::new(Kind::HttpResponseIncomplete, shorter));
+        }
+        let ended = match trailers {
+            Some(trailers) => self.send.send_trailers(convert::trailer_map(trailers)),
+            None => self.send.send_data(Bytes::new(), true),
+        };
+        ended.map_err(|_| gone())
+    }
+}
+
+/// Both sides of a stream as one.
+struct Sides {
+    send: SendStream<Bytes>,
+    content: RecvStream,
+    left: Bytes,
+}
+
+fn broken(error: h2::Error) -> io::Error {
+    error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+}
+
+impl AsyncRead for Sides {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.left.is_empty() {
+            match ready!(self.content.poll_data(cx)) {
+                Some(octets) => self.left = octets.map_err(broken)?,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+        let length = self.left.len().min(buf.remaining());
+        let part = self.left.split_to(length);
+        buf.put_slice(&part);
+        self.content.flow_control().release_capacity(length).map_err(broken)?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Sides {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.send.reserve_capacity(buf.len());
+        let mut room = self.send.capacity();
+        while room == 0 {
+            room = match ready!(self.send.poll_capacity(cx)) {
+                Some(room) => room.map_err(broken)?,
+                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            };
+        }
+        let part = Bytes::copy_from_slice(&buf[..room.min(buf.len())]);
+        let length = part.len();
+        self.send.send_data(part, false).map_err(broken)?;
+        Poll::Ready(Ok(length))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.send.send_data(Bytes::new(), true).map_err(broken))
+    }
+}

@@ -1,0 +1,362 @@
+//! One exchange over HTTP/1.1: the request is sent while the answer is awaited, and goes on being sent while the answer
+//! streams. One task polls both directions; nothing is spawned.
+//!
+//! Invariant: a connection returns to the pool only when both messages have ended by their framing and not one octet is
+//! left over.
+
+use super::alarm::Alarm;
+use super::endpoint::InFlight;
+use super::pool::Leave;
+use super::upload::{Upload, Wait};
+use super::{Answer, Outgoing, Terms};
+use crate::body::io::Io;
+use crate::body::{Body, Interim, Piece, Pull};
+use crate::error::{Again, Error, Kind, Result};
+use crate::message::{Fields, Method, Name, ResponseHead, Version};
+use crate::wire::framing::Sender;
+use crate::wire::write::{self, Connection};
+use crate::wire::{Decoded, Decoder, Framing, Parsed, framing, head::HeadReader};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Interim responses to one request; an origin that sends more is broken or hostile.
+pub(super) const INTERIM_MAX: usize = 8;
+
+/// A connection with leave to use it.
+pub(super) struct Lease {
+    pub(super) io: Io,
+    pub(super) leave: Leave,
+    pub(super) flight: InFlight,
+    pub(super) pooled: bool,
+}
+
+/// Sends a request and awaits the final head of its answer.
+pub(super) async fn exchange(lease: Lease, request: Outgoing, terms: Terms) -> Result<Answer> {
+    let Outgoing { mut head, body, interim, upgrade } = request;
+    let mut lease = lease;
+    let framing = match body.length() {
+        _ if body.is_empty() => Framing::None,
+        Some(0) => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    };
+    if upgrade.is_some() && head.method == Method::Connect {
+        // An extended CONNECT goes on as what it stands for in HTTP/1.1.
+        head.method = Method::Get;
+    }
+    let connection = upgrade.as_deref().map_or(Connection::Keep, Connection::Upgrade);
+    write::request_head(&mut lease.io.outbox, &head, framing, connection);
+    let expects = head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
+    let upload = Upload::new(body, framing, expects);
+    let pooled = lease.pooled;
+    let (reader, alarm) = (HeadReader::default(), Alarm::default());
+    let mut talk = Talk { lease, upload, terms, reader, alarm, wait: None, seen: false };
+    let answered = talk.answer(interim.as_deref(), upgrade.as_deref()).await?;
+    talk.hand_over(answered, &head.method, pooled)
+}
+
+/// A request in progress, until the final head has come.
+struct Talk {
+    lease: Lease,
+    upload: Upload,
+    terms: Terms,
+    reader: HeadReader,
+    alarm: Alarm,
+    /// What the alarm is set for.
+    wait: Option<Wait>,
+    /// Whether any octet of an answer has come.
+    seen: bool,
+}
+
+impl Talk {
+    /// Passes interim responses on until the final head, or 101 where `upgrade` was asked for.
+    async fn answer(&mut self, interim: Option<&dyn Interim>, upgrade: Option<&str>) -> Result<ResponseHead> {
+        for _ in 0..=INTERIM_MAX {
+            let head = poll_fn(|cx| self.poll_head(cx)).await?;
+            if head.status == 101 {
+                return self.switched(head, upgrade);
+            }
+            if !head.is_interim() {
+                return Ok(head);
+            }
+            if head.status == 100 {
+                self.upload.go_on();
+            }
+            self.wait = None;
+            if let Some(interim) = interim {
+                interim.send(&head);
+            }
+        }
+        Err(Error::new(Kind::HttpProtocolError, "too many interim responses"))
+    }
+
+    fn switched(&self, head: ResponseHead, upgrade: Option<&str>) -> Result<ResponseHead> {
+        let asked = |protocol: &[u8]| upgrade.is_some_and(|asked| asked.as_bytes().eq_ignore_ascii_case(protocol));
+        let mut to = head.fields.elements(Name::Upgrade);
+        match (upgrade, to.next(), to.next()) {
+            (None, _, _) => Err(Error::new(Kind::HttpProtocolError, "a switch of protocols that nobody asked for")),
+            (Some(_), Some(protocol), None) if asked(protocol) && self.upload.is_sent() => Ok(head.clone()),
+            _ => Err(Error::new(Kind::HttpUpgradeFailed, "a switch to another protocol than the one asked for")),
+        }
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead>> {
+        loop {
+            if let Poll::Ready(Err(error)) = self.upload.poll(cx, &mut self.lease.io) {
+                return Poll::Ready(Err(error));
+            }
+            let io = &mut self.lease.io;
+            self.seen |= !io.inbox.is_empty();
+            match self.reader.response(&io.inbox, &self.terms.limits)? {
+                Parsed::Whole(head, taken) => {
+                    let _ = io.inbox.split_to(taken);
+                    return Poll::Ready(Ok(head));
+                }
+                Parsed::Partial => {}
+            }
+            match io.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended(None))),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.ended(Some(error)))),
+                Poll::Pending => {
+                    self.check_waits(cx)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// The connection ended before the head.
+    fn ended(&mut self, error: Option<io::Error>) -> Error {
+        let detail = match error.or_else(|| self.upload.failure()) {
+            Some(error) => format!("the connection ended before the answer: {error}"),
+            None => "the connection ended before the answer".to_owned(),
+        };
+        if self.seen {
+            return Error::new(Kind::HttpResponseIncomplete, detail);
+        }
+        let again = if self.upload.has_written() { Again::IfIdempotent } else { Again::Unsent };
+        Error::new(Kind::ConnectionTerminated, detail).again(again)
+    }
+
+    /// The wait for the answer starts when the request is sent, and anew with each octet that the other side still
+    /// takes; it rests while the client has yet to send.
+    fn check_waits(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        let wait = self.upload.wait();
+        if self.upload.took_step() || self.wait != Some(wait) {
+            self.wait = Some(wait);
+            let due =
+                if wait == Wait::Client { self.terms.deadline } else { Some(self.terms.due(self.terms.first_byte)) };
+            self.alarm.set(due);
+        }
+        if self.alarm.poll(cx).is_pending() {
+            return Ok(());
+        }
+        Err(match wait {
+            _ if self.terms.is_over() => Error::new(Kind::HttpResponseTimeout, "the exchange took too long"),
+            Wait::Taking => Error::new(Kind::ConnectionWriteTimeout, "the request was not taken in time"),
+            Wait::Client | Wait::Answer => Error::new(Kind::HttpResponseTimeout, "no answer in time"),
+        })
+    }
+
+    /// Makes the answer out of what is left after its head.
+    fn hand_over(mut self, head: ResponseHead, method: &Method, pooled: bool) -> Result<Answer> {
+        if head.status == 101 {
+            let tunnel = Box::new(Switched { io: self.lease.io, _leave: self.lease.leave, _flight: self.lease.flight });
+            return Ok(Answer { head, body: Body::Empty, tunnel: Some(tunnel), pooled });
+        }
+        let framing = framing::of_response(&head, method)?;
+        let welcome = (200..300).contains(&head.status);
+        self.upload.answered(welcome);
+        let receiving = Receiving {
+            persists: persists(&head) && framing != Framing::UntilClose,
+            decoder: Decoder::new(framing, Sender::Origin, self.terms.limits.head),
+            lease: Some(self.lease),
+            upload: self.upload,
+            terms: self.terms,
+            alarm: self.alarm,
+            waiting: false,
+            trailers: None,
+            failed: false,
+        };
+        Ok(Answer { head, body: receiving.into_body(), tunnel: None, pooled })
+    }
+}
+
+/// Whether the other side keeps the connection open after this answer (RFC 9112 section 9.3).
+fn persists(head: &ResponseHead) -> bool {
+    let says = |option: &[u8]| head.fields.elements(Name::Connection).any(|said| said.eq_ignore_ascii_case(option));
+    !says(b"close") && (head.version != Version::Http10 || says(b"keep-alive"))
+}
+
+/// An answer whose content is arriving.
+struct Receiving {
+    lease: Option<Lease>,
+    decoder: Decoder,
+    upload: Upload,
+    terms: Terms,
+    alarm: Alarm,
+    /// Whether the alarm counts for the read that is pending.
+    waiting: bool,
+    persists: bool,
+    trailers: Option<Fields>,
+    failed: bool,
+}
+
+impl Receiving {
+    /// `Empty` where there is nothing to wait for.
+    fn into_body(mut self) -> Body {
+        if !self.decoder.is_done() {
+            return Body::Pulled(Box::new(self));
+        }
+        let nothing = &mut Context::from_waker(std::task::Waker::noop());
+        match self.poll_release(nothing) {
+            Poll::Ready(Ok(())) => Body::Empty,
+            _ => Body::Pulled(Box::new(self)),
+        }
+    }
+
+    /// The content has ended: what remains of the request is sent if the answer welcomes it; then the connection is
+    /// given back or closed.
+    fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        ready!(self.poll_rest(cx))?;
+        let Some(lease) = self.lease.take() else { return Poll::Ready(Ok(())) };
+        if !lease.io.inbox.is_empty() {
+            let (origin, octets) = (lease.flight.endpoint().authority(), lease.io.inbox.len());
+            tracing::warn!(origin, octets, "an origin sent more than its answer; connection closed");
+        } else if self.persists && self.upload.is_sent() && !lease.io.has_ended() {
+            lease.leave.give_back(lease.io, self.terms.pool_idle);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends the rest of the request for as long as the other side takes it: an origin may answer first and read later.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(lease) = &mut self.lease else { return Poll::Ready(Ok(())) };
+        if self.upload.is_over() {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.persists || lease.io.poll_fill(cx).is_ready() {
+            // It closes, or says more than its answer: nobody reads on.
+            self.upload.stop();
+            return Poll::Ready(Ok(()));
+        }
+        if let Poll::Ready(over) = self.upload.poll(cx, &mut lease.io) {
+            return Poll::Ready(over);
+        }
+        if self.upload.took_step() || !self.waiting || self.upload.wait() == Wait::Client {
+            self.waiting = true;
+            self.alarm.set(Some(self.terms.due(self.terms.between)));
+        }
+        if self.upload.wait() != Wait::Client && self.alarm.poll(cx).is_ready() {
+            self.upload.stop();
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Pending
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded>> {
+        let Some(lease) = &mut self.lease else { return Poll::Ready(Ok(Decoded::End(Fields::new()))) };
+        if !self.upload.is_over()
+            && let Poll::Ready(Err(error)) = self.upload.poll(cx, &mut lease.io)
+        {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            match self.decoder.decode(&mut lease.io.inbox)? {
+                Decoded::More => {}
+                step => return Poll::Ready(Ok(step)),
+            }
+            match lease.io.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => self.decoder.eof()?,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(cut(&error))),
+                Poll::Pending => break,
+            }
+        }
+        if !self.waiting {
+            self.waiting = true;
+            self.alarm.set(Some(self.terms.due(self.terms.between)));
+        }
+        ready!(self.alarm.poll(cx));
+        Poll::Ready(Err(if self.terms.is_over() {
+            Error::new(Kind::HttpResponseTimeout, "the exchange took too long")
+        } else {
+            Error::new(Kind::ConnectionReadTimeout, "the answer stalled")
+        }))
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
+        if !self.decoder.is_done() {
+            match ready!(self.poll_step(cx))? {
+                Decoded::Data(octets) => {
+                    self.waiting = false;
+                    if self.decoder.is_done() && self.upload.is_over() {
+                        // Whoever counts octets may never ask again: the connection goes back now.
+                        let _ = self.poll_release(cx);
+                    }
+                    return Poll::Ready(Some(Ok(Piece::Data(octets))));
+                }
+                Decoded::End(trailers) => {
+                    self.waiting = false;
+                    self.trailers = Some(trailers).filter(|fields| !fields.is_empty());
+                }
+                Decoded::More => {}
+            }
+        }
+        ready!(self.poll_release(cx))?;
+        Poll::Ready(self.trailers.take().map(|trailers| Ok(Piece::Trailers(trailers))))
+    }
+}
+
+fn cut(error: &io::Error) -> Error {
+    Error::new(Kind::HttpResponseIncomplete, format!("the connection ended before the body: {error}"))
+}
+
+impl Pull for Receiving {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
+        if self.failed {
+            return Poll::Ready(Some(Err(Error::new(Kind::HttpResponseIncomplete, "the answer was cut"))));
+        }
+        let next = ready!(self.poll_next(cx));
+        if let Some(Err(_)) = next {
+            self.failed = true;
+            self.lease = None;
+        }
+        Poll::Ready(next)
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.decoder.remaining()
+    }
+}
+
+/// A connection that has switched protocols.
+struct Switched {
+    io: Io,
+    _leave: Leave,
+    _flight: InFlight,
+}
+
+impl AsyncRead for Switched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Switched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.io), cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
