@@ -30,6 +30,7 @@ use crate::server::{DoorSpec, Service, Summary, Workers, access, listen};
 use crate::upstream::Live;
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -295,7 +296,21 @@ fn open_homes(plan: &Plan) -> Result<(Option<Arc<Homes>>, Option<Feeding>, Optio
     let spaces = plan.spaces.iter().map(|space| space.name.clone()).collect();
     let opened = Homes::open(lock.dir(), &plan.own.name, spaces);
     let (homes, applier, asks) = opened.map_err(|error| format!("{}: {error}", lock.dir().display()))?;
+    adopt_claims(&homes, data);
     Ok((Some(homes), Some(Feeding { applier, asks }), Some(lock)))
+}
+
+/// Takes over the claims of instances that have gone without delivering them. What cannot be read stays for the next start.
+fn adopt_claims(homes: &Homes, data: &Path) {
+    let abandoned = instance::abandoned(data).map_err(|error| error.to_string());
+    let adopted = abandoned.and_then(|all| {
+        all.iter().map(|one| homes.adopt(one).map_err(|error| error.to_string())).sum::<Result<usize, _>>()
+    });
+    match adopted {
+        Ok(0) => {}
+        Ok(claims) => tracing::info!(claims, "claims of an instance that has gone were taken over"),
+        Err(why) => tracing::error!("claims of an instance that has gone could not be taken over: {why}"),
+    }
 }
 
 /// Where the feed is followed, and as whom.
