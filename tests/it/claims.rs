@@ -199,7 +199,7 @@ fn an_id_that_another_edge_owns_is_not_served_where_it_was_minted_again() {
 
 #[test]
 fn a_clash_that_was_found_late_is_alarmed_and_ends() {
-    let mut world = world();
+    let world = world();
     world.isolate("jp");
     let created = world.central().ask("PUT", "/v1/homes/user/448", "{\"home\":\"fr\"}");
     assert_eq!(created.status, 201);
