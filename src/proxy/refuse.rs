@@ -5,9 +5,9 @@
 
 use crate::body::Response;
 use crate::error::{Error, Kind};
+use crate::message::Name;
 use crate::message::negotiate::{Form, error_form};
 use crate::message::status::ProxyStatus;
-use crate::message::Name;
 use serde::Serialize;
 use std::time::Duration;
 

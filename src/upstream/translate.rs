@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::message::{Fields, Method, Name, RequestHead, ResponseHead, Version};
 use crate::wire::HeadLimits;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY};
 use std::borrow::Cow;
 
 /// A request for HTTP/2: connection fields left out, `content-length` as `length` says, `:protocol` for an `upgrade`.
@@ -32,6 +32,8 @@ pub(super) fn request(head: &RequestHead, length: Option<u64>, upgrade: Option<&
         message.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     if let Some(protocol) = upgrade {
+        // The stream itself is the proof that HTTP/1.1 has the key for (RFC 8441 section 5).
+        message.headers_mut().remove(SEC_WEBSOCKET_KEY);
         message.extensions_mut().insert(h2::ext::Protocol::from(protocol));
     }
     Ok(message)
@@ -120,6 +122,7 @@ mod tests {
             ("Content-Length", "99"),
             ("Transfer-Encoding", "chunked"),
             ("Upgrade", "h2c"),
+            ("Sec-WebSocket-Key", "k"),
             ("bad name", "v"),
         ] {
             head.fields.push(name.as_bytes(), value.as_bytes());
@@ -133,6 +136,8 @@ mod tests {
     #[test]
     fn requests_say_the_same_in_http2() {
         let fields = r#""accept": "a", "accept": "b", "te": "trailers""#;
+        let keyless = fields;
+        let fields = format!(r#"{fields}, "sec-websocket-key": "k""#);
         for (method, target, length, upgrade, expected) in [
             (Method::Get, "/a?b", Some(0), None, format!("GET http://site.example:8080/a?b {{{fields}}}")),
             (
@@ -158,7 +163,7 @@ mod tests {
                 "/chat",
                 None,
                 Some("websocket"),
-                format!("CONNECT http://site.example:8080/chat {{{fields}}}"),
+                format!("CONNECT http://site.example:8080/chat {{{keyless}}}"),
             ),
         ] {
             assert_eq!(shown(method, target, length, upgrade), expected);
