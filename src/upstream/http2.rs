@@ -352,7 +352,8 @@ impl Receiving {
             Poll::Ready(trailers) => {
                 let trailers = trailers.map_err(|error| cut(&error))?;
                 self.end()?;
-                Poll::Ready(trailers.map(|map| Ok(Piece::Trailers(translate::fields(&map)))))
+                let fields = trailers.map(|map| translate::trailer_fields(&map)).filter(|fields| !fields.is_empty());
+                Poll::Ready(fields.map(|fields| Ok(Piece::Trailers(fields))))
             }
         }
     }
