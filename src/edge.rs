@@ -26,14 +26,13 @@ use crate::metrics::log::{AccessBuffer, AccessLog};
 use crate::metrics::{Local, Metrics};
 use crate::proxy::{Proxy, Site};
 use crate::record::Record;
-use crate::server::{DoorSpec, Service, Summary, Workers, access};
-use crate::tls::server::ServerTls;
+use crate::server::{DoorSpec, Service, Summary, Workers, access, listen};
 use crate::upstream::{Live, Upstream};
 use crate::wire::HeadLimits;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Reads the configuration again: a new plan, or the rendered problems.
 pub type ReadPlan = Box<dyn Fn() -> Result<Plan, String> + Send + Sync>;
@@ -104,7 +103,8 @@ impl Running {
         let log = open_log(&plan)?;
         let target = target(&plan, instance.as_ref(), &live);
         let link = feeding.as_ref().map(|_| Arc::new(LinkStatus::default()));
-        let doors = doors(&plan, central.is_some(), &[])?;
+        let private = if central.is_some() { Door::Central } else { Door::Peer };
+        let doors = doors(&plan, private, &[])?;
         let shared = Arc::new(Shared {
             live: Snapshot::shared(live.clone()),
             site: Snapshot::new(Site::new(Arc::new(plan_now), live)),
@@ -215,7 +215,8 @@ impl Shared {
             return Err(fixed.iter().map(|problem| problem.wrong.clone()).collect::<Vec<_>>().join("\n"));
         }
         let mut doors_now = self.doors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let doors = doors(&plan, self.central.is_some(), &doors_now)?;
+        let private = if self.central.is_some() { Door::Central } else { Door::Peer };
+        let doors = doors(&plan, private, &doors_now)?;
         self.workers().reload(doors.clone()).map_err(|error| format!("a door could not be opened: {error}"))?;
         *doors_now = doors;
         *written = plan;
@@ -312,31 +313,15 @@ fn open_log(plan: &Plan) -> Result<Option<Arc<AccessLog>>, String> {
     opened.map(Some).map_err(|error| format!("the access log could not be opened: {error}"))
 }
 
-/// The doors of a plan, the peer door first. TLS that did not change is taken from `old`, with its tickets and sessions.
-fn doors(plan: &Plan, is_central: bool, old: &[DoorSpec]) -> Result<Vec<DoorSpec>, String> {
-    let mut all = Vec::new();
-    if let Some(peer) = &plan.peer {
-        let tls = peer.tls.as_ref().map(|files| ServerTls::mutual(files, &plan.own.deployment)).transpose()?;
-        let door = if is_central { Door::Central } else { Door::Peer };
-        all.push(DoorSpec { address: peer.address, door, tls: tls.map(|new| kept(old, new)), redirect_https: false });
+/// The doors of a plan, the private one first. TLS that did not change is taken from `old`, with its tickets and sessions.
+fn doors(plan: &Plan, private: Door, old: &[DoorSpec]) -> Result<Vec<DoorSpec>, String> {
+    let mut doors = listen::doors(plan, private).map_err(|wrong| wrong.join("\n"))?;
+    for tls in doors.iter_mut().filter_map(|door| door.tls.as_mut()) {
+        if let Some(kept) = old.iter().filter_map(|door| door.tls.as_ref()).find(|kept| kept.same_as(tls)) {
+            *tls = kept.clone();
+        }
     }
-    for listener in &plan.listeners {
-        let tls = (!listener.certificates.is_empty())
-            .then(|| ServerTls::public(&listener.certificates, &plan.tls))
-            .transpose()?;
-        let redirect_https = listener.redirect_https;
-        all.push(DoorSpec {
-            address: listener.address,
-            door: Door::Public,
-            tls: tls.map(|new| kept(old, new)),
-            redirect_https,
-        });
-    }
-    Ok(all)
-}
-
-fn kept(old: &[DoorSpec], new: Arc<ServerTls>) -> Arc<ServerTls> {
-    old.iter().filter_map(|door| door.tls.clone()).find(|tls| tls.same_as(&new)).unwrap_or(new)
+    Ok(doors)
 }
 
 fn start_workers(shared: &Arc<Shared>, doors: Vec<DoorSpec>) -> Result<Workers, String> {
@@ -421,6 +406,3 @@ impl Service for Worker {
         self.observe(&record, from, head);
     }
 }
-
-/// How often certificate files are looked at.
-pub(crate) const CERTIFICATES_EVERY: Duration = Duration::from_secs(2);

@@ -1,3 +1,5 @@
+//! Request heads.
+
 #![no_main]
 
 // The probe says `crate::…`: in the library's own tests that is the library, here it is these.

@@ -1,3 +1,5 @@
+//! What is written is read back as it was.
+
 #![no_main]
 
 // The probe says `crate::…`: in the library's own tests that is the library, here it is these.

@@ -1,3 +1,5 @@
+//! The admin and observe doors over real sockets, with a scripted panel.
+
 use super::*;
 use crate::config::plan::Address;
 use std::sync::Arc;

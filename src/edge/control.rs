@@ -1,16 +1,21 @@
 //! The control thread: everything that runs beside the requests.
 
 use super::panel::PanelOf;
-use super::{CERTIFICATES_EVERY, Feeding, Shared};
+use super::{Feeding, Shared};
 use crate::admin::{AdminDoor, Kind};
 use crate::base::snapshot::Reader;
 use crate::config::plan::Address;
 use crate::feed::link::{self, Target};
 use crate::feed::status::LinkStatus;
+use crate::tls;
 use crate::upstream::probe;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// How often the certificate files towards other places are looked at.
+const LINKS_EVERY: Duration = Duration::from_secs(2);
 
 /// The running thread.
 pub(crate) struct Control {
@@ -92,24 +97,27 @@ async fn edges(shared: Arc<Shared>, mut changed: watch::Receiver<u64>) {
 
 /// Takes over certificate files that have changed; on a broken one the last good ones stay.
 async fn certificates(shared: Arc<Shared>) {
+    let doors = || {
+        let doors = shared.doors.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.iter().filter_map(|door| door.tls.clone()).collect()
+    };
+    let tell = |outcome| match outcome {
+        Ok(()) => tracing::info!("a door's certificate files have changed and were taken over"),
+        Err(why) => tracing::error!("a door's certificate files have changed, but the old ones stay in use: {why}"),
+    };
+    tokio::join!(tls::server::watch(doors, tell), links(&shared));
+}
+
+/// The same for the files with which other places are called.
+async fn links(shared: &Shared) {
     loop {
-        tokio::time::sleep(CERTIFICATES_EVERY).await;
-        let doors = shared.doors.lock().map(|doors| doors.clone()).unwrap_or_default();
-        for tls in doors.into_iter().filter_map(|door| door.tls) {
-            match tls.refresh() {
-                None => {}
-                Some(Ok(())) => tracing::info!("a door's certificate files have changed and were taken over"),
-                Some(Err(why)) => {
-                    tracing::error!("a door's certificate files have changed, but the old ones stay in use: {why}")
-                }
-            }
-        }
-        shared.central_tls_changed();
+        tokio::time::sleep(LINKS_EVERY).await;
         for why in shared.live.load().reload_certificates() {
             tracing::error!(
-                "the certificate files towards other places have changed, but the old ones stay in use: {why}"
+                "the certificate files towards other places cannot be used, the last good ones stay: {why}"
             );
         }
+        shared.central_tls_changed();
     }
 }
 

@@ -177,7 +177,11 @@ impl Follower {
     }
 
     async fn stream(&mut self, line: &mut Line, target: &Target, (feed, term, seq): (FeedId, u64, u64)) -> End {
-        let path = format!("/feed/v1/stream?feed={feed}&term={term}&from={}", seq.saturating_add(1));
+        let mut path = format!("/feed/v1/stream?feed={feed}&from={}", seq.saturating_add(1));
+        // A crash before the first snapshot leaves a history without a term.
+        if term > 0 {
+            path.push_str(&format!("&term={term}"));
+        }
         let answer = match line.send(call(path, &target.edge)).await {
             Ok(answer) => answer,
             Err(why) => return End::Broken(why),
@@ -316,6 +320,7 @@ impl Follower {
         match loaded {
             Ok(_) => {
                 self.status.snapshot();
+                self.status.know(feed.to_string());
                 tracing::info!(seq, rows, "a snapshot of all homes is loaded");
                 End::Loaded
             }

@@ -78,7 +78,8 @@ pub enum Frame {
         last: u64,
         /// The events; after compaction, superseded ones inside the interval may be absent.
         ev: Vec<Event>,
-        /// CRC-32 of the canonical JSON of `ev`: no white space, members sorted by name, those unknown to us included.
+        /// CRC-32 of the canonical JSON of `[first,last,ev]`: no white space, members sorted by name, those unknown to
+        /// us included.
         crc: u32,
     },
     /// The whole edge table; sent before any event that uses it, and again when it changes.
@@ -129,7 +130,7 @@ pub enum Received {
 impl Frame {
     /// A batch with its checksum.
     pub fn batch(first: u64, last: u64, ev: Vec<Event>) -> Frame {
-        let crc = crc32fast::hash(&json(&ev));
+        let crc = crc32fast::hash(&json(&(first, last, &ev)));
         Frame::Batch { first, last, ev, crc }
     }
 
@@ -155,11 +156,11 @@ impl Frame {
 
 /// Takes the events that cannot be read out of a batch, once its checksum has been found right.
 fn sift(batch: &mut Value) -> Result<Vec<(Option<u64>, String)>, String> {
-    let stated = batch.get("crc").and_then(Value::as_u64);
-    let Some(Value::Array(events)) = batch.get_mut("ev") else { return Err("a batch without `ev`".to_owned()) };
-    if stated != Some(u64::from(crc32fast::hash(&json(events)))) {
+    let covered = json(&[batch.get("first"), batch.get("last"), batch.get("ev")]);
+    if batch.get("crc").and_then(Value::as_u64) != Some(u64::from(crc32fast::hash(&covered))) {
         return Err("a batch with a wrong checksum".to_owned());
     }
+    let Some(Value::Array(events)) = batch.get_mut("ev") else { return Err("a batch without `ev`".to_owned()) };
     let mut poison = Vec::new();
     events.retain(|event| match Event::deserialize(event) {
         Ok(_) => true,
@@ -182,6 +183,12 @@ mod tests {
 
     fn event(s: u64, k: &str) -> Event {
         Event { c: "claim".into(), e: 1, h: "fr".into(), k: k.into(), s, st: State::Active }
+    }
+
+    /// A batch from 1 as somebody else may write it.
+    fn line_of(last: u64, ev: &str, more: &str) -> String {
+        let crc = crc32fast::hash(format!("[1,{last},{ev}]").as_bytes());
+        format!(r#"{{"t":"batch","first":1,"last":{last},"ev":{ev},"crc":{crc}{more}}}"#)
     }
 
     #[test]
@@ -214,10 +221,7 @@ mod tests {
     #[test]
     fn unknown_members_and_kinds_pass() {
         let ev = r#"[{"c":"","e":1,"h":"fr","k":"user:1","s":1,"st":"a","zone":"x"}]"#;
-        let line = format!(
-            r#"{{"t":"batch","first":1,"last":1,"ev":{ev},"crc":{},"sig":"?"}}"#,
-            crc32fast::hash(ev.as_bytes())
-        );
+        let line = line_of(1, ev, r#","sig":"?""#);
         let Ok(Received::Whole(Frame::Batch { ev, .. })) = Frame::read(line.as_bytes()) else { panic!() };
         assert_eq!(ev[0].k, "user:1");
         assert_eq!(Frame::read(br#"{"t":"cmd","mid":4}"#), Ok(Received::Whole(Frame::Other)));
@@ -226,7 +230,7 @@ mod tests {
     #[test]
     fn one_unreadable_event_spares_the_others() {
         let ev = r#"[{"e":1,"h":"fr","k":"user:1","s":1},{"e":-4,"h":"fr","k":"user:2","s":2},{"e":1,"h":"fr","k":"user:3","s":3,"st":"q"},7]"#;
-        let line = format!(r#"{{"t":"batch","first":1,"last":4,"ev":{ev},"crc":{}}}"#, crc32fast::hash(ev.as_bytes()));
+        let line = line_of(4, ev, "");
         let Ok(Received::Poisoned { batch: Frame::Batch { ev, last, .. }, poison }) = Frame::read(line.as_bytes())
         else {
             panic!()

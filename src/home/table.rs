@@ -106,6 +106,11 @@ impl Writer {
         self.filled
     }
 
+    /// Whether `more` new keys would find room, as far as can be said without knowing their buckets.
+    pub fn has_room(&self, more: usize) -> bool {
+        self.filled.saturating_add(more).saturating_mul(100) <= self.table.slots() * LOAD_PERCENT
+    }
+
     /// Merges an entry by its epoch: the newest wins, in whatever order and however often entries come.
     pub fn put(&mut self, hash: KeyHash, entry: Entry) -> Result<Put, Full> {
         let wanted = tag(hash);
@@ -114,7 +119,7 @@ impl Writer {
                 // Relaxed: nobody else writes.
                 let word = slot.load(Ordering::Relaxed);
                 let Some(known) = Entry::unpack(word) else {
-                    if (self.filled + 1) * 100 > self.table.slots() * LOAD_PERCENT {
+                    if !self.has_room(1) {
                         return Err(Full);
                     }
                     slot.store(entry.pack(hash), Ordering::Release);

@@ -158,6 +158,9 @@ impl Applier {
 
     /// The five steps.
     fn carry_out(&mut self, mark: Mark, changes: &[(u64, Change<'_>)]) -> Result<u64, ApplyError> {
+        if !self.map.has_room(changes.len()) {
+            self.grow(changes.len())?;
+        }
         let known = self.ledger_rows.as_ref().filter(|rows| !rows.is_empty()).map(|rows| rows.mark().seq);
         let mut orders = Orders::default();
         for (seq, change) in changes {
@@ -238,7 +241,8 @@ impl Applier {
         self.homes.durable.send_blocking(write);
     }
 
-    /// Step 4: the table, rebuilt from disk with more room if it is full (the rows are there already).
+    /// Step 4: the table. Should one bucket have overflowed too far although there is room, the table is rebuilt from
+    /// disk, where the rows are already.
     fn show(&mut self, rows: &[rows::Row]) -> Result<u64, ApplyError> {
         let mut changed = 0;
         for row in rows {
@@ -246,7 +250,7 @@ impl Applier {
             match self.map.put(KeyHash(row.hash), entry) {
                 Ok(put) => changed += u64::from(put != table::Put::Stale),
                 Err(table::Full) => {
-                    self.grow()?;
+                    self.grow(0)?;
                     changed += 1;
                 }
             }
@@ -255,9 +259,10 @@ impl Applier {
         Ok(changed)
     }
 
-    fn grow(&mut self) -> Result<(), ApplyError> {
+    /// A larger table of all rows on disk, with room for `more` and as many again.
+    fn grow(&mut self, more: usize) -> Result<(), ApplyError> {
         let rows = self.map_rows.as_ref().ok_or(ApplyError::NoHistory)?;
-        self.map = open::fill_map(rows, self.map.keys().max(8)).map_err(stored)?;
+        self.map = open::fill_map(rows, self.map.keys() + more).map_err(stored)?;
         let map = self.map.table().clone();
         self.publish(|view| view.map = map);
         Ok(())

@@ -1,3 +1,5 @@
+//! Numbers as a page shows them, and plans for tests that need one.
+
 use super::*;
 use crate::config::plan::{
     Edges, HeaderEdit, HostRule, Limits, Log, Own, Retry, RouteSettings, Timeouts, TlsSettings, Trust,

@@ -13,6 +13,7 @@ use crate::error::{Error, Kind};
 use crate::message::{Name, RequestHead, Scheme, request};
 use crate::metrics::{self, Cut, DoorLabel, Handshake};
 use crate::record::Record;
+use crate::tls::server::ServerTls;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// What the connections of one worker share.
 pub(super) struct Desk<S> {
@@ -53,13 +55,14 @@ impl<S> Entry<S> {
 
 impl<S> Drop for Entry<S> {
     fn drop(&mut self) {
-        if self.door == Door::Public {
-            self.desk.open.leave(self.door);
-        }
         let cells = self.desk.numbers.cells();
         cells.ended[label(self.door) as usize].add(1);
         if std::thread::panicking() {
             cells.cut(Cut::Panic);
+        }
+        // Last: whoever waits for the last connection may look at the numbers next.
+        if self.door == Door::Public {
+            self.desk.open.leave(self.door);
         }
     }
 }
@@ -115,16 +118,11 @@ async fn enter<S: Service>(desk: &Desk<S>, tcp: TcpStream, spec: &DoorSpec) -> O
     let identity = if door == Door::Public { Identity::Anyone } else { Identity::Loopback };
     let mut from = Downstream { client: nowhere, local: nowhere, scheme, sni: None, door, identity };
     let Some(tls) = &spec.tls else { return Some((Io::new(Stream::Tcp(tcp)), from, Alpn::Unsaid)) };
-    let count = |how| desk.numbers.cells().handshake(label(door), how);
-    let accept = tokio_rustls::TlsAcceptor::from(tls.config()).accept(tcp);
-    let stream = match tokio::time::timeout(desk.service.plan().timeouts.head, accept).await {
-        Err(_) => return count(Handshake::Late).none(),
-        Ok(Err(_)) => return count(Handshake::Failed).none(),
-        Ok(Ok(stream)) => stream,
-    };
+    let shaken = handshake(desk, tcp, tls).await;
+    let how = shaken.as_ref().map_or_else(|how| *how, |_| Handshake::Done);
+    desk.numbers.cells().handshake(label(door), how);
+    let (stream, identity) = shaken.ok()?;
     let session = stream.get_ref().1;
-    let Some(identity) = tls.identify(session.peer_certificates()) else { return count(Handshake::Stranger).none() };
-    count(Handshake::Done);
     from.scheme = Scheme::Https;
     from.sni = session.server_name().map(str::to_ascii_lowercase);
     from.identity = identity;
@@ -136,13 +134,18 @@ async fn enter<S: Service>(desk: &Desk<S>, tcp: TcpStream, spec: &DoorSpec) -> O
     Some((Io::new(Stream::TlsServer(Box::new(stream))), from, alpn))
 }
 
-trait NoneOf: Sized {
-    fn none<T>(self) -> Option<T> {
-        None
-    }
+/// The handshake, within `timeouts.head`, and who was at the other side.
+async fn handshake<S: Service>(
+    desk: &Desk<S>,
+    tcp: TcpStream,
+    tls: &ServerTls,
+) -> Result<(TlsStream<TcpStream>, Identity), Handshake> {
+    let accept = tokio_rustls::TlsAcceptor::from(tls.config()).accept(tcp);
+    let accepted = tokio::time::timeout(desk.service.plan().timeouts.head, accept).await;
+    let stream = accepted.map_err(|_| Handshake::Late)?.map_err(|_| Handshake::Failed)?;
+    let identity = tls.identify(stream.get_ref().1.peer_certificates()).ok_or(Handshake::Stranger)?;
+    Ok((stream, identity))
 }
-
-impl NoneOf for () {}
 
 /// What an HTTP/2 client begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -220,15 +223,16 @@ impl<S: Service> Visit<S> {
             record.reason = "https";
             return redirect(&request.head);
         }
-        match unpanicked(self.desk.service.call(request, record)).await {
-            Some(response) => response,
+        let error = match unpanicked(self.desk.service.call(request, record)).await {
+            Some(response) if !response.head.is_interim() => return response,
+            Some(_) => Error::new(Kind::HttpProtocolError, "an interim response in the place of the final one"),
             None => {
                 self.cut(Cut::Panic);
-                let error = Error::new(Kind::ProxyInternalError, "an invariant was broken");
-                record.failed(&error);
-                self.desk.service.refuse(&error, None, &self.from)
+                Error::new(Kind::ProxyInternalError, "an invariant was broken")
             }
-        }
+        };
+        record.failed(&error);
+        self.desk.service.refuse(&error, None, &self.from)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Service;
 use super::conn::{self, Desk, Entry};
 use crate::body::Door;
+use crate::config::plan::{MutualTls, Plan};
 use crate::metrics::Cut;
 use crate::tls::server::ServerTls;
 use nix::errno::Errno;
@@ -38,6 +39,29 @@ pub struct DoorSpec {
     pub tls: Option<Arc<ServerTls>>,
     /// Whether every request is redirected to https.
     pub redirect_https: bool,
+}
+
+/// The doors of a plan, the private one first (DESIGN 10). `private` says whose it is: an edge's or Central's.
+///
+/// Errors: every door whose certificates cannot be used.
+pub fn doors(plan: &Plan, private: Door) -> Result<Vec<DoorSpec>, Vec<String>> {
+    let tls = |files: &MutualTls| ServerTls::mutual(files, &plan.own.deployment);
+    let peer = plan.peer.iter().map(|peer| {
+        let tls = peer.tls.as_ref().map(tls).transpose()?;
+        Ok(DoorSpec { address: peer.address, door: private, tls, redirect_https: false })
+    });
+    let public = plan.listeners.iter().map(|listener| {
+        let plain = listener.certificates.is_empty();
+        let tls = (!plain).then(|| ServerTls::public(&listener.certificates, &plan.tls)).transpose()?;
+        let redirect_https = listener.redirect_https;
+        Ok(DoorSpec { address: listener.address, door: Door::Public, tls, redirect_https })
+    });
+    let (specs, wrong): (Vec<_>, Vec<_>) = peer.chain(public).partition(Result::is_ok);
+    if wrong.is_empty() {
+        Ok(specs.into_iter().flatten().collect())
+    } else {
+        Err(wrong.into_iter().filter_map(Result::err).collect())
+    }
 }
 
 /// Raises the process's descriptor limit as far as it may go, and says how many connections clients may have.

@@ -12,8 +12,8 @@ pub mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use listen::DoorSpec;
-pub use worker::Workers;
+pub use listen::{DoorSpec, doors};
+pub use worker::{Drained, Workers};
 
 use crate::body::{Downstream, Request, Response};
 use crate::config::plan::Plan;

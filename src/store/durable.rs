@@ -5,11 +5,11 @@
 //! write did not get through is told so; nothing is half there, for a claim and its outbox entry are one transaction.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, TryRecvError, TrySendError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, params};
-use tokio::sync::mpsc;
 
 use super::files;
 
@@ -23,7 +23,7 @@ const GROUP_MAX: usize = 256;
 /// How long SQLite waits for another holder of the file. There is none but a tool that someone runs by hand.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// How long the store rests after a failed write that it has to try again.
+/// How long one rests before a write that failed, or found no room, is tried again.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// A claim at rest.
@@ -109,7 +109,7 @@ pub struct Found {
 /// The channel to the store's thread; clone it freely. The thread ends when the last one is dropped.
 #[derive(Debug, Clone)]
 pub struct Durable {
-    writes: mpsc::Sender<Write>,
+    writes: mpsc::SyncSender<Write>,
 }
 
 /// The store's thread.
@@ -138,7 +138,7 @@ impl Durable {
             other => other,
         };
         let (connection, claims) = opened.map_err(|error| fail(error.to_string()))?;
-        let (writes, queued) = mpsc::channel(queue);
+        let (writes, queued) = mpsc::sync_channel(queue);
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || run(connection, queued));
         let thread = thread.map_err(|error| fail(error.to_string()))?;
         Ok((Durable { writes }, StoreThread(thread), Found { claims, set_aside }))
@@ -149,14 +149,21 @@ impl Durable {
         self.writes.try_send(write).is_ok()
     }
 
-    /// Queues a write, waiting for room. False if the thread is gone.
-    pub async fn send(&self, write: Write) -> bool {
-        self.writes.send(write).await.is_ok()
+    /// Queues a write that must not be forgotten, waiting for room. False if the thread is gone.
+    pub async fn send(&self, mut write: Write) -> bool {
+        loop {
+            match self.writes.try_send(write) {
+                Ok(()) => return true,
+                Err(TrySendError::Disconnected(_)) => return false,
+                Err(TrySendError::Full(back)) => write = back,
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
-    /// Queues a write from a thread that may block, waiting for room. False if the thread is gone.
+    /// As [`Durable::send`], for a thread that may block.
     pub fn send_blocking(&self, write: Write) -> bool {
-        self.writes.blocking_send(write).is_ok()
+        self.writes.send(write).is_ok()
     }
 }
 
@@ -213,34 +220,37 @@ fn set_all_aside(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(aside)
 }
 
-fn run(mut connection: Connection, mut queued: mpsc::Receiver<Write>) {
+fn run(mut connection: Connection, queued: mpsc::Receiver<Write>) {
     let mut group = Vec::with_capacity(GROUP_MAX);
     loop {
         if group.is_empty() {
-            let Some(first) = queued.blocking_recv() else { return };
+            let Ok(first) = queued.recv() else { return };
             group.push(first);
         }
-        gather(&mut queued, &mut group);
+        let is_last = gather(&queued, &mut group);
         match write(&mut connection, &group) {
             Ok(()) => group.drain(..).for_each(|write| tell(write, true)),
             Err(error) => {
                 tracing::error!(%error, writes = group.len(), "the store could not be written");
-                if queued.is_closed() && queued.is_empty() {
+                refuse(&mut group);
+                if is_last {
                     return;
                 }
-                refuse(&mut group);
             }
         }
     }
 }
 
-/// Takes along what has queued up while the last group was being written; waits for nobody.
-fn gather(queued: &mut mpsc::Receiver<Write>, group: &mut Vec<Write>) {
-    while group.len() < GROUP_MAX
-        && let Ok(write) = queued.try_recv()
-    {
-        group.push(write);
+/// Takes along what has queued up while the last group was being written; waits for nobody. True if nothing can come
+/// any more.
+fn gather(queued: &mpsc::Receiver<Write>, group: &mut Vec<Write>) -> bool {
+    while group.len() < GROUP_MAX {
+        match queued.try_recv() {
+            Ok(write) => group.push(write),
+            Err(error) => return error == TryRecvError::Disconnected,
+        }
     }
+    false
 }
 
 /// After a failure: who waits is told, and what must not be forgotten (nobody waits for it) is tried again.

@@ -155,7 +155,6 @@ fn public_config(certificates: &[CertificateFiles], only_13: bool) -> Result<Arc
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = ticketer()?;
     config.send_tls13_tickets = TICKETS;
-    config.ignore_client_order = true;
     Ok(Arc::new(config))
 }
 

@@ -1,3 +1,5 @@
+//! Certificates chosen, swapped and identified.
+
 use super::*;
 use rcgen::{CertificateParams, KeyPair, SanType};
 

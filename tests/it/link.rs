@@ -100,12 +100,13 @@ async fn it_follows_over_cuts_and_restarts() {
     assert!(is_ours(look(&edge, 7)) && edge.status.is_up());
 
     for round in 1..5 {
+        let before = edge.status.connects();
         door.cut();
+        edge.until("connected again", |edge| edge.status.connects() > before).await;
         put(&door, round * 100..round * 100 + 50, "de").await;
         edge.level(&central).await;
         assert!(matches!(look(&edge, round * 100 + 49), Home::At { .. }));
     }
-    assert!(edge.status.connects() >= 5);
 
     // Central goes and comes back; the edge serves meanwhile, and starts again meanwhile.
     let address = door.address;
@@ -185,7 +186,7 @@ async fn too_far_behind_it_takes_a_snapshot() {
     put(&door, 5_000..5_010, "fr").await;
     let edge = Edge::start(&at_edge, "fr", &[door.address]);
     edge.level(&central).await;
-    assert_eq!(edge.status.snapshots(), 1);
+    edge.until("one snapshot", |edge| edge.status.snapshots() == 1).await;
     assert!(is_ours(look(&edge, 7)) && is_ours(look(&edge, 5_009)));
     assert!(matches!(look(&edge, 4_000), Home::At { .. }));
     put(&door, 6_000..6_001, "fr").await;
@@ -262,5 +263,22 @@ async fn the_next_address_is_tried_when_one_is_dead() {
     let edge = Edge::start(&at_edge, "fr", &[dead, door.address]);
     edge.level(&central).await;
     assert_eq!(edge.homes.register("user", "1", WAIT).await, Registered::Granted);
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_before_the_first_snapshot_is_nothing_to_remember() {
+    let data = tempfile::tempdir().unwrap();
+    let at_edge = data.path().join("edge");
+    std::fs::create_dir(&at_edge).unwrap();
+    let central = open(&data.path().join("central"));
+    let door = TestDoor::open(central.clone(), None);
+    put(&door, 0..10, "fr").await;
+    let (homes, mut applier, asks) = Homes::open(&at_edge, "fr", vec!["user".into()]).unwrap();
+    applier.begin_feed(central.feed_id().parse().unwrap(), 1).unwrap();
+    drop((homes, applier, asks));
+    let edge = Edge::start(&at_edge, "fr", &[door.address]);
+    edge.level(&central).await;
+    assert!(is_ours(look(&edge, 7)));
     edge.stop().await;
 }

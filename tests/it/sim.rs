@@ -1,4 +1,4 @@
-//! A seeded simulation of feed delivery: lines are lost, repeated, reordered and damaged, streams are cut, the edge
+//! A seeded simulation of feed delivery: lines are lost, repeated and reordered, batches damaged, streams cut, the edge
 //! crashes and starts again from its disk, snapshots come in between. In the end its homes are Central's.
 //!
 //! Central's state, the judging of frames and the edge's homes are the real ones; only the network is made up.
@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 25;
 const STEPS: u64 = 250;
 const FEED: FeedId = FeedId([9; 16]);
 const EDGES: [&str; 3] = ["fr", "de", "us"];
@@ -109,7 +109,8 @@ impl World<'_> {
             (1, Some(line)) => lines.push_front(line),
             (2, Some(line)) => lines.push_back(line),
             (3, _) if lines.len() > 1 => lines.swap(0, 1),
-            (4, Some(mut line)) => {
+            // Batches alone carry a checksum; all else relies on TLS.
+            (4, Some(mut line)) if line.starts_with(br#"{"t":"batch""#) => {
                 let at = bit / 8 % line.len();
                 line[at] ^= 1 << (bit % 8);
                 lines[0] = line;
@@ -183,7 +184,8 @@ impl World<'_> {
         self.edge = Edge::boot(fresh.path());
         self.edge = Edge::boot(self.dir);
         self.stream = None;
-        assert_eq!(self.edge.applier.cursor(), before, "what was applied was durable");
+        let after = self.edge.applier.cursor();
+        assert_eq!((after.feed, after.seq), (before.feed, before.seq), "what was applied was durable");
     }
 
     fn tick(&mut self) {

@@ -1,3 +1,5 @@
+//! The ledger's rules as tables.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! The flat table against an ordinary map.
+
 use super::*;
 use crate::base::id::EdgeId;
 use crate::home::slot::{EpochLow, State};

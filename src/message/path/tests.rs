@@ -1,3 +1,5 @@
+//! Paths and their one spelling, as a table.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! What is admitted and what is refused, as tables.
+
 use super::*;
 
 /// Reads `VERSION METHOD TARGET|Name: value|...`; `:authority` and `:protocol` are HTTP/2's.

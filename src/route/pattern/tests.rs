@@ -1,3 +1,5 @@
+//! Patterns that are read and refused, as tables.
+
 use super::*;
 
 /// What a pattern takes out of a host and path: `-` for nothing matched, else `name=value ...`.

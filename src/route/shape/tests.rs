@@ -1,3 +1,5 @@
+//! Inclusion and overlap against trying every text.
+
 use super::*;
 use crate::route::pattern::Pattern;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Which rule wins, as tables, and against trying every rule.
+
 use super::*;
 use crate::base::id::RouteId;
 use crate::route::pattern::Pattern;

@@ -113,7 +113,13 @@ impl<S: Service> Link<S> {
                 match io.poll_fill(cx) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Start::Over),
                     Poll::Ready(Ok(_)) => {}
-                    Poll::Pending => return self.poll_wait(cx, &mut alarm, began),
+                    Poll::Pending => {
+                        if began.is_none() {
+                            // An idle connection holds no buffers.
+                            (io.inbox, io.outbox) = Default::default();
+                        }
+                        return self.poll_wait(cx, &mut alarm, began);
+                    }
                 }
             }
         })
@@ -231,6 +237,8 @@ impl<S: Service> Link<S> {
         mut response: Response,
         asked: Option<String>,
     ) -> Next {
+        // Content that is left would pass for the first octets of the new protocol.
+        let asked = asked.filter(|_| self.wire.borrow().is_read());
         let (Some(asked), Some(mut upstream)) = (asked, response.tunnel.take()) else {
             let error = Error::new(Kind::HttpUpgradeFailed, "a switch of protocols that nobody asked for");
             return self.refuse(plan, account, &error, None).await;

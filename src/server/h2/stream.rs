@@ -158,22 +158,19 @@ impl<S: Service> Stream<S> {
         if body.is_empty() {
             return Ok(());
         }
-        let mut writer = Writer {
-            send,
-            body,
-            left: length,
-            data: Bytes::new(),
-            sent: &mut account.record().sent,
-            wait: self.plan.timeouts.send,
-            alarm: Alarm::default(),
-        };
+        let (sent, wait) = (&mut account.record().sent, self.plan.timeouts.send);
+        self.write(Writer { send, body, left: length, data: Bytes::new(), sent, wait, alarm: Alarm::default() }).await
+    }
+
+    /// Writes content to its end, or resets the stream.
+    async fn write(&self, mut writer: Writer<'_>) -> Result<()> {
         let written = poll_fn(|cx| {
             if self.watcher.poll(cx, Phase::Cut).is_ready() {
                 return Poll::Ready(Err(stopping()));
             }
             writer.poll(cx)
-        });
-        let written = written.await;
+        })
+        .await;
         if written.is_err() {
             writer.send.send_reset(Reason::INTERNAL_ERROR);
         }

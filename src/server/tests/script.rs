@@ -184,9 +184,20 @@ pub(super) fn world_with(
     records: Records,
     metrics: Arc<Metrics>,
 ) -> World {
+    world_on(1, plan, spec, connections, records, metrics)
+}
+
+pub(super) fn world_on(
+    workers: usize,
+    plan: Plan,
+    spec: DoorSpec,
+    connections: Option<usize>,
+    records: Records,
+    metrics: Arc<Metrics>,
+) -> World {
     let (theirs, plan) = (records.clone(), Arc::new(plan));
     let make = move |_| Script { plan: plan.clone(), records: theirs.clone() };
-    let workers = Workers::start(1, vec![spec], connections, metrics.clone(), make).unwrap();
+    let workers = Workers::start(workers, vec![spec], connections, metrics.clone(), make).unwrap();
     let address = workers.doors()[0].1;
     World { workers, address, records, metrics }
 }
@@ -229,8 +240,8 @@ impl World {
     /// The value of a line of metrics.
     pub(super) fn metric(&self, line: &str) -> u64 {
         let text = self.metrics.render();
-        let found = text.lines().find_map(|each| each.strip_prefix(line)?.trim().parse().ok());
-        found.unwrap_or_else(|| panic!("{line} is not in\n{text}"))
+        let found = text.lines().find_map(|each| each.strip_prefix(line)?.trim().parse::<f64>().ok());
+        found.map(|value| value as u64).unwrap_or_else(|| panic!("{line} is not in\n{text}"))
     }
 }
 

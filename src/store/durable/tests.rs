@@ -1,3 +1,5 @@
+//! Claims and their outbox across crashes.
+
 use super::*;
 use std::sync::mpsc as channel;
 

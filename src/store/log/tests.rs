@@ -1,3 +1,5 @@
+//! The log on real files: torn tails, flipped octets, restarts.
+
 use super::*;
 
 const LABEL: Label = [5; 16];

@@ -1,3 +1,5 @@
+//! The image and log of rows: cuts, flips, prefixes.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! A running edge for a test.
 
-use super::process::{Process, run};
+use super::process::Process;
 use super::{folder, wait};
 use std::net::SocketAddr;
 
@@ -24,14 +24,6 @@ to = "local"
 pub struct Edge {
     process: Process,
     folder: folder::Folder,
-}
-
-/// Whether the binary has the commands that the tests need.
-///
-/// Stands here only until `run` and `check` are built; then it goes, and with it each use.
-pub fn is_built() -> bool {
-    let built = run(&["check", "--help"]);
-    built.status.success() && String::from_utf8_lossy(&built.stdout).contains("--config")
 }
 
 /// Starts an edge with this configuration and waits until its doors are open.
