@@ -15,4 +15,6 @@ mod homes_command;
 mod link;
 mod sim;
 mod tidy;
+mod trailers;
+mod upgrade;
 mod wire_files;
