@@ -193,6 +193,10 @@ impl Drop for Running {
         if let Some(control) = self.control.take() {
             control.stop();
         }
+        if let Some(central) = &self.shared.central {
+            // What was taken becomes durable, and the folder is free for the next Central when this returns.
+            central.shutdown();
+        }
     }
 }
 

@@ -251,7 +251,7 @@ impl Thread {
             match runtime {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
-                    runtime.block_on(run(seat, &make, inbox));
+                    runtime.block_on(run(seat, make, inbox));
                 }
                 Err(error) => {
                     let _ = started.send(Err(error));
@@ -264,8 +264,9 @@ impl Thread {
 }
 
 /// A worker's life. When it returns, its runtime drops every task that is left.
-async fn run<S: Service>(seat: Seat, make: &impl Fn(usize) -> S, mut orders: mpsc::Receiver<Order>) {
+async fn run<S: Service>(seat: Seat, make: impl FnOnce(usize) -> S, mut orders: mpsc::Receiver<Order>) {
     let desk = Rc::new(Desk {
+        // Consumed: what it holds may own these very workers, which would then never be dropped.
         service: make(seat.number),
         numbers: seat.metrics.worker(),
         drain: Drain::new(),

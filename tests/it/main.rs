@@ -6,13 +6,17 @@
 #![allow(dead_code)]
 
 mod central;
+mod claims;
 mod differential;
 mod door;
 mod h2_malformed;
 mod harness;
 mod harness_works;
+mod homes;
 mod homes_command;
 mod link;
+mod lists;
+mod peers;
 mod sim;
 mod tidy;
 mod trailers;
