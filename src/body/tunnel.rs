@@ -3,7 +3,7 @@
 //! The end of a direction is END_STREAM; a reset is an error, never an end.
 
 use bytes::{Buf, Bytes};
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -25,6 +25,11 @@ impl Tunnel {
     /// Joins the halves of a stream whose heads have been exchanged.
     pub fn new(send: SendStream<Bytes>, receive: RecvStream) -> Self {
         Tunnel { send, receive, held: Bytes::new(), ended: false }
+    }
+
+    /// Ends both directions at once, so that the other side can tell it from an end in order.
+    pub fn cut(&mut self) {
+        self.send.send_reset(Reason::CANCEL);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod receive;
 pub mod refuse;
 pub mod reply;
 pub mod serve;
+pub mod tunnel;
 
 use crate::base::snapshot::Reader;
 use crate::body::replay::ReplayBudget;
@@ -94,7 +95,7 @@ impl Proxy {
     pub async fn public(&self, request: Request, record: &mut Record) -> Response {
         let site = self.site();
         let accept = request.head.fields.get(Name::Accept).map(<[u8]>::to_vec);
-        match self.serve(&site, request, record).await {
+        match tunnel::switched(request, async |request| self.serve(&site, request, record).await).await {
             Ok(response) => response,
             Err(error) => explained(&site.plan, &error, accept.as_deref(), record),
         }
@@ -103,7 +104,7 @@ impl Proxy {
     /// Answers a request from the peer door.
     pub async fn peer(&self, request: Request, record: &mut Record) -> Response {
         let site = self.site();
-        match self.receive(&site, request, record).await {
+        match tunnel::switched(request, async |request| self.receive(&site, request, record).await).await {
             Ok(response) => response,
             Err(error) => explained(&site.plan, &error, None, record),
         }
@@ -112,7 +113,7 @@ impl Proxy {
     /// Answers, at Central's door, a request that an edge sent for Central's application.
     pub async fn application(&self, request: Request, record: &mut Record) -> Response {
         let site = self.site();
-        match self.at_central(&site, request, record).await {
+        match tunnel::switched(request, async |request| self.at_central(&site, request, record).await).await {
             Ok(response) => response,
             Err(error) => explained(&site.plan, &error, None, record),
         }

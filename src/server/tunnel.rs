@@ -34,12 +34,12 @@ pub(super) async fn run(
     watcher: &Watcher,
     moved: &mut Moved,
 ) -> Result<(), Error> {
-    let (mut up, mut down, mut alarm) = (Pump::new(), Pump::new(), Alarm::default());
+    let (mut up, mut down) = (Pump::new(Side::Downstream, Side::Upstream), Pump::new(Side::Upstream, Side::Downstream));
+    let mut alarm = Alarm::default();
     alarm.set(idle);
     poll_fn(|cx| {
         let before = (up.moved, down.moved);
-        let upward = up.poll(cx, client, upstream).map_err(|error| broken(&error))?;
-        let downward = down.poll(cx, upstream, client).map_err(|error| broken(&error))?;
+        let (upward, downward) = (up.poll(cx, client, upstream)?, down.poll(cx, upstream, client)?);
         (moved.up, moved.down) = (up.moved, down.moved);
         if upward.is_ready() && downward.is_ready() {
             return Poll::Ready(Ok(()));
@@ -55,13 +55,14 @@ pub(super) async fn run(
     .await
 }
 
-/// Which side it was cannot be told from the outcome of a pump; both ends are closed anyway.
-fn broken(error: &io::Error) -> Error {
-    Error::new(Kind::ConnectionTerminated, format!("the tunnel broke: {error}")).on(Side::Downstream)
+fn broken(side: Side, error: &io::Error) -> Error {
+    Error::new(Kind::ConnectionTerminated, format!("the tunnel broke: {error}")).on(side)
 }
 
 /// One direction.
 struct Pump {
+    /// Whose end it reads, and whose it writes.
+    sides: (Side, Side),
     buffer: Box<[u8]>,
     at: usize,
     filled: usize,
@@ -71,8 +72,16 @@ struct Pump {
 }
 
 impl Pump {
-    fn new() -> Pump {
-        Pump { buffer: vec![0; BUFFER].into(), at: 0, filled: 0, ended: false, over: false, moved: 0 }
+    fn new(from: Side, to: Side) -> Pump {
+        Pump {
+            sides: (from, to),
+            buffer: vec![0; BUFFER].into(),
+            at: 0,
+            filled: 0,
+            ended: false,
+            over: false,
+            moved: 0,
+        }
     }
 
     fn poll(
@@ -80,20 +89,23 @@ impl Pump {
         cx: &mut Context<'_>,
         from: &mut (impl Duplex + ?Sized),
         to: &mut (impl Duplex + ?Sized),
-    ) -> Poll<Result<(), io::Error>> {
+    ) -> Poll<Result<(), Error>> {
+        let (from_side, to_side) = self.sides;
+        let to_broke = |error| broken(to_side, &error);
         while !self.over {
             if self.at < self.filled {
-                let sent = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.at..self.filled]))?;
+                let sent =
+                    ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.at..self.filled])).map_err(to_broke)?;
                 if sent == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    return Poll::Ready(Err(to_broke(io::ErrorKind::WriteZero.into())));
                 }
                 self.at += sent;
                 self.moved += sent as u64;
             } else if self.ended {
-                ready!(Pin::new(&mut *to).poll_shutdown(cx))?;
+                ready!(Pin::new(&mut *to).poll_shutdown(cx)).map_err(to_broke)?;
                 self.over = true;
-            } else if self.fill(cx, from)?.is_pending() {
-                ready!(Pin::new(&mut *to).poll_flush(cx))?;
+            } else if self.fill(cx, from).map_err(|error| broken(from_side, &error))?.is_pending() {
+                ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(to_broke)?;
                 return Poll::Pending;
             }
         }

@@ -35,7 +35,7 @@ pub(super) struct Lease {
 
 /// Sends a request and awaits the final head of its answer.
 pub(super) async fn exchange(lease: Lease, request: Outgoing, terms: Terms) -> Result<Answer> {
-    let Outgoing { mut head, body, interim, upgrade } = request;
+    let Outgoing { head, body, interim, upgrade } = request;
     let mut lease = lease;
     let framing = match body.length() {
         _ if body.is_empty() => Framing::None,
@@ -43,10 +43,6 @@ pub(super) async fn exchange(lease: Lease, request: Outgoing, terms: Terms) -> R
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
-    if upgrade.is_some() && head.method == Method::Connect {
-        // An extended CONNECT goes on as what it stands for in HTTP/1.1.
-        head.method = Method::Get;
-    }
     let connection = upgrade.as_deref().map_or(Connection::Keep, Connection::Upgrade);
     write::request_head(&mut lease.io.outbox, &head, framing, connection);
     let expects = head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));

@@ -33,8 +33,14 @@ pub(super) struct Lease {
 /// Sends a request and awaits the final head of its answer.
 pub(super) async fn exchange(lease: Lease, request: Outgoing, terms: Terms) -> Result<Answer> {
     let Outgoing { head, body, interim, upgrade } = request;
+    if upgrade.is_some() && !(body.is_empty() && head.method == Method::Get) {
+        let detail = "over HTTP/2 only a GET without content can switch protocols";
+        return Err(Error::new(Kind::HttpUpgradeFailed, detail).again(Again::Unsent));
+    }
     if upgrade.is_some() && !lease.leave.link().takes_connect(terms.left(terms.connect)).await {
-        return Err(Error::new(Kind::HttpUpgradeFailed, "the other side takes no upgrades").again(Again::Unsent));
+        return Err(
+            Error::new(Kind::HttpUpgradeFailed, "the other side takes no upgrades over HTTP/2").again(Again::Unsent)
+        );
     }
     let length = if upgrade.is_some() { None } else { body.length() };
     let expects = head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
@@ -346,7 +352,8 @@ impl Receiving {
             Poll::Ready(trailers) => {
                 let trailers = trailers.map_err(|error| cut(&error))?;
                 self.end()?;
-                Poll::Ready(trailers.map(|map| Ok(Piece::Trailers(translate::fields(&map)))))
+                let fields = trailers.map(|map| translate::trailer_fields(&map)).filter(|fields| !fields.is_empty());
+                Poll::Ready(fields.map(|fields| Ok(Piece::Trailers(fields))))
             }
         }
     }

@@ -1,9 +1,9 @@
 //! Heads between our own form and that of the `h2` crate. Pure.
 
 use crate::error::{Error, Kind, Result};
-use crate::message::{Fields, Method, Name, RequestHead, ResponseHead, Version};
-use crate::wire::HeadLimits;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use crate::message::{Field, Fields, Method, Name, RequestHead, ResponseHead, Version};
+use crate::wire::{HeadLimits, trailers};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY};
 use std::borrow::Cow;
 
 /// A request for HTTP/2: connection fields left out, `content-length` as `length` says, `:protocol` for an `upgrade`.
@@ -32,6 +32,8 @@ pub(super) fn request(head: &RequestHead, length: Option<u64>, upgrade: Option<&
         message.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     if let Some(protocol) = upgrade {
+        // The stream itself is the proof that HTTP/1.1 has the key for (RFC 8441 section 5).
+        message.headers_mut().remove(SEC_WEBSOCKET_KEY);
         message.extensions_mut().insert(h2::ext::Protocol::from(protocol));
     }
     Ok(message)
@@ -46,15 +48,26 @@ fn target(target: &str) -> Cow<'_, str> {
     Cow::Owned(escaped.iter().fold(target.to_owned(), |target, (raw, escape)| target.replace(raw, escape)))
 }
 
-/// The trailer section of a request.
+/// The trailer section of a request, without what may not stand there.
 pub(super) fn trailers(fields: &Fields) -> HeaderMap {
-    headers(fields)
+    headers_where(fields, trailers::may_stand)
+}
+
+/// The trailer section of an answer in our form, without what may not stand there.
+pub(super) fn trailer_fields(map: &HeaderMap) -> Fields {
+    let mut fields = fields(map);
+    fields.retain(|field| trailers::may_stand(&field));
+    fields
 }
 
 /// Fields without those that only mean the connection (RFC 9113 section 8.2.2) or are said otherwise in HTTP/2.
 fn headers(fields: &Fields) -> HeaderMap {
+    headers_where(fields, |field| travels(field.id, field.value))
+}
+
+fn headers_where(fields: &Fields, keep: impl Fn(&Field<'_>) -> bool) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.len());
-    for field in fields.iter().filter(|field| travels(field.id, field.value)) {
+    for field in fields.iter().filter(keep) {
         let (name, value) = (HeaderName::from_bytes(field.name), HeaderValue::from_bytes(field.value));
         // What is no field cannot come from an engine; it is left out, as in HTTP/1.1.
         if let (Ok(name), Ok(mut value)) = (name, value) {
@@ -120,6 +133,7 @@ mod tests {
             ("Content-Length", "99"),
             ("Transfer-Encoding", "chunked"),
             ("Upgrade", "h2c"),
+            ("Sec-WebSocket-Key", "k"),
             ("bad name", "v"),
         ] {
             head.fields.push(name.as_bytes(), value.as_bytes());
@@ -133,6 +147,8 @@ mod tests {
     #[test]
     fn requests_say_the_same_in_http2() {
         let fields = r#""accept": "a", "accept": "b", "te": "trailers""#;
+        let keyless = fields;
+        let fields = format!(r#"{fields}, "sec-websocket-key": "k""#);
         for (method, target, length, upgrade, expected) in [
             (Method::Get, "/a?b", Some(0), None, format!("GET http://site.example:8080/a?b {{{fields}}}")),
             (
@@ -158,11 +174,42 @@ mod tests {
                 "/chat",
                 None,
                 Some("websocket"),
-                format!("CONNECT http://site.example:8080/chat {{{fields}}}"),
+                format!("CONNECT http://site.example:8080/chat {{{keyless}}}"),
             ),
         ] {
             assert_eq!(shown(method, target, length, upgrade), expected);
         }
+    }
+
+    #[test]
+    fn trailers_hold_only_what_may_stand_there() {
+        let pairs = [
+            ("grpc-status", "0"),
+            ("grpc-message", "a%20b"),
+            ("etag", "W"),
+            ("Coordinator", "as=home"),
+            ("Coordinator-Fwd", "v=1"),
+            ("coordinator-moved", "us"),
+            ("Coordinator_Home", "fr"),
+            ("coordinator-of-tomorrow", "x"),
+            ("content-length", "9"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("authorization", "x"),
+            ("set-cookie", "a=b"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("sec-websocket-accept", "x"),
+        ];
+        let ours: Fields = pairs.into_iter().collect();
+        let sent = trailers(&ours);
+        let names: Vec<_> = sent.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["grpc-status", "grpc-message", "etag"]);
+        let mut theirs = HeaderMap::new();
+        for (name, value) in pairs {
+            theirs.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static(value));
+        }
+        let received = format!("{:?}", trailer_fields(&theirs));
+        assert_eq!(received, "[grpc-status: 0, grpc-message: a%20b, etag: W]");
     }
 
     #[test]

@@ -20,4 +20,6 @@ mod peers;
 mod processes;
 mod sim;
 mod tidy;
+mod trailers;
+mod upgrade;
 mod wire_files;

@@ -4,15 +4,12 @@
 //! it tunnels octets.
 
 use super::{Body, lock, response, text};
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use crate::proxy::tunnel::accept_of;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request};
 use hyper::upgrade::OnUpgrade;
 use std::io;
 use std::sync::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt};
-
-/// What the server appends to the client's key (RFC 6455 section 1.3).
-const MAGIC: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// The largest frame that is read.
 const FRAME_MAX: u64 = 64 * 1024;
@@ -107,40 +104,5 @@ impl Heard {
         }
         octets.extend_from_slice(&self.payload);
         Some(octets)
-    }
-}
-
-/// The answer to a client's key.
-pub(super) fn accept_of(key: &[u8]) -> String {
-    // The handshake asks for SHA-1; it protects nothing here.
-    base64(digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key, MAGIC].concat()).as_ref())
-}
-
-/// Base64 with padding (RFC 4648 section 4).
-fn base64(octets: &[u8]) -> String {
-    const SIGNS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for three in octets.chunks(3) {
-        let bits = (0..3).fold(0, |sum, at| sum << 8 | u32::from(three.get(at).copied().unwrap_or(0)));
-        for at in 0..4 {
-            let index = (bits >> (18 - 6 * at)) as usize & 63;
-            text.push(if at <= three.len() { char::from(SIGNS[index]) } else { '=' });
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_handshake_is_that_of_the_rfc() {
-        assert_eq!(accept_of(b"dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-    }
-
-    #[test]
-    fn base64_pads() {
-        assert_eq!([base64(b"M"), base64(b"Ma"), base64(b"Man")], ["TQ==", "TWE=", "TWFu"]);
     }
 }

@@ -178,8 +178,7 @@ impl<S: Service> Link<S> {
             Ok(response) => response,
             Err(gone) => return self.gone(&mut account, &gone),
         };
-        // A tunnel that was opened over HTTP/2 comes with a 200 (RFC 8441); here it is a switch like any other.
-        if response.head.status == 101 || response.tunnel.is_some() {
+        if response.head.status == 101 {
             return self.upgrade(plan, &mut account, response, upgrade).await;
         }
         self.respond(plan, &mut account, response, &method, version, close).await
@@ -244,8 +243,13 @@ impl<S: Service> Link<S> {
             let error = Error::new(Kind::HttpUpgradeFailed, "a switch of protocols that nobody asked for");
             return self.refuse(plan, account, &error, None).await;
         };
+        if !self.wire.borrow().is_read() {
+            // The rest of the request would reach the other side as words of the new protocol.
+            let error = Error::new(Kind::HttpUpgradeFailed, "a switch of protocols before the end of the request");
+            return self.refuse(plan, account, &error, None).await;
+        }
         let protocol = response.head.fields.text(Name::Upgrade).unwrap_or(&asked).to_owned();
-        (response.head.status, account.record().status) = (101, 101);
+        account.record().status = 101;
         let mut io = {
             let mut wire = self.wire.borrow_mut();
             wire.end();

@@ -4,6 +4,7 @@
 
 use super::convert;
 use crate::base::clock;
+use crate::body::tunnel::Tunnel;
 use crate::body::{Body, Duplex, Interim, Piece, Pull, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind, Result, Side};
@@ -18,12 +19,10 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The way back, shared with whoever relays interim responses.
 type Respond = Rc<RefCell<SendResponse<Bytes>>>;
@@ -187,12 +186,12 @@ impl<S: Service> Stream<S> {
         account.record().status = response.head.status;
         let head = convert::response(&response.head, None);
         let send = self.respond.borrow_mut().send_response(head, false).map_err(|_| gone())?;
-        let mut client = Sides { send, content, left: Bytes::new() };
+        let mut client = Tunnel::new(send, content);
         let (mut moved, idle) = (tunnel::Moved::default(), self.plan.timeouts.tunnel);
         let ended = tunnel::run(&mut client as &mut dyn Duplex, &mut *upstream, idle, &self.watcher, &mut moved).await;
         (account.record().received, account.record().sent) = (moved.up, moved.down);
         if ended.is_err() {
-            client.send.send_reset(Reason::CANCEL);
+            client.cut();
         }
         ended
     }
@@ -361,57 +360,5 @@ impl Writer<'_> {
             None => self.send.send_data(Bytes::new(), true),
         };
         ended.map_err(|_| gone())
-    }
-}
-
-/// Both sides of a stream as one.
-struct Sides {
-    send: SendStream<Bytes>,
-    content: RecvStream,
-    left: Bytes,
-}
-
-fn broken(error: h2::Error) -> io::Error {
-    error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
-}
-
-impl AsyncRead for Sides {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        while self.left.is_empty() {
-            match ready!(self.content.poll_data(cx)) {
-                Some(octets) => self.left = octets.map_err(broken)?,
-                None => return Poll::Ready(Ok(())),
-            }
-        }
-        let length = self.left.len().min(buf.remaining());
-        let part = self.left.split_to(length);
-        buf.put_slice(&part);
-        self.content.flow_control().release_capacity(length).map_err(broken)?;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Sides {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.send.reserve_capacity(buf.len());
-        let mut room = self.send.capacity();
-        while room == 0 {
-            room = match ready!(self.send.poll_capacity(cx)) {
-                Some(room) => room.map_err(broken)?,
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            };
-        }
-        let part = Bytes::copy_from_slice(&buf[..room.min(buf.len())]);
-        let length = part.len();
-        self.send.send_data(part, false).map_err(broken)?;
-        Poll::Ready(Ok(length))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.send.send_data(Bytes::new(), true).map_err(broken))
     }
 }

@@ -48,8 +48,18 @@ pub struct Answer {
     pub failure: String,
 }
 
+/// What an extended CONNECT has opened (RFC 8441).
+pub struct Tunnel<'a> {
+    runtime: &'a Runtime,
+    send: h2::SendStream<Bytes>,
+    receive: h2::RecvStream,
+    waiting: Vec<u8>,
+    /// The fields of the answer.
+    pub fields: Fields,
+}
+
 /// An origin that speaks HTTP/2 with prior knowledge and answers every request with what it got: the same content,
-/// the same fields under `echo-NAME`, the same trailers, and then `grpc-status: 0`.
+/// the same fields under `echo-NAME`, the same trailers, some that no origin may send, and then `grpc-status: 0`.
 pub struct Echo {
     /// Where it listens.
     pub address: SocketAddr,
@@ -97,7 +107,88 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Asks for a tunnel. Errors: the answer that is none.
+    pub fn tunnel(&mut self, target: &str, protocol: &str, fields: &[(&str, &str)]) -> Result<Tunnel<'_>, Answer> {
+        let ask = Ask {
+            method: "CONNECT".to_owned(),
+            target: target.to_owned(),
+            fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            ..Ask::default()
+        };
+        let (mut request, ..) = request_of(ask, self.secure);
+        request.extensions_mut().insert(h2::ext::Protocol::from(protocol));
+        let send = self.send.clone();
+        let opened = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, open(send, request)).await });
+        let (head, send, receive) = opened.expect("an answer comes in time")?;
+        Ok(Tunnel { runtime: &self.runtime, send, receive, waiting: Vec::new(), fields: fields_of(&head.headers) })
+    }
+}
+
+impl Tunnel<'_> {
+    /// Sends octets.
+    pub fn send(&mut self, octets: &[u8]) -> &mut Self {
+        self.send.send_data(Bytes::copy_from_slice(octets), false).expect("the stream is open");
+        self
+    }
+
+    /// Ends our half.
+    pub fn end(&mut self) -> &mut Self {
+        self.send.send_data(Bytes::new(), true).expect("the stream is open");
+        self
+    }
+
+    /// Resets the stream.
+    pub fn reset(mut self) {
+        self.send.send_reset(h2::Reason::CANCEL);
+    }
+
+    /// The next `count` octets. Panics if the tunnel ends before.
+    #[track_caller]
+    pub fn octets(&mut self, count: usize) -> Vec<u8> {
+        while self.waiting.len() < count {
+            match self.piece() {
+                Some(Ok(octets)) => self.waiting.extend_from_slice(&octets),
+                other => panic!("{count} octets expected, {:?} came, then {other:?}", self.waiting),
+            }
+        }
+        self.waiting.drain(..count).collect()
+    }
+
+    /// Waits for the end: what came before it, and the code of a reset.
+    #[track_caller]
+    pub fn closed(&mut self) -> (Vec<u8>, Option<u32>) {
+        loop {
+            match self.piece() {
+                Some(Ok(octets)) => self.waiting.extend_from_slice(&octets),
+                Some(Err(error)) => {
+                    return (std::mem::take(&mut self.waiting), Some(error.reason().map_or(u32::MAX, u32::from)));
+                }
+                None => return (std::mem::take(&mut self.waiting), None),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn piece(&mut self) -> Option<Result<Bytes, h2::Error>> {
+        let receive = &mut self.receive;
+        let piece = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, receive.data()).await });
+        let piece = piece.expect("octets or an end come in time");
+        if let Some(Ok(octets)) = &piece {
+            let _ = self.receive.flow_control().release_capacity(octets.len());
+        }
+        piece
+    }
+}
+
 impl Answer {
+    /// The `error` token of Proxy-Status.
+    pub fn error(&self) -> Option<String> {
+        let status = self.all("proxy-status").join(",");
+        let after = status.split("error=").nth(1)?;
+        Some(after.chars().take_while(|sign| sign.is_ascii_alphanumeric() || *sign == '_').collect())
+    }
+
     /// The values of a field.
     pub fn all(&self, name: &str) -> Vec<&str> {
         super::message::values(&self.fields, name)
@@ -107,6 +198,17 @@ impl Answer {
 impl Echo {
     /// Starts it.
     pub fn start() -> Echo {
+        Echo::with(h2::server::Builder::new())
+    }
+
+    /// The same, which also takes extended CONNECT and echoes through the tunnel.
+    pub fn tunnelling() -> Echo {
+        let mut builder = h2::server::Builder::new();
+        builder.enable_connect_protocol();
+        Echo::with(builder)
+    }
+
+    fn with(builder: h2::server::Builder) -> Echo {
         let runtime = runtime();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("a listener has an address");
@@ -114,7 +216,7 @@ impl Echo {
         let theirs = seen.clone();
         runtime.spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
-                tokio::spawn(serve(tcp, theirs.clone()));
+                tokio::spawn(serve(tcp, builder.clone(), theirs.clone()));
             }
         });
         Echo { address, seen, runtime: Some(runtime) }
@@ -137,6 +239,27 @@ async fn hello<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) ->
     let (send, connection) = h2::client::handshake(stream).await.expect("HTTP/2 is spoken");
     tokio::spawn(connection);
     send
+}
+
+async fn open(
+    mut send: h2::client::SendRequest<Bytes>,
+    request: http::Request<()>,
+) -> Result<(http::response::Parts, h2::SendStream<Bytes>, h2::RecvStream), Answer> {
+    while !send.is_extended_connect_protocol_enabled() {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    let failed = |error: h2::Error| Answer { failure: error.to_string(), ..Answer::default() };
+    send = send.ready().await.map_err(failed)?;
+    let (response, send) = send.send_request(request, false).map_err(failed)?;
+    let (head, mut receive) = response.await.map_err(failed)?.into_parts();
+    if head.status.is_success() {
+        return Ok((head, send, receive));
+    }
+    let mut answer = Answer { status: head.status.as_u16(), fields: fields_of(&head.headers), ..Answer::default() };
+    while let Some(piece) = receive.data().await {
+        answer.body.extend_from_slice(&piece.map_err(failed)?);
+    }
+    Err(answer)
 }
 
 async fn exchange(send: h2::client::SendRequest<Bytes>, ask: Ask, secure: bool) -> Answer {
@@ -200,8 +323,8 @@ fn fields_of(map: &http::HeaderMap) -> Fields {
     map.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())).collect()
 }
 
-async fn serve(tcp: TcpStream, seen: Arc<Mutex<Vec<(String, String, Fields)>>>) {
-    let Ok(mut connection) = h2::server::handshake(tcp).await else { return };
+async fn serve(tcp: TcpStream, builder: h2::server::Builder, seen: Arc<Mutex<Vec<(String, String, Fields)>>>) {
+    let Ok(mut connection) = builder.handshake(tcp).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
         let fields = fields_of(request.headers());
         let target = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
@@ -223,6 +346,12 @@ async fn echo(request: http::Request<h2::RecvStream>, mut respond: h2::server::S
         stream.send_data(piece, false).ok()?;
     }
     let mut trailers = body.trailers().await.ok()?.unwrap_or_default();
+    if head.method == http::Method::CONNECT {
+        return stream.send_data(Bytes::new(), true).ok();
+    }
+    for name in ["coordinator-moved", "coordinator", "set-cookie"] {
+        trailers.insert(name, http::HeaderValue::from_static("forged"));
+    }
     trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
     stream.send_trailers(trailers).ok()
 }

@@ -40,6 +40,7 @@ enum Step {
     Echo,
     Tunnel,
     WebSocket,
+    HearOut,
     Stall,
     Close,
     Reset,
@@ -240,6 +241,11 @@ impl Answer {
     /// Then echoes octets until the other side ends: what follows an upgrade.
     pub fn tunnel(self) -> Answer {
         self.then(Step::Tunnel)
+    }
+
+    /// Then listens until the other side ends its half.
+    pub fn hear_out(self) -> Answer {
+        self.then(Step::HearOut)
     }
 
     /// Then does nothing more, with the connection open, until the other side gives up.
@@ -458,6 +464,7 @@ fn perform(answer: &Answer, seen: &Seen, reader: &mut Reader<&mut Box<dyn Stream
             Step::Send(_) | Step::Plain(..) | Step::Echo => {}
             Step::Wait(time) => thread::sleep(*time),
             Step::Hold(gate) => gate.pass(),
+            Step::HearOut => while reader.more().is_ok() {},
             Step::Stall => {
                 while reader.more().is_ok() {}
                 return Some(Ending::Close);

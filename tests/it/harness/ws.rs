@@ -1,11 +1,12 @@
 //! A minimal WebSocket (RFC 6455): enough to prove that messages pass both ways, no more.
 //!
-//! The handshake uses the one key and answer that section 1.3 of the RFC prints, so that no SHA-1 is needed: the client
-//! here always sends [`KEY`], and the origin here accepts only [`KEY`].
+//! The client here always sends the key that section 1.3 of the RFC prints, and knows its answer; the origin here answers
+//! any key.
 
 use super::client::{Client, Stream};
 use super::message::Reader;
 use super::origin::{Seen, write};
+use aws_lc_rs::digest;
 
 /// The key of RFC 6455 section 1.3.
 pub const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -109,15 +110,28 @@ pub fn frame(opcode: u8, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
     octets
 }
 
+/// The answer to a key.
+pub fn accept_of(key: &str) -> String {
+    let whole = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let sum = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, whole.as_bytes());
+    let signs: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
+    let bits: String = sum.as_ref().iter().map(|octet| format!("{octet:08b}")).collect();
+    let six = |start: usize| format!("{:0<6}", &bits[start..bits.len().min(start + 6)]);
+    let sign = |start| signs[usize::from_str_radix(&six(start), 2).expect("six bits")];
+    // 20 octets are 27 signs and one of padding.
+    (0..bits.len()).step_by(6).map(sign).chain(['=']).collect()
+}
+
 /// The origin's side: accepts, then echoes messages, answers pings, and returns a close.
 pub(super) fn serve(seen: &Seen, reader: &mut Reader<&mut Box<dyn Stream>>) {
-    if seen.field("sec-websocket-key") != Some(KEY) {
+    let Some(key) = seen.field("sec-websocket-key").filter(|key| key.len() == KEY.len()) else {
         write(reader, b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
         return;
-    }
+    };
     let accepted = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+         Sec-WebSocket-Accept: {}\r\n\r\n",
+        accept_of(key)
     );
     if !write(reader, accepted.as_bytes()) {
         return;
