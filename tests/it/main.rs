@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 mod central;
+mod demo;
 mod differential;
 mod door;
 mod h2_malformed;
