@@ -27,15 +27,31 @@ use crate::metrics::{Local, Metrics};
 use crate::proxy::{Proxy, Site};
 use crate::record::Record;
 use crate::server::{DoorSpec, Service, Summary, Workers, access, listen};
-use crate::upstream::{Live, Upstream};
-use crate::wire::HeadLimits;
+use crate::upstream::Live;
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
-/// Reads the configuration again: a new plan, or the rendered problems.
-pub type ReadPlan = Box<dyn Fn() -> Result<Plan, String> + Send + Sync>;
+/// Where the configuration comes from.
+pub trait Source: Send + Sync {
+    /// Reads it again: a new plan, or the rendered problems.
+    fn read(&self) -> Result<Plan, String>;
+
+    /// A plan that was read has been taken over: for what is set up outside, such as the level of events.
+    fn adopted(&self, _plan: &Plan) {}
+}
+
+impl<F: Fn() -> Result<Plan, String> + Send + Sync> Source for F {
+    fn read(&self) -> Result<Plan, String> {
+        self()
+    }
+}
+
+/// A source, owned by what runs by it.
+pub type ReadPlan = Box<dyn Source>;
 
 /// A running place: an edge, or Central. Dropping it stops it at once.
 pub struct Running {
@@ -53,7 +69,7 @@ pub(crate) struct Shared {
     /// Where the control thread finds Central.
     target: Snapshot<Target>,
     metrics: Arc<Metrics>,
-    log: Option<Arc<AccessLog>>,
+    log: Snapshot<Option<Arc<AccessLog>>>,
     workers: OnceLock<Workers>,
     doors: Mutex<Vec<DoorSpec>>,
     read: ReadPlan,
@@ -113,7 +129,7 @@ impl Running {
             link,
             target: Snapshot::new(target),
             metrics: Metrics::new(),
-            log,
+            log: Snapshot::new(log),
             workers: OnceLock::new(),
             doors: Mutex::new(doors.clone()),
             read,
@@ -161,7 +177,7 @@ impl Running {
 
     /// Opens the access log's file anew.
     pub fn reopen_log(&self) {
-        if let Some(log) = &self.shared.log {
+        if let Some(log) = self.shared.log.load().as_ref() {
             log.reopen();
         }
     }
@@ -176,6 +192,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         if let Some(control) = self.control.take() {
             control.stop();
+        }
+        if let Some(central) = &self.shared.central {
+            // What was taken becomes durable, and the folder is free for the next Central when this returns.
+            central.shutdown();
         }
     }
 }
@@ -197,7 +217,7 @@ impl Shared {
     }
 
     fn reload(&self) -> Result<String, String> {
-        let outcome = (self.read)().and_then(|plan| self.adopt(plan));
+        let outcome = self.read.read().and_then(|plan| self.adopt(plan));
         match &outcome {
             Ok(said) => tracing::info!("reload: {said}"),
             Err(why) => tracing::error!("reload refused, everything stays as it was:\n{why}"),
@@ -214,13 +234,22 @@ impl Shared {
         if !fixed.is_empty() {
             return Err(fixed.iter().map(|problem| problem.wrong.clone()).collect::<Vec<_>>().join("\n"));
         }
+        if follows_central(&plan) != follows_central(&written) {
+            return Err("`[central]` has come or gone: the home map is opened at the start only, so restart".to_owned());
+        }
         let mut doors_now = self.doors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let private = if self.central.is_some() { Door::Central } else { Door::Peer };
         let doors = doors(&plan, private, &doors_now)?;
-        self.workers().reload(doors.clone()).map_err(|error| format!("a door could not be opened: {error}"))?;
+        let log = (plan.log != written.log).then(|| open_log(&plan)).transpose()?;
+        let opened = self.workers().reload(doors.clone(), plan.limits.connections);
+        opened.map_err(|error| format!("a door could not be opened: {error}"))?;
+        if let Some(log) = log {
+            self.log.set(log);
+        }
         *doors_now = doors;
         *written = plan;
         self.publish(&written);
+        self.read.adopted(&written);
         Ok(format!("{} routes, {} clusters, {} doors", written.settings.len(), written.clusters.len(), doors_now.len()))
     }
 
@@ -259,15 +288,33 @@ impl Shared {
     }
 }
 
+/// Whether there is a Central whose feed is followed.
+fn follows_central(plan: &Plan) -> bool {
+    plan.own.data.is_some() && plan.central.as_ref().is_some_and(|central| !central.urls.is_empty())
+}
+
 /// Opens map and ledger where the plan follows a Central.
 fn open_homes(plan: &Plan) -> Result<(Option<Arc<Homes>>, Option<Feeding>, Option<instance::Instance>), String> {
-    let follows = plan.central.as_ref().is_some_and(|central| !central.urls.is_empty());
-    let Some(data) = plan.own.data.as_ref().filter(|_| follows) else { return Ok((None, None, None)) };
+    let Some(data) = plan.own.data.as_ref().filter(|_| follows_central(plan)) else { return Ok((None, None, None)) };
     let lock = instance::take(data).map_err(|error| format!("{}: {error}", data.display()))?;
     let spaces = plan.spaces.iter().map(|space| space.name.clone()).collect();
     let opened = Homes::open(lock.dir(), &plan.own.name, spaces);
     let (homes, applier, asks) = opened.map_err(|error| format!("{}: {error}", lock.dir().display()))?;
+    adopt_claims(&homes, data);
     Ok((Some(homes), Some(Feeding { applier, asks }), Some(lock)))
+}
+
+/// Takes over the claims of instances that have gone without delivering them. What cannot be read stays for the next start.
+fn adopt_claims(homes: &Homes, data: &Path) {
+    let abandoned = instance::abandoned(data).map_err(|error| error.to_string());
+    let adopted = abandoned.and_then(|all| {
+        all.iter().map(|one| homes.adopt(one).map_err(|error| error.to_string())).sum::<Result<usize, _>>()
+    });
+    match adopted {
+        Ok(0) => {}
+        Ok(claims) => tracing::info!(claims, "claims of an instance that has gone were taken over"),
+        Err(why) => tracing::error!("claims of an instance that has gone could not be taken over: {why}"),
+    }
 }
 
 /// Where the feed is followed, and as whom.
@@ -347,20 +394,18 @@ pub(crate) struct Worker {
     proxy: Proxy,
     central: Option<Arc<Central>>,
     local: Local,
-    log: Option<AccessBuffer>,
+    log: RefCell<Logging>,
 }
 
 impl Worker {
     /// To be called on the worker's own runtime.
     pub(crate) fn new(shared: &Arc<Shared>) -> Worker {
         let site: Reader<Site> = shared.site.reader();
-        let limits = &shared.site.load().plan.limits;
-        let upstream = Upstream::new(HeadLimits { head: limits.head, fields: limits.fields, uri: limits.uri });
         Worker {
-            proxy: Proxy::new(site, upstream, shared.homes.clone()),
+            proxy: Proxy::new(site, shared.homes.clone()),
             central: shared.central.clone(),
             local: shared.metrics.worker(),
-            log: shared.log.as_ref().map(AccessLog::buffer),
+            log: RefCell::new(Logging::new(shared.log.reader())),
         }
     }
 
@@ -379,8 +424,31 @@ impl Worker {
     pub(crate) fn observe(&self, record: &Record, from: &Downstream, head: Option<&Summary>) {
         let site = self.proxy.site();
         self.local.observe(&site.plan, record);
-        if let Some(log) = &self.log {
-            log.line(|out| access::line(out, &site.plan, record, from, head));
+        self.log.borrow_mut().line(|out| access::line(out, &site.plan, record, from, head));
+    }
+}
+
+/// A worker's part of the access log; follows the log that a reload opens or closes.
+struct Logging {
+    log: Reader<Option<Arc<AccessLog>>>,
+    seen: Arc<Option<Arc<AccessLog>>>,
+    buffer: Option<AccessBuffer>,
+}
+
+impl Logging {
+    fn new(mut log: Reader<Option<Arc<AccessLog>>>) -> Logging {
+        let seen = log.load().clone();
+        Logging { buffer: seen.as_ref().as_ref().map(AccessLog::buffer), seen, log }
+    }
+
+    fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let now = self.log.load();
+        if !Arc::ptr_eq(now, &self.seen) {
+            self.seen = now.clone();
+            self.buffer = self.seen.as_ref().as_ref().map(AccessLog::buffer);
+        }
+        if let Some(buffer) = &self.buffer {
+            buffer.line(write);
         }
     }
 }

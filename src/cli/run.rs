@@ -2,11 +2,12 @@
 
 use crate::config::load::{self, Outcome, Strictness};
 use crate::config::plan::{Log, Plan};
-use crate::edge::{ReadPlan, Running};
+use crate::edge::{ReadPlan, Running, Source};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 /// Arguments of `run` and `central`.
 #[derive(Debug, clap::Args)]
@@ -36,10 +37,9 @@ fn start(args: &Args, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, Str
             return ExitCode::from(2);
         }
     };
-    events(&plan.log);
-    let path = args.config.clone();
-    let again: ReadPlan = Box::new(move || read(&path, load));
-    let running = match run(plan, again) {
+    let level = events(&plan.log);
+    let source = File { path: args.config.clone(), load, level };
+    let running = match run(plan, Box::new(source)) {
         Ok(running) => running,
         Err(why) => {
             tracing::error!("could not start: {why}");
@@ -50,6 +50,23 @@ fn start(args: &Args, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, Str
         tracing::info!(%door, %address, "listening");
     }
     until_stopped(&running)
+}
+
+/// A configuration file, and the level of events that follows it.
+struct File {
+    path: PathBuf,
+    load: Load,
+    level: Level,
+}
+
+impl Source for File {
+    fn read(&self) -> Result<Plan, String> {
+        read(&self.path, self.load)
+    }
+
+    fn adopted(&self, plan: &Plan) {
+        (self.level)(&plan.log.level);
+    }
 }
 
 fn read(path: &Path, load: Load) -> Result<Plan, String> {
@@ -64,20 +81,32 @@ fn read(path: &Path, load: Load) -> Result<Plan, String> {
 
 /// Shows events of this level and above, as text; for commands that run places beside their own output.
 pub(super) fn events_at(level: &str) {
-    events(&Log { access: false, file: None, json: false, level: level.to_owned() });
+    drop(events(&Log { access: false, file: None, json: false, level: level.to_owned() }));
 }
 
+/// Changes the level of events.
+type Level = Box<dyn Fn(&str) + Send + Sync>;
+
 /// Events go to standard error, so that standard output is the access log's alone.
-fn events(log: &Log) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // A second start in one process keeps the first one's; only tests do that.
-    let _ = if log.json {
-        builder.json().try_init()
+fn events(log: &Log) -> Level {
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    // A second start in one process keeps the first one's events; only tests do that.
+    if log.json {
+        let builder = builder.json().with_env_filter(filter(&log.level)).with_filter_reloading();
+        let handle = builder.reload_handle();
+        let _ = builder.try_init();
+        Box::new(move |level| drop(handle.reload(filter(level))))
     } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).try_init()
-    };
+        let builder = builder.with_ansi(std::io::stderr().is_terminal());
+        let builder = builder.with_env_filter(filter(&log.level)).with_filter_reloading();
+        let handle = builder.reload_handle();
+        let _ = builder.try_init();
+        Box::new(move |level| drop(handle.reload(filter(level))))
+    }
+}
+
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"))
 }
 
 fn until_stopped(running: &Running) -> ExitCode {

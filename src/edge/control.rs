@@ -4,7 +4,7 @@ use super::panel::PanelOf;
 use super::{Feeding, Shared};
 use crate::admin::{AdminDoor, Kind};
 use crate::base::snapshot::Reader;
-use crate::config::plan::Address;
+use crate::config::plan::{Address, Plan};
 use crate::feed::link::{self, Target};
 use crate::feed::status::LinkStatus;
 use crate::tls;
@@ -59,7 +59,7 @@ fn run(shared: Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receiver<b
         Err(error) => return drop(opened.send(Err(format!("the control runtime could not be started: {error}")))),
     };
     runtime.block_on(async {
-        let _doors = match open_doors(&shared).await {
+        let doors = match open_doors(&shared).await {
             Ok(doors) => {
                 let _ = opened.send(Ok(doors.iter().map(shown).collect()));
                 doors
@@ -68,8 +68,34 @@ fn run(shared: Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receiver<b
         };
         tasks(&shared, feeding, stopped.clone());
         let mut stopped = stopped;
-        let _ = stopped.wait_for(|stop| *stop).await;
+        tokio::select! {
+            () = follow_doors(&shared, doors) => {}
+            _ = stopped.wait_for(|stop| *stop) => {}
+        }
     });
+}
+
+/// Opens the observe and admin doors anew when a reload has moved them.
+async fn follow_doors(shared: &Arc<Shared>, mut doors: Vec<(Kind, AdminDoor)>) {
+    let mut sites = shared.site.reader();
+    let mut open = addresses(&sites.load().plan);
+    while sites.changed().await {
+        let wanted = addresses(&sites.load().plan);
+        if wanted == open {
+            continue;
+        }
+        // Closed first: the new address may be the old one under another name.
+        doors.clear();
+        match open_doors(shared).await {
+            Ok(opened) => doors = opened,
+            Err(why) => tracing::error!("the observe or the admin door could not be opened after the reload: {why}"),
+        }
+        open = wanted;
+    }
+}
+
+fn addresses(plan: &Plan) -> [Option<Address>; 2] {
+    [plan.observe.clone(), plan.admin.clone()]
 }
 
 fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receiver<bool>) {

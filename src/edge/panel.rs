@@ -182,7 +182,7 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
     let lines: Vec<_> =
         labels.iter().zip(reloads).map(|(labels, (_, count))| (&labels[..], count.load(Ordering::Relaxed))).collect();
     page.counter("coordinator_config_reloads", "Reloads of the configuration, by what came of them", &lines)?;
-    if let Some(log) = &shared.log {
+    if let Some(log) = shared.log.load().as_ref() {
         page.counter(
             "coordinator_access_log_dropped_lines",
             "Access lines lost because the log was slower than the requests",

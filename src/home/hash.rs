@@ -53,7 +53,7 @@ mod tests {
         // the composition instead, so that an upgrade of the crate cannot move every key on disk.
         let feed = FeedId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         let mut reference = SipHasher24::new_with_keys(0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
-        reference.write(b"user\0448");
+        reference.write(b"user\x00448");
         assert_eq!(key_hash(feed, "user", "448").0, reference.finish());
     }
 

@@ -17,16 +17,15 @@ use std::sync::atomic::Ordering;
 
 use super::claims::KeyText;
 use super::edges::Edges;
-use super::open::{self, LEDGER, MAP};
+use super::open::{self, LEDGER, MAP, Opened};
 use super::view::{self, View};
 use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
 use crate::base::id::EdgeId;
 use crate::home::cursor::Coverage;
 use crate::home::event::{EdgeRow, Event, State as Said};
 use crate::home::hash::{KeyHash, key_hash, split_key};
-use crate::home::ledger::{Claim, Effect, Input, Named, Row, State};
+use crate::home::ledger::{Effect, Input, Named, Row, State};
 use crate::home::{exact, table};
-use crate::store::durable::Write;
 use crate::store::log::LogError;
 use crate::store::rows::{self, Mark, Rows};
 
@@ -63,10 +62,11 @@ impl Applier {
     pub(super) fn new(
         homes: Arc<Homes>,
         dir: PathBuf,
-        (map_rows, map): (Option<Rows>, table::Writer),
-        (ledger_rows, ledger): (Option<Rows>, exact::Writer),
+        map: Opened<table::Writer>,
+        ledger: Opened<exact::Writer>,
     ) -> Applier {
-        Applier { homes, dir, map, ledger, map_rows, ledger_rows, begun: None }
+        let (map_rows, ledger_rows) = (map.rows, ledger.rows);
+        Applier { homes, dir, map: map.table, ledger: ledger.table, map_rows, ledger_rows, begun: None }
     }
 
     /// Where in which history this edge stands.
@@ -214,7 +214,7 @@ impl Applier {
     /// the mark even if nothing changed.
     fn record(&mut self, mark: Mark, orders: &Orders, always: bool) -> Result<(), ApplyError> {
         for (key, to, epoch) in &orders.clashes {
-            self.lose(key, *to, *epoch);
+            self.homes.durable.send_blocking(self.homes.lost(key, *to, *epoch));
         }
         if orders.rows.is_empty() && !always {
             return Ok(());
@@ -231,14 +231,6 @@ impl Applier {
             self.publish(|view| view.ledger = ledger);
         }
         Ok(())
-    }
-
-    fn lose(&self, key: &KeyText, to: EdgeId, epoch: u32) {
-        let (space, id) = key.parts();
-        tracing::error!(space, key = id, owner = to.0, epoch, "our origin minted a key that another edge owns");
-        self.homes.claims.lose(key, to, epoch);
-        let write = Write::Lose { space: space.to_owned(), key: id.to_owned(), to: to.0, epoch };
-        self.homes.durable.send_blocking(write);
     }
 
     /// Step 4: the table. Should one bucket have overflowed too far although there is room, the table is rebuilt from
@@ -279,9 +271,7 @@ impl Applier {
     /// The claims whose entries are durable in the ledger are over.
     fn settle(&self, settled: HashSet<KeyText>) {
         for key in settled {
-            self.homes.claims.settle(&key);
-            let (space, id) = key.parts();
-            self.homes.durable.send_blocking(Write::Settle { space: space.to_owned(), key: id.to_owned() });
+            self.homes.durable.send_blocking(self.homes.settled(&key));
         }
     }
 
@@ -348,13 +338,7 @@ impl Applier {
         edges: &[EdgeRow],
         rows: impl Iterator<Item = SnapshotRow>,
     ) -> Result<Applied, ApplyError> {
-        let cursor = self.cursor();
-        if self.begun != Some(feed) || term < cursor.term {
-            return Err(ApplyError::NoHistory);
-        }
-        if seq < cursor.seq {
-            return Err(ApplyError::Older { cursor: cursor.seq, snapshot: seq });
-        }
+        self.check_snapshot(feed, term, seq)?;
         self.edges(edges)?;
         let ledger = self.ledger_rows.as_ref().filter(|rows| !rows.is_empty()).map(|rows| rows.mark().seq);
         let is_news = ledger.is_none_or(|ledger| ledger < seq);
@@ -366,14 +350,25 @@ impl Applier {
         }
         self.record(mark, &orders, is_news)?;
         self.homes.ledger_lost.store(false, Ordering::Relaxed);
-        let map = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
         let changed = prepared.count();
-        map.replace(prepared).map_err(stored)?;
-        self.map = open::fill_map(map, usize::try_from(changed).unwrap_or(usize::MAX)).map_err(stored)?;
-        self.show_snapshot(orders.settled);
+        self.replace_map(prepared)?;
+        self.settle(orders.settled);
+        // Claims made while the snapshot was read are not among the orders.
+        self.homes.reconcile_claims();
         self.reach(mark);
         self.count_kept_out(kept_out, 0, seq);
         Ok(Applied { seq, changed, kept_out })
+    }
+
+    fn check_snapshot(&self, feed: FeedId, term: u64, seq: u64) -> Result<(), ApplyError> {
+        let cursor = self.cursor();
+        if self.begun != Some(feed) || term < cursor.term {
+            return Err(ApplyError::NoHistory);
+        }
+        if seq < cursor.seq {
+            return Err(ApplyError::Older { cursor: cursor.seq, snapshot: seq });
+        }
+        Ok(())
     }
 
     /// Writes the map's new image beside the old one, and notes what the rows mean to the ledger.
@@ -405,30 +400,19 @@ impl Applier {
         prepared.map_err(stored)
     }
 
-    fn show_snapshot(&self, settled: HashSet<KeyText>) {
+    /// Puts the image in place, then its table before the readers.
+    fn replace_map(&mut self, prepared: rows::Prepared) -> Result<(), ApplyError> {
+        let keys = usize::try_from(prepared.count()).unwrap_or(usize::MAX);
+        let rows = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
+        rows.replace(prepared).map_err(stored)?;
+        self.map = open::fill_map(rows, keys).map_err(stored)?;
         let map = self.map.table().clone();
         self.publish(|view| view.map = map);
         self.homes.map_keys.store(self.map.keys() as u64, Ordering::Relaxed);
         let view = self.homes.view.load();
         self.homes.overlay.retain(|hash, epoch| view.is_older_than(hash, epoch));
         self.homes.absent.clear();
-        self.settle(settled);
-    }
-
-    /// At the start: claims that ledger or map have decided while the last process was dying.
-    pub(super) fn reconcile_claims(&self) {
-        let view = self.homes.view.load();
-        let Some(feed) = view.feed else { return };
-        for key in self.homes.claims.keys() {
-            let (space, id) = key.parts();
-            let hash = key.hash(feed);
-            let claim = self.homes.claims.get(space, id).map(|(claim, _)| claim);
-            match (view.row(hash), claim, view.look(hash)) {
-                (Some(Row::Owned { .. }), _, _) => self.settle([key.clone()].into()),
-                (_, Some(Claim::Waiting), crate::home::Home::At { edge, epoch }) => self.lose(&key, edge, epoch),
-                _ => {}
-            }
-        }
+        Ok(())
     }
 }
 

@@ -11,14 +11,20 @@ use crate::store::files;
 #[derive(Debug)]
 pub struct Instance {
     dir: PathBuf,
-    /// Held, never read: the kernel lets go of the lock when it closes, however the process ends.
-    _lock: File,
+    /// The kernel lets go of the lock when it closes, however the process ends.
+    lock: File,
 }
 
 impl Instance {
     /// The folder.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// Notes that the folder is used now.
+    fn used(self) -> io::Result<Instance> {
+        self.lock.set_modified(std::time::UNIX_EPOCH + crate::base::clock::wall())?;
+        Ok(self)
     }
 }
 
@@ -29,7 +35,7 @@ pub fn take(data: &Path) -> io::Result<Instance> {
     files::create_dir(data)?;
     for dir in existing(data)? {
         if let Some(instance) = lock(dir)? {
-            return Ok(instance);
+            return instance.used();
         }
     }
     loop {
@@ -37,9 +43,14 @@ pub fn take(data: &Path) -> io::Result<Instance> {
         files::create_dir(&dir)?;
         files::sync_dir(data)?;
         if let Some(instance) = lock(dir)? {
-            return Ok(instance);
+            return instance.used();
         }
     }
+}
+
+/// Takes all other folders below `data` that no living process holds: what they still owe is to be adopted.
+pub fn abandoned(data: &Path) -> io::Result<Vec<Instance>> {
+    existing(data)?.into_iter().filter_map(|dir| lock(dir).transpose()).collect()
 }
 
 /// The instance folders below `data`, the one used last first.
@@ -64,10 +75,7 @@ const LOCK: &str = "lock";
 fn lock(dir: PathBuf) -> io::Result<Option<Instance>> {
     let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
     match file.try_lock() {
-        Ok(()) => {
-            file.set_modified(std::time::UNIX_EPOCH + crate::base::clock::wall())?;
-            Ok(Some(Instance { dir, _lock: file }))
-        }
+        Ok(()) => Ok(Some(Instance { dir, lock: file })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
@@ -86,7 +94,9 @@ mod tests {
         let second = take(&data).unwrap();
         assert_ne!(first.dir(), second.dir());
         let left = first.dir().to_path_buf();
+        assert!(abandoned(&data).unwrap().is_empty());
         drop(first);
+        assert_eq!(abandoned(&data).unwrap()[0].dir(), left);
         assert_eq!(take(&data).unwrap().dir(), left);
         for private in [&data, &left] {
             assert_eq!(private.metadata().unwrap().permissions().mode() & 0o777, 0o700);
@@ -97,7 +107,7 @@ mod tests {
     fn of_several_free_folders_the_one_used_last_is_taken() {
         let data = tempfile::tempdir().unwrap();
         let (old, new) = (take(data.path()).unwrap(), take(data.path()).unwrap());
-        old._lock.set_modified(std::time::UNIX_EPOCH).unwrap();
+        old.lock.set_modified(std::time::UNIX_EPOCH).unwrap();
         let expected = new.dir().to_path_buf();
         drop((old, new));
         assert_eq!(take(data.path()).unwrap().dir(), expected);

@@ -17,52 +17,98 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 
 use super::apply::Applier;
-use super::claims::Claims;
 use super::edges::Edges;
+use super::instance::Instance;
 use super::overlay::{Absent, Overlay};
 use super::view::{self, View};
-use super::{ASKS_MAX, AskReceiver, Cursor, FeedId, Homes, OpenError};
+use super::{ASKS_MAX, Ask, AskReceiver, Cursor, FeedId, Homes, OpenError};
 use crate::home::hash::KeyHash;
-use crate::home::{exact, table};
-use crate::store::durable::{self, ClaimRow, Durable};
+use crate::home::ledger::{Claim, Row};
+use crate::home::{Home, exact, table};
+use crate::store::durable::{self, ClaimRow, Durable, Write};
 use crate::store::files;
 use crate::store::log::LogError;
 use crate::store::rows::{self, Mark, Rows};
 
+const CLAIMS: &str = "claims.sqlite";
 pub(super) const MAP: &str = "map";
 pub(super) const LEDGER: &str = "ledger";
 
 /// What one set of rows gave.
-struct Opened<T> {
-    rows: Option<Rows>,
-    table: T,
+pub(super) struct Opened<T> {
+    pub(super) rows: Option<Rows>,
+    pub(super) table: T,
     was_lost: bool,
+}
+
+impl<T> Opened<T> {
+    fn lost(table: T) -> Self {
+        Opened { rows: None, table, was_lost: true }
+    }
+}
+
+/// All that the feed has brought.
+struct Fed {
+    ledger: Opened<exact::Writer>,
+    map: Opened<table::Writer>,
+    feed: Option<FeedId>,
+    edges: Edges,
 }
 
 pub(super) fn open(dir: &Path, own: &str, spaces: &[String]) -> Result<(Arc<Homes>, Applier, AskReceiver), OpenError> {
     files::create_dir(dir).map_err(|error| OpenError(format!("{}: {error}", dir.display())))?;
     let mut aside = Vec::new();
-    let mut ledger = open_rows(dir, LEDGER, &mut aside, fill_ledger, || exact::Writer::with_room(0))?;
-    let mut map = open_rows(dir, MAP, &mut aside, fill_map, || table::Writer::with_room(0))?;
+    let fed = open_fed(dir, &mut aside)?;
+    let (durable, _thread, found) = Durable::open(&dir.join(CLAIMS), durable::QUEUE).map_err(failed)?;
+    aside.extend(found.set_aside);
+    for path in &aside {
+        tracing::error!(file = %path.display(), "unreadable state was set aside; the start goes on without it");
+    }
+    let (asks, asked) = mpsc::channel(ASKS_MAX);
+    let (homes, map, ledger) = assemble(own, fed, durable, asks, &aside);
+    let homes = Arc::new(homes);
+    let unknown = found.claims.iter().filter(|row| !spaces.contains(&row.space)).count();
+    if unknown > 0 {
+        tracing::warn!(claims = unknown, "claims of key spaces that the configuration no longer names go on");
+    }
+    found.claims.into_iter().for_each(|row| homes.claims.insert(row));
+    homes.reconcile_claims();
+    Ok((homes.clone(), Applier::new(homes, dir.to_path_buf(), map, ledger), asked))
+}
+
+/// Ledger, map and edge table, as far as they are readable and belong together.
+fn open_fed(dir: &Path, aside: &mut Vec<PathBuf>) -> Result<Fed, OpenError> {
+    let mut ledger = open_rows(dir, LEDGER, aside, fill_ledger, || exact::Writer::with_room(0))?;
+    let mut map = open_rows(dir, MAP, aside, fill_map, || table::Writer::with_room(0))?;
     let (reached, was_at) = (mark(&ledger.rows).seq, mark(&map.rows).ledger);
     if reached < was_at {
         tracing::error!(reached, was_at, "the ledger has lost what was durable");
-        drop(ledger);
-        aside.extend(rows::set_aside(dir, LEDGER).map_err(|error| OpenError(error.to_string()))?);
-        ledger = Opened { rows: None, table: exact::Writer::with_room(0), was_lost: true };
+        ledger = Opened::lost(exact::Writer::with_room(0));
+        aside.extend(rows::set_aside(dir, LEDGER).map_err(failed)?);
     }
     let feed = label(&ledger.rows).or_else(|| label(&map.rows)).map(FeedId);
-    if feed.is_some() && label(&map.rows).is_some_and(|label| Some(FeedId(label)) != feed) {
+    if label(&map.rows).is_some_and(|label| Some(FeedId(label)) != feed) {
         // The ledger says whose edge this is; a map of another history is of no use to it.
-        drop(map);
-        aside.extend(rows::set_aside(dir, MAP).map_err(|error| OpenError(error.to_string()))?);
-        map = Opened { rows: None, table: table::Writer::with_room(0), was_lost: true };
+        map = Opened::lost(table::Writer::with_room(0));
+        aside.extend(rows::set_aside(dir, MAP).map_err(failed)?);
     }
-    let edges = restore_edges(dir, feed, &mut aside)?;
-    let (durable, _thread, found) =
-        Durable::open(&dir.join("claims.sqlite"), durable::QUEUE).map_err(|error| OpenError(error.to_string()))?;
-    aside.extend(found.set_aside);
-    report(&aside);
+    let mut edges = Edges::default();
+    if let Some(feed) = feed {
+        let restored = Edges::restore(dir, feed);
+        let unreadable;
+        (edges, unreadable) = restored.map_err(|error| OpenError(format!("{}: {error}", dir.display())))?;
+        aside.extend(unreadable);
+    }
+    Ok(Fed { ledger, map, feed, edges })
+}
+
+fn assemble(
+    own: &str,
+    Fed { ledger, map, feed, edges }: Fed,
+    durable: Durable,
+    asks: mpsc::Sender<Ask>,
+    aside: &[PathBuf],
+) -> (Homes, Opened<table::Writer>, Opened<exact::Writer>) {
     let view = View {
         feed,
         own: edges.id(own),
@@ -71,8 +117,7 @@ pub(super) fn open(dir: &Path, own: &str, spaces: &[String]) -> Result<(Arc<Home
         ledger: ledger.table.table().clone(),
     };
     let term = mark(&map.rows).term.max(mark(&ledger.rows).term);
-    let (asks, asked) = mpsc::channel(ASKS_MAX);
-    let homes = Arc::new(Homes {
+    let homes = Homes {
         own: own.to_owned(),
         view: ArcSwap::from_pointee(view),
         edges: ArcSwap::from_pointee(edges),
@@ -81,7 +126,7 @@ pub(super) fn open(dir: &Path, own: &str, spaces: &[String]) -> Result<(Arc<Home
         stirred: watch::Sender::new(0),
         overlay: Overlay::default(),
         absent: Absent::default(),
-        claims: Arc::new(Claims::default()),
+        claims: Arc::default(),
         durable,
         asks,
         look_ups: Default::default(),
@@ -91,22 +136,74 @@ pub(super) fn open(dir: &Path, own: &str, spaces: &[String]) -> Result<(Arc<Home
         ledger_lost: AtomicBool::new(ledger.was_lost),
         map_keys: AtomicU64::new(map.table.keys() as u64),
         set_aside: aside.iter().map(|path| path.display().to_string()).collect(),
-    });
-    let applier = Applier::new(homes.clone(), dir.to_path_buf(), (map.rows, map.table), (ledger.rows, ledger.table));
-    resume_claims(&homes, &applier, found.claims, spaces);
-    Ok((homes, applier, asked))
+    };
+    (homes, map, ledger)
 }
 
-/// Claims at rest go on, except those that ledger or map have decided while the process was dying.
-fn resume_claims(homes: &Homes, applier: &Applier, claims: Vec<ClaimRow>, spaces: &[String]) {
-    let unknown = claims.iter().filter(|row| !spaces.contains(&row.space)).count();
-    if unknown > 0 {
-        tracing::warn!(claims = unknown, "claims of key spaces that the configuration no longer names go on");
+impl Homes {
+    /// Takes over the claims that an instance left behind which no process holds any more. Blocks on the disk.
+    ///
+    /// Errors: what was not taken over stays where it is. A claim that is in both folders is harmless: Central grants a
+    /// key once.
+    pub fn adopt(&self, abandoned: &Instance) -> Result<usize, OpenError> {
+        let path = abandoned.dir().join(CLAIMS);
+        if !path.exists() {
+            return Ok(0);
+        }
+        let (theirs, thread, found) = Durable::open(&path, durable::QUEUE).map_err(failed)?;
+        let (tell, told) = std::sync::mpsc::channel();
+        for row in &found.claims {
+            self.adopt_claim(row.clone(), tell.clone());
+        }
+        drop(tell);
+        let taken = told.iter().filter(|is_durable| *is_durable).count();
+        if taken < found.claims.len() {
+            return Err(OpenError(format!("{}: its claims could not be made durable here", path.display())));
+        }
+        for ClaimRow { space, key, .. } in found.claims {
+            theirs.send_blocking(Write::Settle { space, key });
+        }
+        drop(theirs);
+        thread.join();
+        self.reconcile_claims();
+        Ok(taken)
     }
-    for row in claims {
-        homes.claims.insert(row);
+
+    fn adopt_claim(&self, row: ClaimRow, tell: std::sync::mpsc::Sender<bool>) {
+        let (claims, kept) = (self.claims.clone(), row.clone());
+        let done = move |is_durable| {
+            if is_durable {
+                claims.insert(kept);
+            }
+            let _ = tell.send(is_durable);
+        };
+        let ClaimRow { space, key, lost, .. } = row.clone();
+        self.durable.send_blocking(Write::Claim { row, done: Box::new(done) });
+        if let Some((to, epoch)) = lost {
+            self.durable.send_blocking(Write::Lose { space, key, to, epoch });
+        }
     }
-    applier.reconcile_claims();
+
+    /// Claims that ledger or map have decided: while the process that made them was dying, or in a snapshot.
+    pub(super) fn reconcile_claims(&self) {
+        let view = self.view.load();
+        let Some(feed) = view.feed else { return };
+        for key in self.claims.keys() {
+            let (space, id) = key.parts();
+            let hash = key.hash(feed);
+            let claim = self.claims.get(space, id).map(|(claim, _)| claim);
+            let write = match (view.row(hash), claim, view.look(hash)) {
+                (Some(Row::Owned { .. }), _, _) => self.settled(&key),
+                (_, Some(Claim::Waiting), Home::At { edge, epoch }) => self.lost(&key, edge, epoch),
+                _ => continue,
+            };
+            self.durable.send_blocking(write);
+        }
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> OpenError {
+    OpenError(error.to_string())
 }
 
 fn mark(rows: &Option<Rows>) -> Mark {
@@ -115,20 +212,6 @@ fn mark(rows: &Option<Rows>) -> Mark {
 
 fn label(rows: &Option<Rows>) -> Option<[u8; 16]> {
     rows.as_ref().map(Rows::label)
-}
-
-fn restore_edges(dir: &Path, feed: Option<FeedId>, aside: &mut Vec<PathBuf>) -> Result<Edges, OpenError> {
-    let Some(feed) = feed else { return Ok(Edges::default()) };
-    let (edges, unreadable) =
-        Edges::restore(dir, feed).map_err(|error| OpenError(format!("{}: {error}", dir.display())))?;
-    aside.extend(unreadable);
-    Ok(edges)
-}
-
-fn report(aside: &[PathBuf]) {
-    for path in aside {
-        tracing::error!(file = %path.display(), "unreadable state was set aside; the start goes on without it");
-    }
 }
 
 fn open_rows<T>(
@@ -145,10 +228,10 @@ fn open_rows<T>(
     match opened {
         Err(LogError::Damaged { path, offset, why }) => {
             tracing::error!(file = %path.display(), offset, why, "the {name} is unreadable");
-            aside.extend(rows::set_aside(dir, name).map_err(|error| OpenError(error.to_string()))?);
-            Ok(Opened { rows: None, table: empty(), was_lost: true })
+            aside.extend(rows::set_aside(dir, name).map_err(failed)?);
+            Ok(Opened::lost(empty()))
         }
-        other => other.map_err(|error| OpenError(error.to_string())),
+        other => other.map_err(failed),
     }
 }
 

@@ -9,10 +9,11 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 
 use super::ask::claim_id;
-use super::claims::{CLAIMS_MAX, Parcel};
+use super::claims::{CLAIMS_MAX, KeyText, Parcel};
 use super::{Ask, Asked, ClaimAnswer, Homes, Registered};
 use crate::base::backoff::{self, Backoff};
 use crate::base::clock;
+use crate::base::id::EdgeId;
 use crate::home::Home;
 use crate::home::ledger::{Claim, Effect, Input, State};
 use crate::store::durable::{ClaimRow, Done, Write};
@@ -205,8 +206,7 @@ impl Homes {
         self.claims.grant(&parcel.key);
         let (space, key) = parcel.key.parts();
         if let Home::Ours { provisional: false, .. } = self.look(space, key) {
-            self.claims.settle(&parcel.key);
-            self.durable.send(Write::Settle { space: space.to_owned(), key: key.to_owned() }).await;
+            self.durable.send(self.settled(&parcel.key)).await;
         }
     }
 
@@ -215,12 +215,24 @@ impl Homes {
         let state = State { row: self.row(space, key), claim: self.claims.get(space, key).map(|(claim, _)| claim) };
         for effect in state.step(input).1 {
             if let Effect::Clash { to, epoch } = effect {
-                tracing::error!(space, key, owner = to.0, epoch, "our origin minted a key that another edge owns");
-                self.claims.lose(&parcel.key, to, epoch);
-                let (space, key) = (space.to_owned(), key.to_owned());
-                self.durable.send(Write::Lose { space, key, to: to.0, epoch }).await;
+                self.durable.send(self.lost(&parcel.key, to, epoch)).await;
             }
         }
+    }
+
+    /// Ends a claim in memory; gives the write that ends it on disk.
+    pub(super) fn settled(&self, key: &KeyText) -> Write {
+        self.claims.settle(key);
+        let (space, key) = key.parts();
+        Write::Settle { space: space.to_owned(), key: key.to_owned() }
+    }
+
+    /// Stops accepting by a claim, and says so loudly; gives the write that keeps it so.
+    pub(super) fn lost(&self, key: &KeyText, to: EdgeId, epoch: u32) -> Write {
+        self.claims.lose(key, to, epoch);
+        let (space, key) = key.parts();
+        tracing::error!(space, key, owner = to.0, epoch, "our origin minted a key that another edge owns");
+        Write::Lose { space: space.to_owned(), key: key.to_owned(), to: to.0, epoch }
     }
 
     fn row(&self, space: &str, key: &str) -> Option<crate::home::ledger::Row> {

@@ -200,6 +200,25 @@ fn a_map_that_starts_over_revives_nothing() {
 }
 
 #[test]
+fn what_was_over_before_the_ledger_began_does_not_begin_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut edge = open(dir.path());
+    edge.applier.begin_feed(FEED, 1).unwrap();
+    // The key was ours at seq 1 and moved at seq 2: the snapshot left no row of it in the ledger.
+    edge.applier.load(FEED, 1, 5, &table(), [row("1", "de", 2)].into_iter()).unwrap();
+    drop(edge);
+    remove(dir.path(), "map");
+    let mut edge = open(dir.path());
+    edge.applier.begin_feed(FEED, 1).unwrap();
+    edge.one(event(1, "1", "fr", 1));
+    assert_eq!(edge.look("1"), Home::Disputed);
+    edge.applier.load(FEED, 1, 1, &table(), [row("1", "fr", 1)].into_iter()).unwrap();
+    assert_eq!(edge.look("1"), Home::Disputed);
+    edge.one(event(2, "1", "de", 2));
+    assert_eq!(edge.look("1"), at(DE, 2));
+}
+
+#[test]
 fn a_lost_ledger_serves_nothing_until_a_snapshot_founds_it_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut edge = followed(dir.path());
@@ -275,8 +294,10 @@ fn history(dir: &Path) -> Vec<[Home; 3]> {
     states
 }
 
+/// Copies all but the claims, whose thread may still be closing its files.
 fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+    let entries = std::fs::read_dir(from).unwrap().map(Result::unwrap);
+    for entry in entries.filter(|entry| !entry.file_name().to_str().unwrap().starts_with("claims")) {
         std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
@@ -309,6 +330,42 @@ fn a_map_log_cut_at_any_octet_is_a_prefix_that_the_feed_completes() {
             let looked = edge.look(key);
             assert!(looked == *then || looked == now, "cut at {cut}, key {key}: {looked:?}");
         }
+    }
+}
+
+#[test]
+fn a_crash_between_ledger_and_map_is_completed_by_the_same_batch() {
+    let dirs: Vec<_> = (0..8).map(|_| tempfile::tempdir().unwrap()).collect();
+    let mut states = Vec::new();
+    let log = log_of(&[(1, 0), (2, 1), (3, 0), (1, 2), (2, 0), (3, 3), (1, 0)]);
+    let mut edge = followed(dirs[0].path());
+    for (at, dir) in dirs.iter().enumerate() {
+        if at > 0 {
+            copy(dirs[at - 1].path(), dir.path());
+            edge = edge.reopened(dir.path());
+            edge.applier.begin_feed(FEED, 1).unwrap();
+            edge.one(log[at - 1].clone());
+        }
+        states.push(["1", "2", "3"].map(|key| edge.look(key)));
+    }
+    drop(edge);
+    for step in 1..8 {
+        let dir = tempfile::tempdir().unwrap();
+        copy(dirs[step - 1].path(), dir.path());
+        remove(dir.path(), "ledger");
+        for entry in std::fs::read_dir(dirs[step].path()).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_str().unwrap().starts_with("ledger") {
+                std::fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+            }
+        }
+        let mut edge = open(dir.path());
+        assert_eq!(edge.homes.cursor().seq as usize, step - 1);
+        for (key, now) in ["1", "2", "3"].into_iter().zip(states[step]) {
+            assert!(edge.look(key) == now || !matches!(edge.look(key), Home::Ours { .. }), "step {step} key {key}");
+        }
+        assert_eq!(edge.applier.begin_feed(FEED, 1).unwrap(), FeedCheck::Resume);
+        edge.one(log[step - 1].clone());
+        assert_eq!(["1", "2", "3"].map(|key| edge.look(key)), states[step], "step {step}");
     }
 }
 
@@ -489,6 +546,26 @@ async fn a_never_synced_edge_serves_what_it_registered() {
     edge.applier.begin_feed(FEED, 1).unwrap();
     edge.applier.load(FEED, 1, 3, &table(), [row("1", "fr", 1)].into_iter()).unwrap();
     assert_eq!((edge.look("1"), edge.homes.figures().provisional), (ours(1), 0));
+}
+
+#[tokio::test]
+async fn what_an_abandoned_instance_owes_is_adopted() {
+    let data = tempfile::tempdir().unwrap();
+    let (old, new) = (instance::take(data.path()).unwrap(), instance::take(data.path()).unwrap());
+    let edge = followed(old.dir());
+    for key in ["1", "2"] {
+        assert_eq!(edge.homes.register("user", key, NOW).await, Registered::Pending);
+    }
+    drop((edge, old));
+    let mut edge = followed(new.dir());
+    edge.one(event(1, "2", "fr", 1));
+    assert_eq!(edge.look("1"), Home::Unknown);
+    let abandoned = instance::abandoned(data.path()).unwrap();
+    assert_eq!(edge.homes.adopt(&abandoned[0]).unwrap(), 2);
+    assert_eq!(edge.homes.adopt(&abandoned[0]).unwrap(), 0, "once");
+    let edge = edge.reopened(new.dir());
+    assert_eq!([edge.look("1"), edge.look("2")], [PROVISIONAL, ours(1)]);
+    assert_eq!(edge.homes.figures().outbox, 1);
 }
 
 #[tokio::test]

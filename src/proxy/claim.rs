@@ -1,8 +1,8 @@
 //! Claims on the response: the user that the own origin has just registered is made ours, durably, before the client
 //! learns of it (HOMES 2.6, DESIGN 10).
 
-use super::course::Course;
-use super::{Proxy, RETRY_AFTER, Site};
+use super::obtain::Sending;
+use super::{Proxy, RETRY_AFTER};
 use crate::body::{Body, Piece, Pull, Response};
 use crate::config::plan::{ClaimKey, ClaimRule, OnTimeout};
 use crate::error::{Error, Result};
@@ -18,19 +18,18 @@ use std::task::{Context, Poll};
 const JSON_MAX: usize = 64 << 10;
 
 impl Proxy {
-    /// Registers the key of a 2xx answer, where the route claims. What fails after the origin answered is alarmed and
+    /// Registers the key of a 2xx answer of our own origin. What fails after the origin answered is alarmed and
     /// retried, and the answer released: the user exists, whatever we know of it.
     pub(super) async fn claim(
         &self,
-        site: &Site,
-        course: &Course<'_>,
-        base: &RequestHead,
+        rule: &ClaimRule,
+        sending: &Sending<'_>,
         answer: Answer,
         record: &mut Record,
     ) -> Result<Response> {
+        let (site, course, base) = (sending.site, sending.course, &sending.head);
         let mut response: Response = answer.into();
-        let Some(rule) = &course.settings.claim else { return Ok(response) };
-        if !(200..300).contains(&response.head.status) || record.decision != "local" {
+        if !(200..300).contains(&response.head.status) {
             return Ok(response);
         }
         let space = &site.plan.spaces[rule.space.index()].name;

@@ -3,7 +3,7 @@
 //! Loops are impossible by construction: each further edge must come with a strictly greater epoch, epochs are finite
 //! and minted by Central alone, and there are at most [`VISITS_MAX`] visits.
 
-use super::obtain::Sending;
+use super::obtain::{self, Sending};
 use super::outgoing::{Note, Role};
 use super::serve::{self, Settled};
 use super::{Proxy, RETRY_AFTER};
@@ -50,6 +50,7 @@ impl Proxy {
                 self.learn(sending, &answer.head.fields);
                 return Ok(answer);
             };
+            obtain::discard(answer).await;
             record.corrections += 1;
             if !sending.body.is_replayable() {
                 return Err(later("the user has moved, and too much of the request was already sent"));

@@ -27,6 +27,7 @@ use crate::homes::Homes;
 use crate::message::{Name, RequestHead};
 use crate::record::Record;
 use crate::upstream::{Live, Upstream};
+use crate::wire::HeadLimits;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -58,20 +59,36 @@ impl Site {
 /// The proxy of one worker.
 pub struct Proxy {
     site: RefCell<Reader<Site>>,
+    /// The snapshot whose limits `upstream` has.
+    seen: RefCell<Arc<Site>>,
     upstream: Rc<Upstream>,
     homes: Option<Arc<Homes>>,
     replays: Rc<ReplayBudget>,
 }
 
 impl Proxy {
-    /// A proxy for the calling worker thread. `homes` is there where the plan has a Central to follow.
-    pub fn new(site: Reader<Site>, upstream: Rc<Upstream>, homes: Option<Arc<Homes>>) -> Self {
-        Proxy { site: RefCell::new(site), upstream, homes, replays: ReplayBudget::new(REPLAY_MAX) }
+    /// A proxy for the calling worker thread, on its runtime. `homes` is there where the plan has a Central to follow.
+    pub fn new(mut site: Reader<Site>, homes: Option<Arc<Homes>>) -> Self {
+        let seen = site.load().clone();
+        let upstream = Upstream::new(head_limits(&seen.plan));
+        Proxy {
+            site: RefCell::new(site),
+            seen: RefCell::new(seen),
+            upstream,
+            homes,
+            replays: ReplayBudget::new(REPLAY_MAX),
+        }
     }
 
     /// The snapshot for one request.
     pub fn site(&self) -> Arc<Site> {
-        self.site.borrow_mut().load().clone()
+        let mut reader = self.site.borrow_mut();
+        let site = reader.load();
+        if !Arc::ptr_eq(site, &self.seen.borrow()) {
+            self.upstream.set_limits(head_limits(&site.plan));
+            self.seen.replace(site.clone());
+        }
+        site.clone()
     }
 
     /// Answers a request from the public door.
@@ -119,6 +136,11 @@ impl Proxy {
             .as_ref()
             .ok_or_else(|| Error::new(crate::error::Kind::ProxyConfigurationError, "this place keeps no home map"))
     }
+}
+
+/// What origins may send as a head: as much as clients.
+fn head_limits(plan: &Plan) -> HeadLimits {
+    HeadLimits { head: plan.limits.head, fields: plan.limits.fields, uri: plan.limits.uri }
 }
 
 /// Turns a failure into its answer, and notes it once.

@@ -17,12 +17,18 @@ use crate::route::decide::{Decision, Reason};
 use crate::upstream::{Answer, Cluster, Outgoing};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What of a request's content is kept so that another attempt at an origin can be made.
 const ORIGIN_REPLAY: usize = 64 << 10;
 
 /// What of it is kept for a correction: the peer's stream window and a chunk, with room to spare (HOMES 2.5).
 pub(super) const PEER_REPLAY: usize = 2 << 20;
+
+/// What of an unwanted answer is read to keep its connection, and for how long: more than a new connection costs it
+/// must not take.
+const DISCARD_MAX: usize = 64 << 10;
+const DISCARD_WAIT: Duration = Duration::from_millis(50);
 
 /// A request on its way: everything that its attempts share.
 pub struct Sending<'a> {
@@ -66,17 +72,21 @@ impl Proxy {
         places: &[Place],
         may_claim: bool,
         record: &mut Record,
-    ) -> Result<Answer> {
+    ) -> Result<(Answer, Decision)> {
         let mut because = None;
         let mut outcome = Err(Error::unavailable("the route names no place", RETRY_AFTER));
         for (at, place) in places.iter().enumerate() {
             let is_last = at + 1 == places.len();
             outcome = self.try_place(sending, place, may_claim, because, is_last, record).await;
-            match &outcome {
-                Ok(answer) if !is_last && goes_on(sending, answer) => because = Some(Reason::NextOnStatus),
-                Err(error) if !is_last && moves_on(sending, error) => because = Some(Reason::FirstUnreachable),
+            because = match outcome {
+                Ok((answer, _)) if !is_last && goes_on(sending, &answer) => {
+                    outcome = Err(Error::unavailable("the next place is tried", RETRY_AFTER));
+                    discard(answer).await;
+                    Some(Reason::NextOnStatus)
+                }
+                Err(ref error) if !is_last && moves_on(sending, error) => Some(Reason::FirstUnreachable),
                 _ => break,
-            }
+            };
         }
         outcome
     }
@@ -89,18 +99,19 @@ impl Proxy {
         because: Option<Reason>,
         is_last: bool,
         record: &mut Record,
-    ) -> Result<Answer> {
+    ) -> Result<(Answer, Decision)> {
         let mut settled = self.settle(sending, place, may_claim).await?;
         settled.reason = because.unwrap_or(settled.reason);
         serve::note(sending.site, settled, sending.course, record);
         if !is_last && !is_reachable(sending, settled.decision) {
             return Err(Error::unavailable("the place is down", RETRY_AFTER).again(Again::Unsent));
         }
-        match settled.decision {
+        let answer = match settled.decision {
             Decision::Local => self.locally(sending, settled, record).await,
             Decision::Central => self.centrally(sending, record).await,
             Decision::Remote(_) => self.remotely(sending, settled, record).await,
-        }
+        };
+        answer.map(|answer| (answer, settled.decision))
     }
 
     /// At this edge's own origin.
@@ -163,8 +174,17 @@ impl Proxy {
             if retrying.is_none() {
                 return outcome;
             }
+            if let Ok(unwanted) = outcome {
+                discard(unwanted).await;
+            }
         }
     }
+}
+
+/// Reads an answer that nobody wants to its end, if that is near: its connection can then be used again.
+pub(super) async fn discard(answer: Answer) {
+    // What comes of it is nothing to anybody; dropping the rest closes the connection.
+    let _ = tokio::time::timeout(DISCARD_WAIT, answer.body.collect(DISCARD_MAX)).await;
 }
 
 /// The pool of this place that the route uses.

@@ -7,7 +7,7 @@ use crate::body::Response;
 use crate::error::{Error, Kind};
 use crate::message::Name;
 use crate::message::negotiate::{Form, error_form};
-use crate::message::status::ProxyStatus;
+use crate::message::status::{ProxyStatus, phrase};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ struct Problem<'a> {
 fn problem(error: &Error) -> String {
     let problem = Problem {
         r#type: format!("urn:coordinator:error:{}", error.kind().name()),
-        title: title(error.status()),
+        title: phrase(error.status()),
         status: error.status(),
         detail: error.detail(),
         token: error.token(),
@@ -65,7 +65,7 @@ fn problem(error: &Error) -> String {
 }
 
 fn page(error: &Error, edge: &str) -> String {
-    let (status, title) = (error.status(), title(error.status()));
+    let (status, title) = (error.status(), phrase(error.status()));
     let (detail, token, edge) = (escaped(error.detail()), escaped(error.token()), escaped(edge));
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{status} {title}</title>\n\
@@ -75,7 +75,7 @@ fn page(error: &Error, edge: &str) -> String {
 
 fn plain(error: &Error) -> String {
     let detail: String = error.detail().chars().filter(|c| !c.is_control()).collect();
-    format!("{} {}\n{detail}\n{}\n", error.status(), title(error.status()), error.token())
+    format!("{} {}\n{detail}\n{}\n", error.status(), phrase(error.status()), error.token())
 }
 
 fn escaped(text: &str) -> String {
@@ -99,30 +99,6 @@ fn seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// The phrase of a status that we send ourselves.
-fn title(status: u16) -> &'static str {
-    match status {
-        400 => "Bad Request",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        414 => "URI Too Long",
-        417 => "Expectation Failed",
-        421 => "Misdirected Request",
-        431 => "Request Header Fields Too Large",
-        499 => "Client Closed Request",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "Error",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,7 +116,7 @@ mod tests {
     fn every_kind_has_a_title_and_a_token() {
         for kind in KINDS {
             let response = response(&Error::new(kind, "x"), "fr", None, None);
-            assert_ne!(title(response.head.status), "Error", "{kind:?}");
+            assert_ne!(phrase(response.head.status), "", "{kind:?}");
             let status = response.head.fields.text(Name::ProxyStatus).unwrap();
             assert_eq!(status, format!("fr; error={}; details=\"x\"", kind.token()));
             assert_eq!(response.head.fields.text(Name::CacheControl), Some("no-store"));

@@ -41,8 +41,11 @@ impl Proxy {
         self.claimable(&course).await?;
         let may_claim = may_claim(&course, &request.head);
         let mut sending = Sending::new(site, &course, request, &self.replays);
-        let answer = self.obtain(&mut sending, places, may_claim, record).await?;
-        let response = self.claim(site, &course, &sending.head, answer, record).await?;
+        let (answer, decision) = self.obtain(&mut sending, places, may_claim, record).await?;
+        let response = match &course.settings.claim {
+            Some(rule) if decision == Decision::Local => self.claim(rule, &sending, answer, record).await?,
+            _ => answer.into(),
+        };
         Ok(finish::response(site, course.settings, response))
     }
 

@@ -31,8 +31,6 @@ pub(super) struct Desk<S> {
     pub(super) numbers: metrics::Local,
     pub(super) drain: Drain,
     pub(super) open: Arc<Open>,
-    /// Connections that public doors may hold in the whole process.
-    pub(super) cap: usize,
 }
 
 /// A connection that is counted; it is counted out when this is dropped.
@@ -44,7 +42,7 @@ pub(super) struct Entry<S> {
 impl<S> Entry<S> {
     /// Lets a connection in, unless the public doors are full.
     pub(super) fn new(desk: &Rc<Desk<S>>, door: Door) -> Option<Entry<S>> {
-        if door == Door::Public && !desk.open.enter(door, desk.cap) {
+        if door == Door::Public && !desk.open.enter(door) {
             desk.numbers.cells().cut(Cut::Limit);
             return None;
         }
@@ -264,7 +262,7 @@ impl<S: Service> Account<S> {
     /// Opens the account of a request that began to arrive at `began`.
     pub(super) fn open(visit: &Rc<Visit<S>>, began: std::time::Instant) -> Account<S> {
         if !visit.is_public() {
-            visit.desk.open.enter(visit.from.door, usize::MAX);
+            visit.desk.open.enter(visit.from.door);
         }
         let mut record = Record::start();
         record.at = record.at.saturating_sub(record.began.saturating_duration_since(began));

@@ -111,6 +111,8 @@ pub(super) struct Open {
     pub(super) public: AtomicUsize,
     /// Requests at the doors of the deployment. Its connections stay open for ever and do not count.
     pub(super) exchanges: AtomicUsize,
+    /// How many the public doors may hold; 0 until it is set.
+    pub(super) cap: AtomicUsize,
     /// Told when one of them falls to 0.
     pub(super) emptied: Notify,
 }
@@ -120,8 +122,9 @@ impl Open {
         if door == Door::Public { &self.public } else { &self.exchanges }
     }
 
-    /// Adds one unless there are `max`.
-    pub(super) fn enter(&self, door: Door, max: usize) -> bool {
+    /// Adds one, unless a public door would hold more than its cap.
+    pub(super) fn enter(&self, door: Door) -> bool {
+        let max = if door == Door::Public { self.cap.load(Ordering::Relaxed) } else { usize::MAX };
         let more = |open: usize| (open < max).then(|| open + 1);
         self.counter(door).fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
@@ -175,10 +178,11 @@ mod tests {
     #[test]
     fn a_cap_holds() {
         let open = Open::default();
-        assert!(open.enter(Door::Public, 1));
-        assert!(!open.enter(Door::Public, 1));
-        assert!(open.enter(Door::Peer, usize::MAX));
+        open.cap.store(1, Ordering::Relaxed);
+        assert!(open.enter(Door::Public));
+        assert!(!open.enter(Door::Public));
+        assert!(open.enter(Door::Peer));
         open.leave(Door::Public);
-        assert!(open.enter(Door::Public, 1));
+        assert!(open.enter(Door::Public));
     }
 }

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, mpsc as thread_mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -79,15 +80,14 @@ impl Workers {
         F: Fn(usize) -> S + Send + Clone + 'static,
     {
         let open = Arc::new(Open::default());
-        let cap = listen::connections_cap(connections);
         let count = count.max(1);
         let mut threads = Vec::with_capacity(count);
         for number in 0..count {
-            let seat = Seat { number, cap, open: open.clone(), metrics: metrics.clone() };
+            let seat = Seat { number, open: open.clone(), metrics: metrics.clone() };
             threads.push(Thread::start(seat, make.clone())?);
         }
         let workers = Workers { threads, doors: Mutex::default(), open };
-        workers.reload(doors)?;
+        workers.reload(doors, connections)?;
         Ok(workers)
     }
 
@@ -101,8 +101,9 @@ impl Workers {
     }
 
     /// Opens and closes doors until they are those of `doors`; what did not change is not touched, and connections of a
-    /// closed door live on. Errors: a door that cannot be bound; then nothing has changed.
-    pub fn reload(&self, doors: Vec<DoorSpec>) -> io::Result<()> {
+    /// closed door live on. `connections` is `limits.connections`. Errors: a door that cannot be bound; then nothing has
+    /// changed.
+    pub fn reload(&self, doors: Vec<DoorSpec>, connections: Option<usize>) -> io::Result<()> {
         let mut list = self.list();
         let fresh = |spec: &&DoorSpec| !list.iter().any(|(known, _)| *known == key(spec));
         let mut bound = Vec::new();
@@ -110,6 +111,7 @@ impl Workers {
             let (sockets, actual) = listen::bind(spec.address, self.threads.len())?;
             bound.push((spec.clone(), sockets, actual));
         }
+        self.open.cap.store(listen::connections_cap(connections), Ordering::Relaxed);
         let gone: Vec<Key> = list
             .iter()
             .map(|(known, _)| *known)
@@ -231,7 +233,6 @@ fn key(spec: &DoorSpec) -> Key {
 /// What a worker starts with.
 struct Seat {
     number: usize,
-    cap: usize,
     open: Arc<Open>,
     metrics: Arc<Metrics>,
 }
@@ -250,7 +251,7 @@ impl Thread {
             match runtime {
                 Ok(runtime) => {
                     let _ = started.send(Ok(()));
-                    runtime.block_on(run(seat, &make, inbox));
+                    runtime.block_on(run(seat, make, inbox));
                 }
                 Err(error) => {
                     let _ = started.send(Err(error));
@@ -263,13 +264,13 @@ impl Thread {
 }
 
 /// A worker's life. When it returns, its runtime drops every task that is left.
-async fn run<S: Service>(seat: Seat, make: &impl Fn(usize) -> S, mut orders: mpsc::Receiver<Order>) {
+async fn run<S: Service>(seat: Seat, make: impl FnOnce(usize) -> S, mut orders: mpsc::Receiver<Order>) {
     let desk = Rc::new(Desk {
+        // Consumed: what it holds may own these very workers, which would then never be dropped.
         service: make(seat.number),
         numbers: seat.metrics.worker(),
         drain: Drain::new(),
         open: seat.open,
-        cap: seat.cap,
     });
     let mut doors: HashMap<Key, OpenDoor> = HashMap::new();
     while let Some(order) = orders.recv().await {

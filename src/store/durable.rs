@@ -226,6 +226,8 @@ fn run(mut connection: Connection, queued: mpsc::Receiver<Write>) {
         if group.is_empty() {
             let Ok(first) = queued.recv() else { return };
             group.push(first);
+        } else {
+            group.extend(queued.recv_timeout(AGAIN));
         }
         let is_last = gather(&queued, &mut group);
         match write(&mut connection, &group) {
@@ -258,9 +260,6 @@ fn refuse(group: &mut Vec<Write>) {
     let (told, kept): (Vec<_>, Vec<_>) =
         group.drain(..).partition(|write| matches!(write, Write::Claim { .. } | Write::Probe { .. }));
     told.into_iter().for_each(|write| tell(write, false));
-    if !kept.is_empty() {
-        std::thread::sleep(AGAIN);
-    }
     *group = kept;
 }
 

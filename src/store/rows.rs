@@ -203,15 +203,7 @@ impl Rows {
 
     /// Builds a temporary image of an older one and a run of rows that come after it.
     fn merged(&self, older: Option<&Image>, mut run: Vec<Row>, mark: Mark) -> Result<Image, LogError> {
-        // Stable, so that of rows with one epoch the later one stays last, and the last of a hash is the one that counts.
-        run.sort_by_key(|row| (row.hash, row.epoch));
-        run.dedup_by(|next, kept| {
-            let same = next.hash == kept.hash;
-            if same {
-                *kept = *next;
-            }
-            same
-        });
+        newest_of_each(&mut run);
         let mut writer = ImageWriter::create(&self.dir, self.name)?;
         let mut older = older.map(Image::rows).transpose()?;
         let mut take_old = || older.as_mut().map_or(Ok(None), ImageRows::next);
@@ -253,6 +245,19 @@ impl Rows {
         let _ = self.log.drop_before(absorbed);
         Ok(())
     }
+}
+
+/// Sorts rows by hash and keeps of each hash the one that counts.
+fn newest_of_each(run: &mut Vec<Row>) {
+    // Stable, so that of rows with one epoch the later one stays last, and the last of a hash is the one that counts.
+    run.sort_by_key(|row| (row.hash, row.epoch));
+    run.dedup_by(|next, kept| {
+        let same = next.hash == kept.hash;
+        if same {
+            *kept = *next;
+        }
+        same
+    });
 }
 
 /// An image that is not in place yet; dropped, it is removed.

@@ -83,7 +83,7 @@ impl Talk {
             }
             self.wait = None;
             if let Some(interim) = interim {
-                interim.send(&head);
+                super::relay(interim, head);
             }
         }
         Err(Error::new(Kind::HttpProtocolError, "too many interim responses"))

@@ -90,7 +90,7 @@ impl Talk {
                     }
                     (self.seen, self.wait) = (true, None);
                     if let Some(interim) = interim {
-                        interim.send(&head);
+                        super::relay(interim, head);
                     }
                 }
                 Head::Final(head, receive) => return self.hand_over(head, receive, method, upgrade),

@@ -31,7 +31,7 @@ use crate::body::io::Io;
 use crate::body::{Body, Duplex, Interim};
 use crate::config::plan::Timeouts;
 use crate::error::Result;
-use crate::message::{RequestHead, ResponseHead};
+use crate::message::{RequestHead, ResponseHead, hop};
 use crate::record::Record;
 use crate::tls::client::Alpn;
 use crate::wire::HeadLimits;
@@ -66,6 +66,13 @@ pub struct Answer {
     pub tunnel: Option<Box<dyn Duplex>>,
     /// Whether it came over a connection that had been used before.
     pub pooled: bool,
+}
+
+/// Passes an interim response on, without what ends here and without what only edges may say.
+fn relay(interim: &dyn Interim, mut head: ResponseHead) {
+    hop::strip_connection(&mut head.fields);
+    hop::strip_internal(&mut head.fields);
+    interim.send(&head);
 }
 
 /// The waits and bounds of one attempt.

@@ -7,13 +7,17 @@
 
 mod central;
 mod demo;
+mod claims;
 mod differential;
 mod door;
 mod h2_malformed;
 mod harness;
 mod harness_works;
+mod homes;
 mod homes_command;
 mod link;
+mod lists;
+mod peers;
 mod sim;
 mod tidy;
 mod trailers;

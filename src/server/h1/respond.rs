@@ -72,7 +72,8 @@ pub(super) async fn write<S: Service>(
         response_head(&mut wire.io.outbox, &response.head, shape.framing, shape.stated, connection, old);
     }
     let body = if shape.framing == Framing::None { Body::Empty } else { response.body };
-    let mut writer = Writer { framing: shape.framing, body, direct: Bytes::new(), sent, alarm: Alarm::default() };
+    let (framing, alarm) = (shape.framing, Alarm::default());
+    let mut writer = Writer { framing, body, direct: Bytes::new(), behind: false, sent, alarm };
     poll_fn(|cx| {
         if let Poll::Ready(done) = writer.poll(cx, link, plan) {
             return Poll::Ready(done);
@@ -93,6 +94,9 @@ struct Writer<'a> {
     body: Body,
     /// Long content that is sent from where it lies, after the outbox.
     direct: Bytes,
+    /// Whether the stream did not take all of it yet. TLS holds records back where we do not see them, so our own
+    /// buffers may be empty while the client takes nothing.
+    behind: bool,
     sent: &'a mut u64,
     alarm: Alarm,
 }
@@ -101,7 +105,7 @@ impl Writer<'_> {
     fn poll<S: Service>(&mut self, cx: &mut Context<'_>, link: &Link<S>, plan: &Plan) -> Poll<Result<(), Error>> {
         let wait = plan.timeouts.send;
         loop {
-            if !self.direct.is_empty() || link.wire.borrow().io.outbox.len() >= OUTBOX_HIGH {
+            if self.behind || !self.direct.is_empty() || link.wire.borrow().io.outbox.len() >= OUTBOX_HIGH {
                 ready!(self.poll_send(cx, &mut link.wire.borrow_mut(), wait))?;
             }
             match self.body.poll_piece(cx) {
@@ -177,6 +181,7 @@ impl Writer<'_> {
     ) -> Poll<Result<(), Error>> {
         let before = wire.io.outbox.len() + self.direct.len();
         let sent = self.poll_octets(cx, wire);
+        self.behind = sent.is_pending();
         if wire.io.outbox.len() + self.direct.len() != before {
             self.alarm.clear();
         }

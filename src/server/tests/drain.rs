@@ -122,20 +122,20 @@ fn a_reload_changes_doors_and_leaves_connections() {
     let world = world();
     let mut kept = kept_alive(&world);
     let second = DoorSpec { address: ([127, 0, 0, 1], 0).into(), door: Door::Peer, ..door() };
-    world.workers.reload(vec![door(), second.clone()]).unwrap();
+    world.workers.reload(vec![door(), second.clone()], None).unwrap();
     let doors = world.workers.doors();
     assert_eq!((doors.len(), doors[0].1), (2, world.address), "the first is untouched");
     assert!(TcpStream::connect(doors[1].1).is_ok());
     // The same door with another setting: new connections only.
     let redirecting = DoorSpec { redirect_https: true, ..door() };
-    world.workers.reload(vec![redirecting.clone()]).unwrap();
+    world.workers.reload(vec![redirecting.clone()], None).unwrap();
     until("the second to close", || TcpStream::connect(doors[1].1).is_err());
     let last = "GET /hello HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     until("the setting", || world.talk(last).starts_with("HTTP/1.1 308"));
     kept.write_all(HELLO).unwrap();
     assert!(read_to(&mut kept, "hello").starts_with("HTTP/1.1 200"));
     let taken = DoorSpec { address: ([192, 0, 2, 1], 80).into(), ..door() };
-    let error = world.workers.reload(vec![taken]).unwrap_err();
+    let error = world.workers.reload(vec![taken], None).unwrap_err();
     assert!(error.to_string().contains("192.0.2.1:80"), "{error}");
     assert_eq!(world.workers.doors().len(), 1, "a failed reload changes nothing");
     assert!(world.talk(last).starts_with("HTTP/1.1 308"));

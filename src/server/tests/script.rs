@@ -23,6 +23,19 @@ pub(super) struct Script {
     records: Records,
 }
 
+/// Content without end, as fast as it is taken.
+struct Flood;
+
+impl Pull for Flood {
+    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
+        Poll::Ready(Some(Ok(Piece::Data(Bytes::from_static(&[b'x'; 16 << 10])))))
+    }
+
+    fn length(&self) -> Option<u64> {
+        None
+    }
+}
+
 /// A body with these pieces; at the end `None`, or it never comes.
 struct Pieces {
     list: VecDeque<Result<Piece>>,
@@ -98,6 +111,11 @@ impl Service for Script {
                 let mut body = pieces(&["some"], None);
                 body.list.push_back(Err(Error::new(Kind::HttpResponseIncomplete, "the origin died")));
                 pulled(body)
+            }
+            "/flood" => {
+                let mut response = Response::new(200);
+                response.body = Body::Pulled(Box::new(Flood));
+                response
             }
             "/endless" => {
                 let mut body = pieces(&["tick"], None);

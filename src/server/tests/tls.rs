@@ -243,3 +243,21 @@ fn plain_peer_doors_know_loopback_only() {
     let answer = world.talk("GET /who HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     assert!(answer.ends_with("Loopback None"), "{answer}");
 }
+
+#[test]
+fn a_client_that_takes_nothing_over_tls_is_cut_in_time() {
+    let authority = Authority::new();
+    let tls = ServerTls::public(&[authority.files("a", "a.example", None)], &TlsSettings::default()).unwrap();
+    let mut hasty = plan();
+    hasty.timeouts.send = std::time::Duration::from_secs(1);
+    let world = world_of(hasty, DoorSpec { tls: Some(tls), ..door() });
+    client_h2::run(async {
+        let mut tls = connect(&world, &Arc::new(authority.client(None, &[])), "a.example").await.unwrap();
+        let asked = std::time::Instant::now();
+        tls.write_all(b"GET /flood HTTP/1.1\r\nHost: a.example\r\n\r\n").await.unwrap();
+        assert_eq!(world.recorded(1), [(200, "connection_write_timeout")]);
+        // What TLS still had room for must not count as taken by the client: it was once a second for each record.
+        let waited = asked.elapsed();
+        assert!(waited < std::time::Duration::from_secs(3), "{waited:?}");
+    });
+}

@@ -4,13 +4,15 @@ use super::*;
 
 const LABEL: Label = [5; 16];
 
-fn open(dir: &Path) -> Result<(Log, Vec<(u64, Vec<u8>)>), LogError> {
+type Seen = Vec<(u64, Vec<u8>)>;
+
+fn open(dir: &Path) -> Result<(Log, Seen), LogError> {
     let mut seen = Vec::new();
     let log = Log::open(dir, "t", LABEL, 1, |number, payload| seen.push((number, payload.to_vec())))?;
     Ok((log, seen))
 }
 
-fn numbered(payloads: &[&[u8]]) -> Vec<(u64, Vec<u8>)> {
+fn numbered(payloads: &[&[u8]]) -> Seen {
     payloads.iter().enumerate().map(|(at, payload)| (at as u64 + 1, payload.to_vec())).collect()
 }
 

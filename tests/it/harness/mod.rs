@@ -11,9 +11,12 @@ pub mod frames;
 pub mod h2;
 pub mod message;
 pub mod origin;
+pub mod peer;
 pub mod process;
+pub mod relay;
 pub mod seed;
 pub mod wait;
+pub mod world;
 pub mod ws;
 
 use std::time::Duration;

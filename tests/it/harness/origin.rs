@@ -281,7 +281,8 @@ impl Gate {
         self.0.1.notify_all();
     }
 
-    fn pass(&self) {
+    /// Waits until it is open, at most for [`PATIENCE`].
+    pub fn pass(&self) {
         let open = self.0.0.lock().expect("nobody panics under this lock");
         let _ = self.0.1.wait_timeout_while(open, PATIENCE, |open| !*open);
     }

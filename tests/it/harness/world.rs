@@ -1,0 +1,576 @@
+//! A whole deployment in this process: Central, the edges fr, us and jp, a scripted origin at each place, and wires to
+//! Central that can be cut. Stories are told with it.
+//!
+//! It is configured as an operator would do it, by TOML files in a folder of its own, and each place starts the way `run`
+//! and `central` do.
+
+use super::client::{Answer, Client};
+use super::folder::{self, Folder};
+use super::h2;
+use super::origin::{self, Origin, Seen};
+use super::relay::Relay;
+use super::{certs, wait};
+use coordinator::body::Door;
+use coordinator::config::load::{self, Strictness};
+use coordinator::config::plan::Plan;
+use coordinator::edge::{ReadPlan, Running};
+use coordinator::home::Home;
+use coordinator::home::event::{Event, State};
+use coordinator::home::key::escape;
+use coordinator::homes::Homes;
+use coordinator::store::log::Log;
+use coordinator::tls::issue::{Issued, Issuer, Party};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// The edges of every world.
+pub const EDGES: [&str; 3] = ["fr", "us", "jp"];
+
+/// Where Central is, among the places.
+pub const CENTRAL: &str = "central";
+
+/// Routes of every kind; stories that need others bring them along.
+pub const ROUTES: &str = include_str!("routes.toml");
+
+/// What a world is made of.
+pub struct Setup {
+    routes: String,
+    is_secure: bool,
+    edge: String,
+    central_has_application: bool,
+    origins: HashMap<&'static str, String>,
+}
+
+/// The world. All its places end when it is dropped.
+pub struct World {
+    central: Place,
+    edges: Vec<Edge>,
+    seen: Mutex<HashMap<&'static str, usize>>,
+    is_secure: bool,
+    issuer: Issuer,
+    folder: Folder,
+}
+
+/// An edge.
+pub struct Edge {
+    place: Place,
+    to_central: Relay,
+    is_isolated: bool,
+}
+
+/// What Central and the edges have in common.
+struct Place {
+    name: &'static str,
+    /// The origin of this place; absent where the story has one of its own.
+    origin: Option<Origin>,
+    peer: SocketAddr,
+    /// Holds the port of the peer door while nobody listens there.
+    _held: socket2::Socket,
+    running: Option<Running>,
+}
+
+/// Central, as operators and the application call it.
+pub struct Authority<'a> {
+    world: &'a World,
+}
+
+/// A world with mutual TLS and [`ROUTES`].
+pub fn world() -> World {
+    setup().start()
+}
+
+/// Begins a world.
+pub fn setup() -> Setup {
+    Setup {
+        routes: ROUTES.to_owned(),
+        is_secure: true,
+        edge: String::new(),
+        central_has_application: true,
+        origins: HashMap::new(),
+    }
+}
+
+impl Setup {
+    /// Other routes.
+    pub fn routes(mut self, toml: &str) -> Setup {
+        toml.clone_into(&mut self.routes);
+        self
+    }
+
+    /// Further routes.
+    pub fn and_routes(mut self, toml: &str) -> Setup {
+        self.routes.push_str(toml);
+        self
+    }
+
+    /// Plain peer doors, as loopback permits: for stories that look into what edges say to each other.
+    pub fn plain(mut self) -> Setup {
+        self.is_secure = false;
+        self
+    }
+
+    /// Further tables of every edge's own file.
+    pub fn and_edge(mut self, toml: &str) -> Setup {
+        self.edge.push_str(toml);
+        self
+    }
+
+    /// The origin of a place is the story's own, at this URL.
+    pub fn with_origin(mut self, place: &'static str, url: String) -> Setup {
+        self.origins.insert(place, url);
+        self
+    }
+
+    /// Starts everything, and waits until all edges follow Central.
+    pub fn start(self) -> World {
+        let world = self.start_unsynced();
+        world.synced();
+        world
+    }
+
+    /// Starts everything.
+    pub fn start_unsynced(self) -> World {
+        let mut world = self.build();
+        world.start_central();
+        for name in EDGES {
+            world.start_edge(name);
+        }
+        world
+    }
+
+    /// Writes all files and starts nothing but the origins.
+    pub fn build(self) -> World {
+        let folder = folder::new();
+        let issuer = certs::issuer();
+        let central = Place::new(CENTRAL, &self);
+        let edges: Vec<Edge> = EDGES
+            .iter()
+            .map(|name| Edge {
+                place: Place::new(name, &self),
+                to_central: Relay::to(central.peer),
+                is_isolated: false,
+            })
+            .collect();
+        folder.write("ca.pem", issuer.ca_pem());
+        let own = ["127.0.0.1".to_owned()];
+        certs::write(&folder, CENTRAL, &issuer.central(&own).expect("a certificate"));
+        for name in EDGES {
+            certs::write(&folder, name, &issuer.edge(name, &own).expect("a certificate"));
+        }
+        folder.write("routes.toml", &self.routes);
+        let world = World { central, edges, seen: Mutex::default(), is_secure: self.is_secure, issuer, folder };
+        world.folder.write("central.toml", world.central_toml(&self));
+        for edge in &world.edges {
+            world.folder.write(&format!("{}.toml", edge.place.name), world.edge_toml(edge, &self));
+        }
+        world
+    }
+}
+
+impl World {
+    /// An edge.
+    pub fn edge(&self, name: &str) -> &Edge {
+        self.edges.iter().find(|edge| edge.place.name == name).expect("an edge of the world")
+    }
+
+    /// Central.
+    pub fn central(&self) -> Authority<'_> {
+        Authority { world: self }
+    }
+
+    /// The origin of a place.
+    pub fn origin(&self, place: &str) -> &Origin {
+        let place = if place == CENTRAL { &self.central } else { &self.edge(place).place };
+        place.origin.as_ref().expect("a place with a scripted origin")
+    }
+
+    /// All requests that reached any origin since the last call, with the place, whole ones and others.
+    pub fn landed(&self) -> Vec<(&'static str, Seen)> {
+        let mut known = self.seen.lock().expect("nobody panics under this lock");
+        let mut landed = Vec::new();
+        for place in self.places() {
+            let Some(origin) = &place.origin else { continue };
+            let seen = origin.seen();
+            let from = known.insert(place.name, seen.len()).unwrap_or_default();
+            landed.extend(seen.into_iter().skip(from).map(|seen| (place.name, seen)));
+        }
+        landed
+    }
+
+    /// The one request that reached any origin since the last call: it must have been at `place`, and whole.
+    #[track_caller]
+    pub fn one_at(&self, place: &str) -> Seen {
+        let mut landed = self.landed();
+        let summary: Vec<_> =
+            landed.iter().map(|(at, seen)| format!("{} {} at {at}", seen.method, seen.target)).collect();
+        assert_eq!(landed.len(), 1, "exactly one request was to land, at {place}: {summary:?}");
+        let (at, seen) = landed.remove(0);
+        assert_eq!(at, place, "{summary:?}");
+        assert!(seen.is_complete(), "{seen:?}");
+        seen
+    }
+
+    /// No request has reached any origin since the last call.
+    #[track_caller]
+    pub fn none_landed(&self) {
+        let landed: Vec<_> =
+            self.landed().iter().map(|(at, seen)| format!("{} {} at {at}", seen.method, seen.target)).collect();
+        assert!(landed.is_empty(), "nothing was to land: {landed:?}");
+    }
+
+    /// Waits until every running edge that can reach Central has all that Central has.
+    #[track_caller]
+    pub fn synced(&self) {
+        let head = self.central().head();
+        for edge in self.edges.iter().filter(|edge| edge.place.running.is_some() && !edge.is_isolated) {
+            edge.reached(head);
+        }
+    }
+
+    /// Stops Central as a power cut does; its port refuses.
+    pub fn cut_central(&mut self) {
+        self.edges.iter().for_each(|edge| edge.to_central.cut());
+        self.central.running = None;
+    }
+
+    /// Starts Central where it was.
+    pub fn restore_central(&mut self) {
+        self.start_central();
+    }
+
+    /// Takes the origin of a place down: its port refuses.
+    pub fn down(&mut self, place: &str) {
+        let place = if place == CENTRAL { &mut self.central } else { self.place(place) };
+        let origin = place.origin.take().expect("a place with a scripted origin");
+        let address = origin.address;
+        drop(origin);
+        wait::until("the origin's port to refuse", || TcpStream::connect(address).is_ok(), |connects| !connects);
+    }
+
+    /// Cuts the wire between an edge and Central until [`World::rejoin`], and waits until the edge has noticed.
+    #[track_caller]
+    pub fn isolate(&mut self, edge: &str) {
+        let at = self.edges.iter().position(|one| one.place.name == edge).expect("an edge of the world");
+        self.edges[at].is_isolated = true;
+        self.edges[at].to_central.cut();
+        if self.edges[at].place.running.is_some() {
+            self.edges[at].is_alone();
+        }
+    }
+
+    /// Mends what [`World::isolate`] cut.
+    pub fn rejoin(&mut self, edge: &str) {
+        let at = self.edges.iter().position(|one| one.place.name == edge).expect("an edge of the world");
+        self.edges[at].is_isolated = false;
+        self.edges[at].to_central.mend();
+    }
+
+    /// Stops an edge.
+    pub fn stop(&mut self, edge: &str) {
+        self.place(edge).running = None;
+    }
+
+    /// Starts an edge where it was.
+    pub fn restart(&mut self, edge: &'static str) {
+        self.stop(edge);
+        self.start_edge(edge);
+    }
+
+    /// Takes everything that an edge has on its disk.
+    pub fn lose_disk(&mut self, edge: &str) {
+        self.stop(edge);
+        std::fs::remove_dir_all(self.folder.join(&format!("data-{edge}"))).expect("the folder can be removed");
+    }
+
+    /// Starts Central.
+    pub fn start_central(&mut self) {
+        self.central.running = None;
+        let file = self.folder.join("central.toml");
+        self.central.running = Some(launch(&file, load::central, Running::central));
+        self.edges.iter().filter(|edge| !edge.is_isolated).for_each(|edge| edge.to_central.mend());
+    }
+
+    /// Starts an edge.
+    pub fn start_edge(&mut self, name: &str) {
+        let file = self.folder.join(&format!("{name}.toml"));
+        self.place(name).running = Some(launch(&file, load::edge, Running::edge));
+    }
+
+    /// Moves a user as a move's commit will one day: an entry with the next epoch in Central's log. Central is stopped
+    /// for it and comes back.
+    ///
+    /// The edge of old must hear of it through the feed before it serves again: only a story knows that it does.
+    pub fn move_home(&mut self, space: &str, key: &str, to: &str) {
+        let epoch = self.central().home(space, key).map_or(0, |(_, epoch)| epoch) + 1;
+        self.write_home(space, key, to, epoch);
+    }
+
+    /// Writes an entry into Central's log, behind Central's back.
+    pub fn write_home(&mut self, space: &str, key: &str, to: &str, epoch: u32) {
+        self.cut_central();
+        let data = self.folder.join("data-central");
+        let mut log = Log::open(&data, "central", [0; 16], 1, |_, _| {}).expect("Central's log is free");
+        let event = Event {
+            c: "move".to_owned(),
+            e: epoch,
+            h: to.to_owned(),
+            k: format!("{space}:{key}"),
+            s: log.next(),
+            st: State::Active,
+        };
+        log.append(&serde_json::to_vec(&event).expect("an event is JSON")).expect("the log takes it");
+        log.commit().expect("the log is durable");
+        drop(log);
+        self.restore_central();
+    }
+
+    /// A certificate of this deployment.
+    pub fn certificate(&self, party: Party<'_>) -> Issued {
+        self.issuer.issue(party, &["127.0.0.1".to_owned()]).expect("a certificate")
+    }
+
+    /// A TLS configuration that trusts this deployment, showing `own`.
+    pub fn tls(&self, alpn: &[&str], own: Option<&Issued>) -> Arc<rustls::ClientConfig> {
+        certs::client_config(self.issuer.ca_pem(), alpn, own)
+    }
+
+    /// A connection to a door of the deployment, as somebody. On plain doors everybody is the same.
+    pub fn call(&self, address: SocketAddr, party: Party<'_>) -> Client {
+        if !self.is_secure {
+            return Client::plain(address);
+        }
+        let own = self.certificate(party);
+        Client::tls(address, self.tls(&["http/1.1"], Some(&own)), "127.0.0.1").expect("TLS is agreed")
+    }
+
+    /// The folder of all files.
+    pub fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    fn place(&mut self, name: &str) -> &mut Place {
+        &mut self.edges.iter_mut().find(|edge| edge.place.name == name).expect("an edge of the world").place
+    }
+
+    fn places(&self) -> impl Iterator<Item = &Place> {
+        self.edges.iter().map(|edge| &edge.place).chain([&self.central])
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
+
+    fn peer_toml(&self, place: &Place) -> String {
+        let mut toml = format!("[peer]\naddress = \"{}\"\n", place.peer);
+        if self.is_secure {
+            toml += &format!("chain = \"{0}.pem\"\nkey = \"{0}.key\"\nca = \"ca.pem\"\n", place.name);
+        }
+        toml
+    }
+
+    fn central_toml(&self, setup: &Setup) -> String {
+        let mut toml = format!(
+            "[central]\ndata = \"data-central\"\ndeployment = \"shop\"\nworkers = 1\n\n{}\n[log]\naccess = false\n",
+            self.peer_toml(&self.central)
+        );
+        if setup.central_has_application {
+            toml += &local_toml(&self.central, setup);
+        }
+        for Edge { place, .. } in &self.edges {
+            toml += &format!("\n[edges.{}]\npeer = \"{}://{}\"\n", place.name, self.scheme(), place.peer);
+        }
+        toml
+    }
+
+    fn edge_toml(&self, edge: &Edge, setup: &Setup) -> String {
+        let name = edge.place.name;
+        format!(
+            "include = [\"routes.toml\"]\n\n[edge]\nname = \"{name}\"\ndeployment = \"shop\"\ndata = \"data-{name}\"\n\
+             workers = 1\n\n[[listen]]\naddress = \"127.0.0.1:0\"\n\n{}\n[admin]\naddress = \"127.0.0.1:0\"\n\n\
+             [log]\naccess = false\n\n[central]\nurl = [\"{}://{}\"]\n{}\n{}",
+            self.peer_toml(&edge.place),
+            self.scheme(),
+            edge.to_central.address,
+            local_toml(&edge.place, setup),
+            setup.edge,
+        )
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Edges first: they would only complain that Central has gone.
+        for edge in &mut self.edges {
+            edge.place.running = None;
+        }
+    }
+}
+
+impl Edge {
+    /// `GET path` on a connection of its own, answered.
+    #[track_caller]
+    pub fn get(&self, path: &str) -> Answer {
+        self.client().get(path)
+    }
+
+    /// A request on a connection of its own, answered.
+    #[track_caller]
+    pub fn ask(&self, method: &str, path: &str, fields: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.client().ask(method, path, fields, body)
+    }
+
+    /// A connection to the public door.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::plain(self.address())
+    }
+
+    /// An HTTP/2 connection to the public door.
+    pub fn h2(&self) -> h2::Client {
+        h2::Client::plain(self.address())
+    }
+
+    /// The public door.
+    #[track_caller]
+    pub fn address(&self) -> SocketAddr {
+        self.running().address(Door::Public).expect("every edge has a public door")
+    }
+
+    /// The peer door.
+    pub fn peer_door(&self) -> SocketAddr {
+        self.place.peer
+    }
+
+    /// The edge as it runs.
+    #[track_caller]
+    pub fn running(&self) -> &Running {
+        self.place.running.as_ref().expect("the edge runs")
+    }
+
+    /// What it knows of homes.
+    #[track_caller]
+    pub fn homes(&self) -> &Arc<Homes> {
+        self.running().homes().expect("every edge follows Central")
+    }
+
+    /// What it knows of one user.
+    #[track_caller]
+    pub fn home(&self, key: &str) -> Home {
+        self.homes().look("user", key)
+    }
+
+    /// Waits until it has noticed that Central is out of reach.
+    #[track_caller]
+    pub fn is_alone(&self) {
+        let connected = || self.status()["feed"]["connected"].as_bool();
+        wait::until("the edge to notice that it is alone", connected, |connected| *connected == Some(false));
+    }
+
+    /// Waits until its feed has reached `seq`.
+    #[track_caller]
+    pub fn reached(&self, seq: u64) {
+        wait::until(&format!("{} to reach {seq}", self.place.name), || self.homes().cursor().seq, |now| *now >= seq);
+    }
+
+    /// What its admin door tells.
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        let doors = self.running().doors();
+        let (_, admin) = doors.iter().find(|(name, _)| name == "admin").expect("every edge has an admin door");
+        // The door answers to its own names only, so that no page in an operator's browser can ask it.
+        let mut client = Client::plain(admin.parse().expect("an address"));
+        client.ask("GET", "/status", &[("Host", admin)], b"").json()
+    }
+}
+
+impl Authority<'_> {
+    /// Gives a user a home, as the application does when it adopts its users, and waits until all edges know.
+    #[track_caller]
+    pub fn put_home(&self, space: &str, key: &str, home: &str) {
+        let answer =
+            self.ask("PUT", &format!("/v1/homes/{space}/{}", escape(key)), &json!({ "home": home }).to_string());
+        assert_eq!(answer.status, 201, "{answer:?}");
+        self.world.synced();
+    }
+
+    /// The home and the epoch of a key.
+    #[track_caller]
+    pub fn home(&self, space: &str, key: &str) -> Option<(String, u32)> {
+        let answer = self.ask("GET", &format!("/v1/homes/{space}/{}", escape(key)), "");
+        if answer.status == 404 {
+            return None;
+        }
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let home = answer.json();
+        let epoch = home["epoch"].as_u64().and_then(|epoch| u32::try_from(epoch).ok()).expect("an epoch");
+        Some((home["home"].as_str().expect("a home").to_owned(), epoch))
+    }
+
+    /// The last seq.
+    #[track_caller]
+    pub fn head(&self) -> u64 {
+        self.ask("GET", "/v1/status", "").json()["head"].as_u64().expect("the status names the head")
+    }
+
+    /// Asks the API as an operator.
+    #[track_caller]
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.ask_as(Party::Operator("test"), method, path, body)
+    }
+
+    /// Asks the API as somebody.
+    #[track_caller]
+    pub fn ask_as(&self, party: Party<'_>, method: &str, path: &str, body: &str) -> Answer {
+        self.world.call(self.address(), party).ask(method, path, &[], body.as_bytes())
+    }
+
+    /// Its door.
+    pub fn address(&self) -> SocketAddr {
+        self.world.central.peer
+    }
+}
+
+impl Place {
+    fn new(name: &'static str, setup: &Setup) -> Place {
+        let (held, peer) = held_port();
+        let origin = (!setup.origins.contains_key(name)).then(Origin::start);
+        if let Some(origin) = &origin {
+            origin.always(origin::Answer::ok(&format!("{{\"at\":\"{name}\"}}")));
+        }
+        Place { name, origin, peer, _held: held, running: None }
+    }
+}
+
+/// A port that is ours until the socket is dropped: doors open with `SO_REUSEPORT`, so that they can listen beside it,
+/// and nobody else is given the port while they do not.
+pub fn held_port() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_reuse_port(true).expect("ports can be shared");
+    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+    socket.bind(&any.into()).expect("a free port");
+    let address = socket.local_addr().expect("it is bound").as_socket().expect("it is IPv4");
+    (socket, address)
+}
+
+fn local_toml(place: &Place, setup: &Setup) -> String {
+    let own = place.origin.as_ref().map(Origin::url);
+    let url = own.or_else(|| setup.origins.get(place.name).cloned()).expect("a place has an origin");
+    format!("\n[local]\norigins = [\"{url}\"]\n")
+}
+
+type Load = fn(&Path, load::Env<'_>, Strictness) -> load::Outcome;
+
+#[track_caller]
+fn launch(file: &Path, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, String>) -> Running {
+    let path = file.to_owned();
+    let read = move || {
+        let outcome = load(&path, &load::process_env, Strictness::Run);
+        let shown = outcome.render(false);
+        outcome.plan.ok_or(shown)
+    };
+    let plan = read().unwrap_or_else(|why| panic!("{}:\n{why}", file.display()));
+    run(plan, Box::new(read)).unwrap_or_else(|why| panic!("{}: {why}", file.display()))
+}
