@@ -63,7 +63,7 @@ pub struct World {
 
 /// Starts everything: Central first, then the edges. Errors: what could not be started.
 ///
-/// `base` is the first of the ports to try; see [`Ports`].
+/// `base` is the first of the ports to try: a block of them is taken, there or in the first free place above.
 pub fn start(base: u16) -> Result<World, String> {
     let folder = Folder::make().map_err(|error| format!("no folder for the demo's files could be made: {error}"))?;
     let at = folder.0.clone();
@@ -301,6 +301,8 @@ impl Folder {
 }
 
 impl Drop for Folder {
+    // The demo is over: no worker of it is left to be held up.
+    #[allow(clippy::disallowed_methods)]
     fn drop(&mut self) {
         // A thread that is still ending may write a last file into a folder that is being emptied. What cannot be
         // removed at all is in the system's folder for what may be removed.
