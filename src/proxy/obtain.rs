@@ -131,11 +131,11 @@ impl Proxy {
         let note = Note::central(sending);
         let own = sending.site.plan.central.as_ref().and_then(|central| central.origins);
         if let Some(cluster) = own.and_then(|id| sending.site.live.cluster(id)) {
-            return self.attempts(sending, &cluster, Role::Origin, &note, record).await;
+            return self.attempts(sending, cluster, Role::Origin, &note, record).await;
         }
         let door = sending.site.live.central();
         let door = door.ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this edge knows no Central"))?;
-        self.attempts(sending, &door, Role::Central, &note, record).await
+        self.attempts(sending, door, Role::Central, &note, record).await
     }
 
     /// Attempts at one cluster, as DESIGN 5 allows them.

@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 mod central;
+mod demo;
 mod claims;
 mod differential;
 mod door;
