@@ -8,6 +8,7 @@
 mod central;
 mod differential;
 mod door;
+mod field;
 mod h2_malformed;
 mod harness;
 mod harness_works;
