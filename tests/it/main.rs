@@ -10,6 +10,7 @@ mod demo;
 mod claims;
 mod differential;
 mod door;
+mod field;
 mod h2_malformed;
 mod harness;
 mod harness_works;
