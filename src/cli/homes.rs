@@ -84,7 +84,7 @@ pub enum Command {
 /// Where Central is, and as whom to call it.
 #[derive(Debug, clap::Args)]
 pub struct At {
-    /// Central's door, such as https://central.example.com:8444
+    /// Central's door, such as `https://central.example.com:8444`
     #[arg(long = "central", value_name = "URL", value_parser = url)]
     pub url: Url,
     /// The key space

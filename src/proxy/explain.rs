@@ -1,7 +1,8 @@
 //! What would become of a request, and why: the very code that serves, without sending anything.
 
 use super::course::{self, Course};
-use crate::config::plan::{Plan, Regime, UnknownKey};
+use super::serve;
+use crate::config::plan::{Plan, Regime, RouteSettings, UnknownKey};
 use crate::error::Error;
 use crate::home::Home;
 use crate::message::{RequestHead, Scheme, request};
@@ -41,6 +42,12 @@ pub struct Explanation {
     /// The places of the route in order, with what follows for each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Line>,
+    /// The target that the origin sees, where the route rewrites it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<String>,
+    /// The Location of a reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
     /// The endpoints of the decision.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
@@ -68,9 +75,9 @@ pub struct Knowledge<'a> {
     /// What is believed of a key.
     pub home: &'a dyn Fn(&str, &str) -> Home,
     /// Whether the target of a decision is believed reachable; `None` = not known here.
-    pub reachable: &'a dyn Fn(Decision) -> Option<bool>,
-    /// Endpoints of a decision.
-    pub endpoints: &'a dyn Fn(Decision) -> Vec<String>,
+    pub reachable: &'a dyn Fn(Decision, &RouteSettings) -> Option<bool>,
+    /// Endpoints of a decision, for a route with these settings.
+    pub endpoints: &'a dyn Fn(Decision, &RouteSettings) -> Vec<String>,
     /// The cursor of the map.
     pub seq: Option<u64>,
 }
@@ -84,6 +91,12 @@ pub fn explain(plan: &Plan, mut head: RequestHead, knowledge: &Knowledge<'_>) ->
         return refused(out, &error);
     }
     out.request = format!("{} {}://{}{}", head.method, head.scheme.as_str(), head.authority, head.target);
+    if serve::is_for_us(&mut head) {
+        out.decision = "reply 204".to_owned();
+        out.reason = "OPTIONS asks about the proxy itself".to_owned();
+        out.status = Some(204);
+        return out;
+    }
     let mut record = Record::start();
     match course::find(plan, &head, &mut record) {
         Err(error) => {
@@ -93,6 +106,7 @@ pub fn explain(plan: &Plan, mut head: RequestHead, knowledge: &Knowledge<'_>) ->
         Ok(course) => {
             name_route(&mut out, plan, &record);
             out.key = record.key;
+            (out.rewritten, out.location) = (course.rewritten.clone(), course.location.clone());
             follow(out, plan, &course, &head, knowledge)
         }
     }
@@ -137,21 +151,27 @@ fn follow(
             out.home = Some(describe(plan, home));
         }
         let step = decide(place, &facts(plan, course, head, home));
-        let reachable = if let Step::Go(decision, _) = step { (known.reachable)(decision) } else { None };
+        let reachable =
+            if let Step::Go(decision, _) = step { (known.reachable)(decision, course.settings) } else { None };
         let (decision, reason) = words(plan, step);
         if chosen.is_none() && reachable != Some(false) {
             chosen = Some((step, decision.clone(), reason));
         }
         out.places.push(Line { place: written(plan, place), decision, reason: reason.to_owned(), reachable });
     }
-    conclude(out, chosen, known)
+    conclude(out, chosen, course.settings, known)
 }
 
-fn conclude(mut out: Explanation, chosen: Option<(Step, String, &'static str)>, known: &Knowledge<'_>) -> Explanation {
+fn conclude(
+    mut out: Explanation,
+    chosen: Option<(Step, String, &'static str)>,
+    settings: &RouteSettings,
+    known: &Knowledge<'_>,
+) -> Explanation {
     match chosen {
         Some((step, decision, reason)) => {
             if let Step::Go(decision, _) = step {
-                out.endpoints = (known.endpoints)(decision);
+                out.endpoints = (known.endpoints)(decision, settings);
             }
             out.decision = decision;
             out.reason = reason.to_owned();
@@ -273,8 +293,10 @@ impl fmt::Display for Explanation {
         }
         line("decision", &self.decision)?;
         line("reason", &self.reason)?;
-        if let Some(error) = &self.error {
-            line("error", error)?;
+        for (name, value) in [("error", &self.error), ("rewritten", &self.rewritten), ("location", &self.location)] {
+            if let Some(value) = value {
+                line(name, value)?;
+            }
         }
         if !self.endpoints.is_empty() {
             line("endpoints", &self.endpoints.join(", "))?;

@@ -6,9 +6,11 @@
 #![allow(dead_code)]
 
 mod central;
+mod demo;
 mod claims;
 mod differential;
 mod door;
+mod field;
 mod h2_malformed;
 mod harness;
 mod harness_works;
