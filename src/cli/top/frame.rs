@@ -27,8 +27,10 @@ impl Size {
 
 /// The routes' share of the lines is never less.
 const ROUTES_MIN: usize = 3;
-/// The width of a route's column; longer ones are cut.
-const ROUTE_WIDTH: usize = 36;
+/// The width of a route's column, as the terminal allows it; longer routes are cut.
+const ROUTE_WIDTH: std::ops::RangeInclusive<usize> = 16..=40;
+/// What the other columns of a route take.
+const ROUTE_REST: usize = 54;
 
 /// Draws a frame: rates and latencies since `before`, or since the process started.
 pub fn draw(now: &Figures, before: Option<&Figures>, size: Size, address: &str) -> String {
@@ -36,7 +38,7 @@ pub fn draw(now: &Figures, before: Option<&Figures>, size: Size, address: &str) 
     let head = head(now, &since, (took, before.is_none()), address);
     let places = places(&now.status);
     let room = size.rows.saturating_sub(head.len() + places.len()).max(ROUTES_MIN);
-    let lines = head.into_iter().chain(routes(&since, took, room)).chain(places);
+    let lines = head.into_iter().chain(routes(&since, took, (size.columns, room))).chain(places);
     lines.take(size.rows).map(|line| fit(&line, size.columns) + "\n").collect()
 }
 
@@ -125,9 +127,10 @@ fn feed(status: &Value) -> Vec<String> {
 }
 
 /// The busiest first.
-fn routes(since: &Figures, took: Duration, room: usize) -> Vec<String> {
+fn routes(since: &Figures, took: Duration, (columns, room): (usize, usize)) -> Vec<String> {
+    let width = columns.saturating_sub(ROUTE_REST).clamp(*ROUTE_WIDTH.start(), *ROUTE_WIDTH.end());
     let mut lines = vec![format!(
-        "{:ROUTE_WIDTH$} {:9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "{:width$} {:8} {:>8} {:>8} {:>8} {:>8} {:>8}",
         "ROUTE", "DECISION", "REQ/S", "5XX/S", "P50", "P90", "P99"
     )];
     let mut rows: Vec<_> = since.routes.iter().collect();
@@ -135,10 +138,10 @@ fn routes(since: &Figures, took: Duration, room: usize) -> Vec<String> {
     // The header, what is left out, and the empty line at the end.
     let shown = if rows.len() + 2 <= room { rows.len() } else { room.saturating_sub(3) };
     for ((route, decision), traffic) in rows.iter().take(shown) {
-        let route: String = route.chars().take(ROUTE_WIDTH).collect();
+        let route: String = route.chars().take(width).collect();
         let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|share| time(traffic.quantile(share)));
         lines.push(format!(
-            "{route:ROUTE_WIDTH$} {decision:9} {:>9} {:>9} {p50:>9} {p90:>9} {p99:>9}",
+            "{route:width$} {decision:8} {:>8} {:>8} {p50:>8} {p90:>8} {p99:>8}",
             rate(traffic.requests, took),
             rate(traffic.failed, took)
         ));
@@ -154,12 +157,12 @@ fn routes(since: &Figures, took: Duration, room: usize) -> Vec<String> {
 
 /// Links and clusters with their endpoints: a link is the cluster of another place.
 fn places(status: &Value) -> Vec<String> {
-    let mut lines = vec![format!("{:20} {:6} {:36} {:6} {:>9}", "CLUSTER", "STATE", "ENDPOINT", "STATE", "IN FLIGHT")];
+    let mut lines = vec![format!("{:16} {:5} {:36} {:5} {:>9}", "CLUSTER", "STATE", "ENDPOINT", "STATE", "IN FLIGHT")];
     for cluster in list(status, "clusters") {
         let mut first = (text(cluster, "name"), state(yes(cluster, "reachable")));
         for endpoint in list(cluster, "endpoints") {
             lines.push(format!(
-                "{:20} {:6} {:36} {:6} {:>9}",
+                "{:16} {:5} {:36} {:5} {:>9}",
                 first.0,
                 first.1,
                 text(endpoint, "address"),
@@ -233,13 +236,13 @@ fr of shop   version 1.0.0   up 10 s   NOT READY: draining   at 127.0.0.1:9900
 feed followed, at event 88, 2 behind, 7 ms
 homes 100 keys, 40 owned here, 1 claims on their way
 
-ROUTE                                DECISION      REQ/S     5XX/S       P50       P90       P99
-/r1                                  local            10         0    > 30 s    > 30 s    > 30 s
-/r0                                  local             0         0    > 30 s    > 30 s    > 30 s
+ROUTE                                    DECISION    REQ/S    5XX/S      P50      P90      P99
+/r1                                      local          10        0   > 30 s   > 30 s   > 30 s
+/r0                                      local           0        0   > 30 s   > 30 s   > 30 s
 
-CLUSTER              STATE  ENDPOINT                             STATE  IN FLIGHT
-local                up     10.0.0.1:80                          up             4
-                            10.0.0.2:80\u{fffd}[2J                      DOWN           0
+CLUSTER          STATE ENDPOINT                             STATE IN FLIGHT
+local            up    10.0.0.1:80                          up            4
+                       10.0.0.2:80\u{fffd}[2J                      DOWN          0
 ";
         assert_eq!(frame, expected);
     }
@@ -252,8 +255,9 @@ local                up     10.0.0.1:80                          up             
             assert!(frame.lines().all(|line| line.chars().count() <= columns), "{columns}x{rows}:\n{frame}");
         }
         let frame = draw(&figures(50), None, Size { columns: 80, rows: 24 }, "x");
-        assert!(frame.contains("… and 38 more"), "{frame}");
-        assert!(frame.ends_with("DOWN           0\n"), "the places are not pushed out:\n{frame}");
+        assert!(frame.contains("… and 37 more"), "{frame}");
+        assert!(frame.lines().all(|line| line.chars().count() < 80), "nothing is cut at 80 columns:\n{frame}");
+        assert!(frame.ends_with("DOWN          0\n"), "the places are not pushed out:\n{frame}");
         assert!(draw(&figures(0), None, Size::UNBOUNDED, "x").contains("no requests yet"));
     }
 }
