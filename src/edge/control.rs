@@ -3,6 +3,7 @@
 use super::panel::PanelOf;
 use super::{Feeding, Shared};
 use crate::admin::{AdminDoor, Kind};
+use crate::base::service;
 use crate::base::snapshot::Reader;
 use crate::config::plan::{Address, Plan};
 use crate::feed::link::{self, Target};
@@ -101,10 +102,22 @@ fn addresses(plan: &Plan) -> [Option<Address>; 2] {
 fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receiver<bool>) {
     tokio::task::spawn_local(probe::run(shared.live.reader()));
     tokio::task::spawn_local(certificates(shared.clone()));
+    tokio::task::spawn_local(alive(shared.clone()));
     if let (Some(feeding), Some(homes), Some(status)) = (feeding, &shared.homes, &shared.link) {
         tokio::task::spawn_local(edges(shared.clone(), homes.edges_watch()));
         tokio::task::spawn_local(homes.clone().deliver());
         tokio::task::spawn_local(follow(feeding, shared.target.reader(), status.clone(), stopped));
+    }
+}
+
+/// Tells the service manager that this thread and all workers are alive, if it wants to know: a place that hangs is
+/// started anew.
+async fn alive(shared: Arc<Shared>) {
+    let Some(every) = service::alive_every() else { return };
+    loop {
+        shared.workers().alive().await;
+        service::tell(service::State::Alive);
+        tokio::time::sleep(every).await;
     }
 }
 
