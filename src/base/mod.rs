@@ -3,5 +3,6 @@
 pub mod backoff;
 pub mod clock;
 pub mod id;
+pub mod mend;
 pub mod snapshot;
 pub mod units;
