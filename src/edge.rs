@@ -85,6 +85,7 @@ pub(crate) struct Shared {
 }
 
 /// What an edge has and Central has not, and the other way round.
+#[derive(Default)]
 struct Parts {
     homes: Option<Arc<Homes>>,
     feeding: Option<Feeding>,
@@ -103,14 +104,14 @@ impl Running {
     ///
     /// `read` is called on every reload. Errors: what could not be opened, and what to do about it.
     pub fn edge(plan: Plan, read: ReadPlan) -> Result<Running, String> {
-        let (homes, feeding, instance) = open_homes(&plan)?;
-        Running::start(plan, read, Parts { homes, feeding, instance, central: None })
+        let parts = open_homes(&plan)?;
+        Running::start(plan, read, parts)
     }
 
     /// Starts Central: opens its log, then its one door, then observe and admin.
     pub fn central(plan: Plan, read: ReadPlan) -> Result<Running, String> {
         let central = Central::open(&plan)?;
-        Running::start(plan, read, Parts { homes: None, feeding: None, instance: None, central: Some(central) })
+        Running::start(plan, read, Parts { central: Some(central), ..Parts::default() })
     }
 
     fn start(plan: Plan, read: ReadPlan, parts: Parts) -> Result<Running, String> {
@@ -295,8 +296,8 @@ fn follows_central(plan: &Plan) -> bool {
 }
 
 /// Opens map and ledger where the plan follows a Central.
-fn open_homes(plan: &Plan) -> Result<(Option<Arc<Homes>>, Option<Feeding>, Option<instance::Instance>), String> {
-    let Some(data) = plan.own.data.as_ref().filter(|_| follows_central(plan)) else { return Ok((None, None, None)) };
+fn open_homes(plan: &Plan) -> Result<Parts, String> {
+    let Some(data) = plan.own.data.as_ref().filter(|_| follows_central(plan)) else { return Ok(Parts::default()) };
     let lock = instance::take(data).map_err(|error| {
         let wrong = format!("`data` of [edge] cannot be used: {}: {error}", data.display());
         mend::told(wrong, mend::write(&error))
@@ -305,7 +306,8 @@ fn open_homes(plan: &Plan) -> Result<(Option<Arc<Homes>>, Option<Feeding>, Optio
     let opened = Homes::open(lock.dir(), &plan.own.name, spaces);
     let (homes, applier, asks) = opened.map_err(|error| format!("{}: {error}", lock.dir().display()))?;
     adopt_claims(&homes, data);
-    Ok((Some(homes), Some(Feeding { applier, asks }), Some(lock)))
+    let feeding = Some(Feeding { applier, asks });
+    Ok(Parts { homes: Some(homes), feeding, instance: Some(lock), central: None })
 }
 
 /// Takes over the claims of instances that have gone without delivering them. What cannot be read stays for the next start.
@@ -352,7 +354,7 @@ fn lay(plan: &mut Plan, row: EdgeRow) {
         plan.edges.own = Some(id);
     }
     let written = plan.edges.named(&row.name).and_then(|edge| edge.peer.clone());
-    let peer = row.peer.as_deref().and_then(|text| config::door_url(text)).or(written);
+    let peer = row.peer.as_deref().and_then(config::door_url).or(written);
     plan.edges.insert(EdgeEntry { id, name: row.name, peer });
 }
 

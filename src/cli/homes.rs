@@ -84,7 +84,7 @@ pub enum Command {
 /// Where Central is, and as whom to call it.
 #[derive(Debug, clap::Args)]
 pub struct At {
-    /// Central's door, such as https://central.example.com:8444
+    /// Central's door, such as `https://central.example.com:8444`
     #[arg(long = "central", value_name = "URL", value_parser = url)]
     pub url: Url,
     /// The key space
@@ -138,7 +138,7 @@ fn usage(why: impl Into<String>) -> Failure {
 }
 
 fn say(code: u8, why: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "coordinator homes: {why}");
+    let _ = writeln!(io::stderr(), "error: {why}");
     ExitCode::from(code)
 }
 

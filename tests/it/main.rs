@@ -6,9 +6,11 @@
 #![allow(dead_code)]
 
 mod central;
+mod demo;
 mod claims;
 mod differential;
 mod door;
+mod field;
 mod h2_malformed;
 mod harness;
 mod harness_works;
@@ -17,6 +19,7 @@ mod homes_command;
 mod link;
 mod lists;
 mod peers;
+mod processes;
 mod sim;
 mod tidy;
 mod trailers;
