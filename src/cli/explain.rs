@@ -88,8 +88,11 @@ fn offline(args: &Args, config: &Path) -> Outcome {
     let home = |space: &str, key: &str| look(&plan, homes.as_ref(), space, key);
     let endpoints = |decision, settings: &RouteSettings| endpoints(&plan, settings, decision);
     let by = if homes.is_some() { Source::FileAndHomes } else { Source::File };
-    let explanation =
-        explain(&plan, head, &Knowledge { home: &home, reachable: &|_, _| None, endpoints: &endpoints, seq: None, by });
+    let explanation = explain(
+        &plan,
+        head,
+        &Knowledge { home: &home, reachable: &|_, _| None, endpoints: &endpoints, seq: None, can_ask: None, by },
+    );
     if args.json {
         return serde_json::to_string_pretty(&explanation).map_err(|error| (1, error.to_string()));
     }

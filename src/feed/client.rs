@@ -110,9 +110,20 @@ impl Line {
             }
         };
         match timeout(HEAD_MAX, answer).await {
-            Ok(answer) => answer
-                .map_err(|error| format!("{} ended the connection: {}", self.authority, with_remedy(&error, &error))),
+            Ok(answer) => answer.map_err(|error| self.broken(&error)),
             Err(_) => Err(format!("{} did not answer within {} s", self.authority, HEAD_MAX.as_secs())),
+        }
+    }
+
+    /// What broke the connection, with its cause, and how to mend it where that can be told.
+    fn broken(&self, error: &hyper::Error) -> String {
+        let at = &self.authority;
+        if error.is_parse() && !self.secure {
+            return format!("{at} does not answer in plain HTTP ({error}): is it a TLS door? Then write https://");
+        }
+        match std::error::Error::source(error) {
+            Some(cause) => format!("{at} ended the connection: {}", with_remedy(&format!("{error}: {cause}"), error)),
+            None => format!("{at} ended the connection: {error}"),
         }
     }
 

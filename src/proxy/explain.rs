@@ -85,6 +85,8 @@ pub struct Knowledge<'a> {
     pub endpoints: &'a dyn Fn(Decision, &RouteSettings) -> Vec<String>,
     /// The cursor of the map.
     pub seq: Option<u64>,
+    /// Whether Central can be asked for a home now; `None` = not known here.
+    pub can_ask: Option<bool>,
     /// Where all this is known from.
     pub by: Source,
 }
@@ -189,7 +191,8 @@ fn follow(
         if matches!(place, Place::Home(_)) {
             out.home = Some(describe(plan, home));
         }
-        let step = decide(place, &facts(plan, course, head, home));
+        let asked = if known.can_ask == Some(false) { Asked::Unreachable } else { Asked::NotYet };
+        let step = decide(place, &Facts { asked, ..facts(plan, course, head, home) });
         let reachable =
             if let Step::Go(decision, _) = step { (known.reachable)(decision, course.settings) } else { None };
         let (decision, reason) = words(plan, step);
@@ -323,7 +326,7 @@ impl fmt::Display for Explanation {
                 line(name, value)?;
             }
         }
-        if self.places.len() > 1 {
+        if self.places.len() > 1 || self.places.iter().any(|place| place.reachable == Some(false)) {
             for place in &self.places {
                 let state = match place.reachable {
                     Some(true) => ", reachable",

@@ -93,6 +93,10 @@ pub fn remedy(error: &(dyn std::error::Error + 'static)) -> &'static str {
         if let Some(tls) = error.downcast_ref::<rustls::Error>() {
             return words(tls);
         }
+        // The h2 crate keeps only the text of what broke its connection.
+        if error.downcast_ref::<h2::Error>().is_some_and(|error| error.to_string().contains("CertificateRequired")) {
+            return words(&rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired));
+        }
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         next = inner.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| error.source());
     }

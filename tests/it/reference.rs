@@ -122,7 +122,8 @@ fn every_metric_is_told() {
 fn quoted(path: &str, before: &[&str]) -> BTreeSet<String> {
     let text = read(&root().join(path));
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let after = |mark: &str| code.split(mark).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect();
+    let after =
+        |mark: &str| code.split(mark).skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned).collect();
     before.iter().flat_map(|mark| -> Vec<String> { after(mark) }).collect()
 }
 
@@ -163,9 +164,15 @@ fn help(words: &[&str], out: &mut String) {
     let output = process::run(&[words, &["--help"]].concat());
     let text = String::from_utf8(output.stdout).expect("help is text");
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-    *out += &format!("{} coordinator {}\n\n```text\n{}\n```\n\n", "#".repeat(words.len() + 1), words.join(" "), lines.join("\n").trim_end());
+    *out += &format!(
+        "{} coordinator {}\n\n```text\n{}\n```\n\n",
+        "#".repeat(words.len() + 1),
+        words.join(" "),
+        lines.join("\n").trim_end()
+    );
     let below = text.split("Commands:\n").nth(1).unwrap_or_default().lines();
-    let names = below.take_while(|line| !line.is_empty()).filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names =
+        below.take_while(|line| !line.is_empty()).filter(|line| line.starts_with("  ") && !line.starts_with("   "));
     for name in names.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
         help(&[words, &[name]].concat(), out);
     }
