@@ -24,18 +24,21 @@ enum Purpose {
 /// Answers one request. `checked` = it came over TCP, where web pages can reach.
 pub(super) async fn answer<B>(request: http::Request<B>, kind: Kind, checked: bool, panel: &dyn Panel) -> Answer {
     let path = request.uri().path();
-    let Some(purpose) = purpose(path, kind) else { return text(StatusCode::NOT_FOUND, "there is no such page\n") };
+    let Some(purpose) = purpose(path, kind) else { return text(StatusCode::NOT_FOUND, no_page(kind)) };
     if kind == Kind::Admin && checked && !is_local(request.headers()) {
-        return text(StatusCode::MISDIRECTED_REQUEST, "Host must be localhost or an IP address\n");
+        return text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "Host must be localhost or an IP address: a web page could bring its own name here\n",
+        );
     }
     let allowed = match purpose {
         Purpose::Look => request.method() == Method::GET || request.method() == Method::HEAD,
         Purpose::Act => request.method() == Method::POST,
     };
     if !allowed {
-        let allow = HeaderValue::from_static(if purpose == Purpose::Look { "GET, HEAD" } else { "POST" });
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "not with this method\n");
-        answer.headers_mut().insert(ALLOW, allow);
+        let allow = if purpose == Purpose::Look { "GET, HEAD" } else { "POST" };
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("not with this method: use {allow}\n"));
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         return answer;
     }
     if let Some(refusal) = foreign(request.headers()).filter(|_| purpose == Purpose::Act) {
@@ -55,6 +58,18 @@ fn purpose(path: &str, kind: Kind) -> Option<Purpose> {
         "/status" | "/explain" => Some(Purpose::Look),
         "/reload" | "/drain" => Some(Purpose::Act),
         _ => path.starts_with("/homes/").then_some(Purpose::Look),
+    }
+}
+
+/// What there is instead of a page that there is not.
+fn no_page(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Observe => {
+            "there is no such page; this door has /health/live, /health/ready and /metrics, the admin door has the rest\n"
+        }
+        Kind::Admin => {
+            "there is no such page; there are /status, /explain?url=…, /homes/SPACE/KEY, /reload, /drain, /metrics and /health/…\n"
+        }
     }
 }
 
@@ -112,7 +127,9 @@ fn home(path: &str, panel: &dyn Panel) -> Answer {
     };
     match panel.home(&space, &key) {
         Some(home) => json(StatusCode::OK, &home),
-        None => text(StatusCode::NOT_FOUND, "nobody is known to own this key\n"),
+        None => {
+            text(StatusCode::NOT_FOUND, "this process keeps no home map: ask Central, by `coordinator homes get KEY`\n")
+        }
     }
 }
 
@@ -142,7 +159,10 @@ fn foreign(headers: &HeaderMap) -> Option<Answer> {
         origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")) == host && host.is_some()
     };
     if headers.get_all(ORIGIN).iter().any(|origin| !own(origin)) {
-        return Some(text(StatusCode::FORBIDDEN, "not from another origin\n"));
+        return Some(text(
+            StatusCode::FORBIDDEN,
+            "a web page of another origin may not act here; use a command line\n",
+        ));
     }
     let content = headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
     let forms = [&b"application/x-www-form-urlencoded"[..], b"multipart/form-data", b"text/plain"];

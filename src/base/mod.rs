@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod id;
+pub mod mend;
 pub mod service;
 pub mod snapshot;
 pub mod units;

@@ -167,7 +167,7 @@ async fn open_doors(shared: &Arc<Shared>) -> Result<Vec<(Kind, AdminDoor)>, Stri
     for (kind, address) in [(Kind::Observe, &plan.observe), (Kind::Admin, &plan.admin)] {
         if let Some(address) = address {
             let door = AdminDoor::open(address, kind, panel.clone()).await;
-            doors.push((kind, door.map_err(|error| format!("{}: {error}", show(address)))?));
+            doors.push((kind, door.map_err(|error| error.to_string())?));
         }
     }
     Ok(doors)

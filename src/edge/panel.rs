@@ -70,7 +70,16 @@ fn explained(shared: &Shared, head: crate::message::RequestHead) -> Explanation 
         obtain::cluster(&site, settings, decision).map(|cluster| authorities(&cluster)).unwrap_or_default()
     };
     let seq = shared.homes.as_ref().map(|homes| homes.cursor().seq);
-    explain::explain(&site.plan, head, &Knowledge { home: &home, reachable: &reachable, endpoints: &endpoints, seq })
+    let can_ask = shared.link.as_ref().map(|link| link.is_up());
+    let known = Knowledge {
+        home: &home,
+        reachable: &reachable,
+        endpoints: &endpoints,
+        seq,
+        can_ask,
+        by: explain::Source::Running,
+    };
+    explain::explain(&site.plan, head, &known)
 }
 
 fn authorities(cluster: &Cluster) -> Vec<String> {
