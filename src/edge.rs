@@ -10,6 +10,7 @@ mod control;
 mod panel;
 
 use crate::base::clock;
+use crate::base::fault::Fault;
 use crate::base::id::EdgeId;
 use crate::base::snapshot::{Reader, Snapshot};
 use crate::body::{Door, Downstream, Request, Response};
@@ -328,7 +329,14 @@ fn target(plan: &Plan, instance: Option<&instance::Instance>, live: &Live) -> Ta
         urls: plan.central.as_ref().map(|central| central.urls.clone()).unwrap_or_default(),
         tls: live.central_tls(),
         pace: Pace::default(),
+        fault: central_fault(live),
     }
+}
+
+/// The faults on the way to Central: the same object as long as its first address stays.
+fn central_fault(live: &Live) -> Arc<Fault> {
+    let first = live.central().and_then(|central| central.endpoints().first());
+    first.map(|endpoint| endpoint.fault().clone()).unwrap_or_default()
 }
 
 /// The plan with the feed's edge table laid over the configuration's: the feed wins.
