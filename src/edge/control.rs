@@ -8,7 +8,7 @@ use crate::config::plan::{Address, Plan};
 use crate::feed::link::{self, Target};
 use crate::feed::status::LinkStatus;
 use crate::tls;
-use crate::upstream::probe;
+use crate::upstream::{probe, pulse};
 use std::sync::{Arc, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -101,10 +101,23 @@ fn addresses(plan: &Plan) -> [Option<Address>; 2] {
 fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receiver<bool>) {
     tokio::task::spawn_local(probe::run(shared.live.reader()));
     tokio::task::spawn_local(certificates(shared.clone()));
+    tokio::task::spawn_local(looks(shared.clone()));
+    tokio::task::spawn_local(pulse::run(shared.live.reader()));
     if let (Some(feeding), Some(homes), Some(status)) = (feeding, &shared.homes, &shared.link) {
         tokio::task::spawn_local(edges(shared.clone(), homes.edges_watch()));
         tokio::task::spawn_local(homes.clone().deliver());
         tokio::task::spawn_local(follow(feeding, shared.target.reader(), status.clone(), stopped));
+    }
+}
+
+/// Looks at the counters once a second, so that the page can tell of the last minute.
+async fn looks(shared: Arc<Shared>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        second.tick().await;
+        let look = shared.metrics.look();
+        shared.window.lock().unwrap_or_else(PoisonError::into_inner).push(look);
     }
 }
 

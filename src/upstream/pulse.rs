@@ -3,7 +3,7 @@
 //!
 //! What it costs: an idle HTTP/2 connection per place, a PING every few seconds. No request is sent.
 
-use super::endpoint::{Endpoint, Kind};
+use super::endpoint::Endpoint;
 use super::{Live, Upstream};
 use crate::base::snapshot::Reader;
 use crate::config::plan::Timeouts;
@@ -34,6 +34,5 @@ pub async fn run(mut live: Reader<Live>) {
 }
 
 fn links(live: &Live) -> Vec<Arc<Endpoint>> {
-    let all = live.all().flat_map(|cluster| cluster.endpoints());
-    all.filter(|endpoint| endpoint.kind() == Kind::Link).cloned().collect()
+    live.links().flat_map(|cluster| cluster.endpoints()).cloned().collect()
 }
