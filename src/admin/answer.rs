@@ -2,7 +2,7 @@
 
 use super::{Ask, Kind, Panel};
 use crate::metrics::render;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -44,6 +44,7 @@ pub(super) async fn answer<B>(request: http::Request<B>, kind: Kind, checked: bo
     match path {
         "/reload" => reloaded(panel.reload().await),
         "/drain" => json(StatusCode::OK, &panel.drain().await),
+        "/metrics" => metrics(request.headers(), panel),
         _ => look(path, request.uri().query().unwrap_or_default(), panel),
     }
 }
@@ -65,11 +66,20 @@ fn look(path: &str, query: &str, panel: &dyn Panel) -> Answer {
             Ok(()) => text(StatusCode::OK, "ready\n"),
             Err(reasons) => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
         },
-        "/metrics" => typed(StatusCode::OK, render::CONTENT_TYPE, panel.metrics()),
         "/status" => json(StatusCode::OK, &panel.status()),
         "/explain" => explain(query, panel),
         _ => home(path, panel),
     }
+}
+
+/// OpenMetrics for those who ask for it, as Prometheus does; the older Prometheus text for all others.
+fn metrics(headers: &HeaderMap, panel: &dyn Panel) -> Answer {
+    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let page = panel.metrics();
+    if accepted.any(|value| value.contains("application/openmetrics-text")) {
+        return typed(StatusCode::OK, render::CONTENT_TYPE, page);
+    }
+    typed(StatusCode::OK, render::CLASSIC_TYPE, render::classic(&page))
 }
 
 fn explain(query: &str, panel: &dyn Panel) -> Answer {
