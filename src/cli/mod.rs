@@ -43,7 +43,7 @@ enum Command {
     Demo(demo::Args),
     /// Ask a running process to read its configuration again
     Reload(admin::Args),
-    /// Ask a running process to drain, and wait until it has
+    /// Ask a running process to drain, and wait until it has; it stays, its doors closed, until a signal ends it
     Drain(admin::Args),
 }
 
