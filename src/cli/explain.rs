@@ -5,7 +5,7 @@ use crate::base::id::ClusterId;
 use crate::config::load::{self, Strictness};
 use crate::config::plan::{Plan, RouteSettings};
 use crate::home::Home;
-use crate::proxy::explain::{Knowledge, explain, question};
+use crate::proxy::explain::{Knowledge, Source, explain, question};
 use crate::route::decide::Decision;
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -87,8 +87,12 @@ fn offline(args: &Args, config: &Path) -> Outcome {
     let head = question(&args.method, &args.url, &args.headers).map_err(|why| (2, format!("error: {why}")))?;
     let home = |space: &str, key: &str| look(&plan, homes.as_ref(), space, key);
     let endpoints = |decision, settings: &RouteSettings| endpoints(&plan, settings, decision);
-    let explanation =
-        explain(&plan, head, &Knowledge { home: &home, reachable: &|_, _| None, endpoints: &endpoints, seq: None });
+    let by = if homes.is_some() { Source::FileAndHomes } else { Source::File };
+    let explanation = explain(
+        &plan,
+        head,
+        &Knowledge { home: &home, reachable: &|_, _| None, endpoints: &endpoints, seq: None, can_ask: None, by },
+    );
     if args.json {
         return serde_json::to_string_pretty(&explanation).map_err(|error| (1, error.to_string()));
     }

@@ -3,7 +3,7 @@
 use super::course::{self, Course};
 use super::serve;
 use crate::config::plan::{Plan, Regime, RouteSettings, UnknownKey};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::home::Home;
 use crate::message::{RequestHead, Scheme, request};
 use crate::record::Record;
@@ -39,6 +39,11 @@ pub struct Explanation {
     /// The RFC 9209 token, where we would refuse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// How a refusal is mended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// The edge that explains, and what it goes by: its running state, or a configuration alone.
+    pub explained_by: String,
     /// The places of the route in order, with what follows for each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Line>,
@@ -80,11 +85,41 @@ pub struct Knowledge<'a> {
     pub endpoints: &'a dyn Fn(Decision, &RouteSettings) -> Vec<String>,
     /// The cursor of the map.
     pub seq: Option<u64>,
+    /// Whether Central can be asked for a home now; `None` = not known here.
+    pub can_ask: Option<bool>,
+    /// Where all this is known from.
+    pub by: Source,
+}
+
+/// Where the knowledge of an explanation comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A running process.
+    Running,
+    /// A configuration, with a list of homes.
+    FileAndHomes,
+    /// A configuration alone: every home is unknown.
+    File,
+}
+
+/// Who explains: a reader of the text elsewhere must be able to tell.
+fn explainer(plan: &Plan, by: Source) -> String {
+    let name = &plan.own.name;
+    match by {
+        Source::Running => format!("edge {name}, coordinator {}", env!("CARGO_PKG_VERSION")),
+        Source::FileAndHomes => format!("the configuration of edge {name} and the homes given, without a running edge"),
+        Source::File => {
+            format!(
+                "the configuration of edge {name} alone: every home is unknown (--homes gives some, --admin asks a running edge)"
+            )
+        }
+    }
 }
 
 /// Explains a request as a client would send it: `head` is not admitted yet.
 pub fn explain(plan: &Plan, mut head: RequestHead, knowledge: &Knowledge<'_>) -> Explanation {
-    let mut out = Explanation { seq: knowledge.seq, ..Explanation::default() };
+    let mut out =
+        Explanation { seq: knowledge.seq, explained_by: explainer(plan, knowledge.by), ..Explanation::default() };
     let scheme = head.scheme;
     if let Err(error) = request::admit(&mut head, scheme) {
         out.request = format!("{} {}", head.method, head.target);
@@ -122,8 +157,14 @@ fn name_route(out: &mut Explanation, plan: &Plan, record: &Record) {
 fn refused(mut out: Explanation, error: &Error) -> Explanation {
     out.decision = format!("refuse {}", error.status());
     out.reason = error.detail().to_owned();
-    out.status = Some(error.status());
-    out.error = Some(error.token().to_owned());
+    refusing(out, error.kind())
+}
+
+/// Adds what belongs to a refusal.
+fn refusing(mut out: Explanation, kind: Kind) -> Explanation {
+    out.status = Some(kind.status());
+    out.error = Some(kind.token().to_owned());
+    out.help = Some(kind.remedy().to_owned());
     out
 }
 
@@ -150,7 +191,8 @@ fn follow(
         if matches!(place, Place::Home(_)) {
             out.home = Some(describe(plan, home));
         }
-        let step = decide(place, &facts(plan, course, head, home));
+        let asked = if known.can_ask == Some(false) { Asked::Unreachable } else { Asked::NotYet };
+        let step = decide(place, &Facts { asked, ..facts(plan, course, head, home) });
         let reachable =
             if let Step::Go(decision, _) = step { (known.reachable)(decision, course.settings) } else { None };
         let (decision, reason) = words(plan, step);
@@ -175,15 +217,18 @@ fn conclude(
             }
             out.decision = decision;
             out.reason = reason.to_owned();
+            match step {
+                Step::NoSuchKey => refusing(out, Kind::UnknownKey),
+                Step::Unavailable(_) => refusing(out, Kind::DestinationUnavailable),
+                Step::Go(..) | Step::Ask | Step::Claim => out,
+            }
         }
         None => {
             out.decision = "refuse 503".to_owned();
             out.reason = "no place of the route can be reached".to_owned();
-            out.status = Some(503);
-            out.error = Some("destination_unavailable".to_owned());
+            refusing(out, Kind::DestinationUnavailable)
         }
     }
-    out
 }
 
 fn facts(plan: &Plan, course: &Course<'_>, head: &RequestHead, home: Home) -> Facts {
@@ -281,7 +326,7 @@ impl fmt::Display for Explanation {
                 line(name, value)?;
             }
         }
-        if self.places.len() > 1 {
+        if self.places.len() > 1 || self.places.iter().any(|place| place.reachable == Some(false)) {
             for place in &self.places {
                 let state = match place.reachable {
                     Some(true) => ", reachable",
@@ -293,7 +338,9 @@ impl fmt::Display for Explanation {
         }
         line("decision", &self.decision)?;
         line("reason", &self.reason)?;
-        for (name, value) in [("error", &self.error), ("rewritten", &self.rewritten), ("location", &self.location)] {
+        for (name, value) in
+            [("error", &self.error), ("help", &self.help), ("rewritten", &self.rewritten), ("location", &self.location)]
+        {
             if let Some(value) = value {
                 line(name, value)?;
             }
@@ -304,6 +351,7 @@ impl fmt::Display for Explanation {
         if let Some(seq) = self.seq {
             line("map", &format!("seq {seq}"))?;
         }
+        line("explained by", &self.explained_by)?;
         out.write_str(&text)
     }
 }

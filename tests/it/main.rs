@@ -19,6 +19,7 @@ mod homes_command;
 mod link;
 mod lists;
 mod peers;
+mod reference;
 mod processes;
 mod sim;
 mod tidy;
