@@ -97,7 +97,11 @@ impl Proxy {
         let accept = request.head.fields.get(Name::Accept).map(<[u8]>::to_vec);
         match tunnel::switched(request, async |request| self.serve(&site, request, record).await).await {
             Ok(response) => response,
-            Err(error) => explained(&site.plan, &error, accept.as_deref(), record),
+            Err(error) => {
+                record.failed(&error);
+                // The addresses behind a public door are nobody's business; the log has them.
+                refuse::response(&error, &site.plan.own.name, accept.as_deref(), None)
+            }
         }
     }
 
@@ -106,7 +110,7 @@ impl Proxy {
         let site = self.site();
         match tunnel::switched(request, async |request| self.receive(&site, request, record).await).await {
             Ok(response) => response,
-            Err(error) => explained(&site.plan, &error, None, record),
+            Err(error) => explained(&site.plan, &error, record),
         }
     }
 
@@ -115,7 +119,7 @@ impl Proxy {
         let site = self.site();
         match tunnel::switched(request, async |request| self.at_central(&site, request, record).await).await {
             Ok(response) => response,
-            Err(error) => explained(&site.plan, &error, None, record),
+            Err(error) => explained(&site.plan, &error, record),
         }
     }
 
@@ -143,8 +147,8 @@ fn head_limits(plan: &Plan) -> HeadLimits {
     HeadLimits { head: plan.limits.head, fields: plan.limits.fields, uri: plan.limits.uri }
 }
 
-/// Turns a failure into its answer, and notes it once.
-fn explained(plan: &Plan, error: &Error, accept: Option<&[u8]>, record: &mut Record) -> Response {
+/// Turns a failure into its answer to another place of the deployment, and notes it once.
+fn explained(plan: &Plan, error: &Error, record: &mut Record) -> Response {
     record.failed(error);
-    refuse::response(error, &plan.own.name, accept, record.endpoint.as_deref())
+    refuse::response(error, &plan.own.name, None, record.endpoint.as_deref())
 }
