@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 mod central;
+mod cli_comfort;
 mod claims;
 mod differential;
 mod door;
@@ -16,7 +17,9 @@ mod homes;
 mod homes_command;
 mod link;
 mod lists;
+mod packaging;
 mod peers;
+mod service_manager;
 mod sim;
 mod tidy;
 mod trailers;

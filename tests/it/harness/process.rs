@@ -19,6 +19,8 @@ pub struct Process {
 pub enum Signal {
     /// Drain and stop.
     Term,
+    /// Ctrl-C.
+    Interrupt,
     /// Reload.
     Hup,
     /// Stop at once: what `kill -9` does.
@@ -41,12 +43,12 @@ impl Process {
         if let Some(folder) = folder {
             command.current_dir(folder);
         }
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        Process::spawn(command.stdin(Stdio::null()))
+    }
+
+    /// As `start`, of a command made elsewhere, with its own environment and standard input.
+    pub fn spawn(command: &mut Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let lines = Arc::default();
         listen(child.stdout.take().expect("stdout is piped"), &lines);
         listen(child.stderr.take().expect("stderr is piped"), &lines);
@@ -80,6 +82,7 @@ impl Process {
     pub fn signal(&self, signal: Signal) {
         let name = match signal {
             Signal::Term => "TERM",
+            Signal::Interrupt => "INT",
             Signal::Hup => "HUP",
             Signal::Kill => "KILL",
             Signal::Stop => "STOP",
@@ -126,7 +129,8 @@ pub fn run(words: &[&str]) -> Output {
     command(words).stdin(Stdio::null()).output().expect("the binary starts")
 }
 
-fn command(words: &[&str]) -> Command {
+/// `coordinator` with `words`, not yet started.
+pub fn command(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coordinator"));
     command.args(words);
     command
