@@ -209,6 +209,7 @@ fn the_kubernetes_manifests_hold_together() {
 #[test]
 fn the_package_and_the_image_are_of_this_version() {
     let version = env!("CARGO_PKG_VERSION");
+    assert!(read("debian/changelog").starts_with(&format!("coordinator ({version}-")));
     for file in ["kubernetes/edge.yaml", "kubernetes/central.yaml"] {
         assert!(read(file).contains(&format!("image: coordinator:{version}")), "{file} is of version {version}");
     }
