@@ -146,7 +146,7 @@ fn usage(why: impl Into<String>) -> Failure {
 }
 
 fn say(code: u8, why: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "coordinator homes: {why}");
+    let _ = writeln!(io::stderr(), "error: {why}");
     ExitCode::from(code)
 }
 

@@ -52,7 +52,7 @@ fn start(args: &Args, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, Str
     let running = match run(plan, Box::new(source)) {
         Ok(running) => running,
         Err(why) => {
-            tracing::error!("could not start: {why}");
+            eprint!("{}", could_not_start(&args.config, &why));
             return ExitCode::from(1);
         }
     };
@@ -72,6 +72,20 @@ fn warn_of_idle(handed: &[SocketAddr], running: &Running) {
             tracing::warn!(%address, "a socket was handed over that no `[[listen]]` or `[peer]` asks for by this address");
         }
     }
+}
+
+/// Like the problems of a configuration: text for people, whatever the form of the events. What starts the process keeps
+/// what it says.
+fn could_not_start(config: &Path, why: &str) -> String {
+    let mut text = String::new();
+    for (at, line) in why.lines().enumerate() {
+        match line.strip_prefix("help: ") {
+            Some(help) => text += &format!("  = help: {help}\n"),
+            None if at == 0 => text += &format!("error: could not start: {line}\n --> {}\n", config.display()),
+            None => text += &format!("error: {line}\n"),
+        }
+    }
+    text
 }
 
 /// A configuration file, and the level of events that follows it.
@@ -178,5 +192,18 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_start_says_what_where_and_how_to_mend_it() {
+        let text = could_not_start(Path::new("fr.toml"), "cannot listen on [::]:80: in use\nhelp: stop the other");
+        let expected =
+            "error: could not start: cannot listen on [::]:80: in use\n --> fr.toml\n  = help: stop the other\n";
+        assert_eq!(text, expected);
     }
 }

@@ -9,6 +9,7 @@ use super::follow::{self, Alarm, Lines, Step, Verdict};
 use super::status::LinkStatus;
 use crate::base::backoff::{Backoff, random};
 use crate::base::clock;
+use crate::base::fault::Fault;
 use crate::base::snapshot::Reader;
 use crate::config::plan::Url;
 use crate::home::cursor::{Cursor, FeedId};
@@ -39,6 +40,8 @@ pub struct Target {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// How long things may take.
     pub pace: Pace,
+    /// The faults on purpose on the way to Central.
+    pub fault: Arc<Fault>,
 }
 
 /// The link's waits.
@@ -417,7 +420,10 @@ async fn connect(target: &Target, status: &LinkStatus) -> Result<Line, String> {
     let count = target.urls.len();
     let turn = status.turn().checked_rem(count).unwrap_or(0);
     let url = target.urls.get(turn).ok_or("Central has no address: set `central.url`")?;
-    Line::connect(url, target.tls.as_ref()).await
+    if target.fault.is_cut(clock::now()) {
+        return Err(format!("{url} cannot be reached: the link is cut on purpose"));
+    }
+    Line::connect_over(url, target.tls.as_ref(), Some(&target.fault)).await
 }
 
 /// A GET in this edge's name.

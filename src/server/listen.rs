@@ -2,7 +2,7 @@
 
 use super::Service;
 use super::conn::{self, Desk, Entry};
-use crate::base::service;
+use crate::base::{mend, service};
 use crate::body::Door;
 use crate::config::plan::{MutualTls, Plan};
 use crate::metrics::Cut;
@@ -80,7 +80,10 @@ pub fn connections_cap(wanted: Option<usize>) -> usize {
 ///
 /// Errors: the first that cannot be bound; none stays open.
 pub(super) fn bind(address: SocketAddr, count: usize) -> io::Result<(Vec<StdListener>, SocketAddr)> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    let named = |error: io::Error| {
+        let wrong = format!("cannot listen on {address}: {error}");
+        io::Error::new(error.kind(), mend::told(wrong, mend::listen(&error)))
+    };
     if let Some(first) = service::handed_socket(address) {
         let first = first.map_err(named)?;
         let rest = (1..count).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>().map_err(named)?;

@@ -265,7 +265,7 @@ async fn what_was_answered_survives_a_restart() {
     let log = std::fs::read_dir(data.path()).unwrap().map(|entry| entry.unwrap().path());
     let log = log.filter(|path| path.extension().is_some_and(|end| end == "log")).max().unwrap();
     let mut octets = std::fs::read(&log).unwrap();
-    octets.extend_from_slice(&octets[44..144].to_vec());
+    octets.extend_from_within(44..144);
     std::fs::write(&log, octets).unwrap();
 
     let central = try_open(data.path(), &["us", "fr"]).unwrap();

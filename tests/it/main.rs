@@ -7,9 +7,11 @@
 
 mod central;
 mod cli_comfort;
+mod demo;
 mod claims;
 mod differential;
 mod door;
+mod field;
 mod h2_malformed;
 mod harness;
 mod harness_works;
@@ -20,6 +22,8 @@ mod lists;
 mod packaging;
 mod peers;
 mod service_manager;
+mod reference;
+mod processes;
 mod sim;
 mod tidy;
 mod trailers;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// Where Central is, and as whom to call it.
 #[derive(Debug, clap::Args)]
 pub struct CentralDoor {
-    /// Central's door, such as https://central.example.com:8444
+    /// Central's door, such as `https://central.example.com:8444`
     #[arg(long = "central", value_name = "URL", value_parser = url)]
     pub url: Url,
     /// Certificate of an operator or the application (PEM)

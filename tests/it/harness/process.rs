@@ -17,10 +17,10 @@ pub struct Process {
 /// The signals that an operator sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
+    /// Ctrl-C.
+    Int,
     /// Drain and stop.
     Term,
-    /// Ctrl-C.
-    Interrupt,
     /// Reload.
     Hup,
     /// Stop at once: what `kill -9` does.
@@ -35,6 +35,11 @@ impl Process {
     /// Starts `coordinator` with `words`; both its outputs are captured by line.
     pub fn start(words: &[&str]) -> Process {
         Process::start_in(None, words)
+    }
+
+    /// As `start`, with temporary files in `temporary`.
+    pub fn start_with_temporary(temporary: &Path, words: &[&str]) -> Process {
+        Process::spawn(command(words).env("TMPDIR", temporary).stdin(Stdio::null()))
     }
 
     /// As `start`, with a working folder.
@@ -81,8 +86,8 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let name = match signal {
+            Signal::Int => "INT",
             Signal::Term => "TERM",
-            Signal::Interrupt => "INT",
             Signal::Hup => "HUP",
             Signal::Kill => "KILL",
             Signal::Stop => "STOP",
