@@ -143,8 +143,13 @@ fn head_limits(plan: &Plan) -> HeadLimits {
     HeadLimits { head: plan.limits.head, fields: plan.limits.fields, uri: plan.limits.uri }
 }
 
+/// Whom we asked, as clients may know it: the name of the cluster, which RFC 9209 allows, and no address.
+fn asked(record: &Record) -> Option<&str> {
+    record.endpoint.as_ref().and(record.cluster.as_deref())
+}
+
 /// Turns a failure into its answer, and notes it once.
 fn explained(plan: &Plan, error: &Error, accept: Option<&[u8]>, record: &mut Record) -> Response {
     record.failed(error);
-    refuse::response(error, &plan.own.name, accept, record.endpoint.as_deref())
+    refuse::response(error, &plan.own.name, accept, asked(record))
 }
