@@ -7,9 +7,12 @@
 //! never waits for the control thread, except for a home that only Central knows.
 
 mod control;
+mod faults;
+mod live;
 mod panel;
 
 use crate::base::clock;
+use crate::base::fault::Fault;
 use crate::base::id::EdgeId;
 use crate::base::mend;
 use crate::base::snapshot::{Reader, Snapshot};
@@ -17,15 +20,16 @@ use crate::body::{Door, Downstream, Request, Response};
 use crate::central::Central;
 use crate::config;
 use crate::config::plan::{Edge as EdgeEntry, Plan};
-use crate::error::Error;
+use crate::error::{Error, Side};
 use crate::feed::link::{Pace, Target};
 use crate::feed::status::LinkStatus;
 use crate::home::event::{EdgeRow, EdgeState};
 use crate::homes::{Applier, AskReceiver, Homes, instance};
 use crate::message::{Name, RequestHead};
 use crate::metrics::log::{AccessBuffer, AccessLog};
+use crate::metrics::window::Window;
 use crate::metrics::{Local, Metrics};
-use crate::proxy::{Proxy, Site};
+use crate::proxy::{Proxy, RETRY_AFTER, Site};
 use crate::record::Record;
 use crate::server::{DoorSpec, Service, Summary, Workers, access, listen};
 use crate::upstream::Live;
@@ -70,6 +74,8 @@ pub(crate) struct Shared {
     /// Where the control thread finds Central.
     target: Snapshot<Target>,
     metrics: Arc<Metrics>,
+    /// The last minute, looked at by the page.
+    window: Mutex<Window>,
     log: Snapshot<Option<Arc<AccessLog>>>,
     workers: OnceLock<Workers>,
     doors: Mutex<Vec<DoorSpec>>,
@@ -131,6 +137,7 @@ impl Running {
             link,
             target: Snapshot::new(target),
             metrics: Metrics::new(),
+            window: Mutex::default(),
             log: Snapshot::new(log),
             workers: OnceLock::new(),
             doors: Mutex::new(doors.clone()),
@@ -332,7 +339,14 @@ fn target(plan: &Plan, instance: Option<&instance::Instance>, live: &Live) -> Ta
         urls: plan.central.as_ref().map(|central| central.urls.clone()).unwrap_or_default(),
         tls: live.central_tls(),
         pace: Pace::default(),
+        fault: central_fault(live),
     }
+}
+
+/// The faults on the way to Central: the same object as long as its first address stays.
+fn central_fault(live: &Live) -> Arc<Fault> {
+    let first = live.central().and_then(|central| central.endpoints().first());
+    first.map(|endpoint| endpoint.fault().clone()).unwrap_or_default()
 }
 
 /// The plan with the feed's edge table laid over the configuration's: the feed wins.
@@ -421,6 +435,13 @@ impl Worker {
 
     /// Central's door: what an edge sends for the application goes to `[local]`, everything else is the API's.
     async fn central(&self, request: Request, record: &mut Record) -> Response {
+        if self.central.as_ref().is_some_and(|central| central.stop().is_cut(clock::now())) {
+            let error = Error::unavailable("Central is stopped on purpose", RETRY_AFTER).on(Side::Own);
+            record.failed(&error);
+            let mut response = self.proxy.refuse(&error, Some(&request.head), &request.from);
+            response.head.fields.add(Name::Connection, "close");
+            return response;
+        }
         match &self.central {
             Some(central) if !request.head.fields.has(Name::CoordinatorFwd) => {
                 record.decision = "api";
@@ -430,10 +451,18 @@ impl Worker {
         }
     }
 
+    /// Whether people want to see it: the beats of the feed are no decisions.
+    fn keeps(&self, record: &Record, head: &Summary) -> bool {
+        self.central.is_none() || record.status >= 400 || !head.target.starts_with("/feed/")
+    }
+
     /// Counts and logs a request that has ended.
     pub(crate) fn observe(&self, record: &Record, from: &Downstream, head: Option<&Summary>) {
         let site = self.proxy.site();
         self.local.observe(&site.plan, record);
+        if let Some(head) = head.filter(|head| self.keeps(record, head)) {
+            self.local.note(record, head.method.as_str(), &head.target);
+        }
         self.log.borrow_mut().line(|out| access::line(out, &site.plan, record, from, head));
     }
 }

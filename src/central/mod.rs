@@ -10,6 +10,7 @@ pub mod feed;
 pub mod rights;
 pub mod state;
 
+use crate::base::fault::Fault;
 use crate::base::{clock, mend};
 use crate::config::plan::Plan;
 use crate::home::cursor::FeedId;
@@ -53,6 +54,8 @@ pub struct Central {
     appender: Mutex<Option<JoinHandle<()>>>,
     images: Images,
     acks: Acks,
+    /// Cut = this Central is stopped on purpose.
+    stop: Fault,
 }
 
 impl Central {
@@ -105,6 +108,7 @@ impl Central {
             appender: Mutex::new(Some(thread)),
             images: Images::default(),
             acks: Acks::default(),
+            stop: Fault::default(),
         }))
     }
 
@@ -128,6 +132,16 @@ impl Central {
     /// The last seq that is durable.
     pub fn head(&self) -> u64 {
         *self.head.borrow()
+    }
+
+    /// The fault that stops this Central on purpose: while it is cut, streams end and every request is refused.
+    pub fn stop(&self) -> &Fault {
+        &self.stop
+    }
+
+    /// How many events an edge had applied when it last said so, and how long ago that was.
+    pub fn applied(&self, edge: &str) -> Option<(u64, Duration)> {
+        self.acks.applied(edge, clock::now())
     }
 
     /// The oldest seq from which a stream may start.

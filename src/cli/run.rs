@@ -1,9 +1,11 @@
 //! `coordinator run` and `coordinator central`: start, wait for signals, drain.
 
+use crate::base::service::{self, State};
 use crate::config::load::{self, Outcome, Strictness};
 use crate::config::plan::{Log, Plan};
 use crate::edge::{ReadPlan, Running, Source};
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -30,6 +32,14 @@ pub fn central(args: &Args) -> ExitCode {
 }
 
 fn start(args: &Args, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, String>) -> ExitCode {
+    // Before anything opens descriptors of its own.
+    let handed = match service::take_sockets() {
+        Ok(handed) => handed,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return ExitCode::from(1);
+        }
+    };
     let plan = match read(&args.config, load) {
         Ok(plan) => plan,
         Err(problems) => {
@@ -49,7 +59,19 @@ fn start(args: &Args, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, Str
     for (door, address) in running.doors() {
         tracing::info!(%door, %address, "listening");
     }
+    warn_of_idle(&handed, &running);
+    service::tell(State::Ready("serving"));
     until_stopped(&running)
+}
+
+/// A socket that was handed over and no door uses holds its clients for ever.
+fn warn_of_idle(handed: &[SocketAddr], running: &Running) {
+    let doors = running.doors();
+    for address in handed.iter().map(SocketAddr::to_string) {
+        if !doors.iter().any(|(_, at)| *at == address) {
+            tracing::warn!(%address, "a socket was handed over that no `[[listen]]` or `[peer]` asks for by this address");
+        }
+    }
 }
 
 /// Like the problems of a configuration: text for people, whatever the form of the events. What starts the process keeps
@@ -142,18 +164,28 @@ async fn signals(running: &Running) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     loop {
         tokio::select! {
-            // What came of it is logged and counted where it happens.
-            _ = hangup.recv() => drop(running.reload()),
+            _ = hangup.recv() => reload(running),
             _ = reopen.recv() => running.reopen_log(),
             _ = stop(&mut terminate, &mut interrupt) => break,
         }
     }
+    service::tell(State::Stopping);
     tracing::info!("draining; a second signal stops at once");
     tokio::select! {
         said = running.drain() => tracing::info!("drained: {said}"),
         _ = stop(&mut terminate, &mut interrupt) => tracing::warn!("stopped before all requests had finished"),
     }
     Ok(())
+}
+
+/// What came of it is logged and counted where it happens.
+fn reload(running: &Running) {
+    service::tell(State::Reloading);
+    let outcome = running.reload();
+    service::tell(State::Ready(match &outcome {
+        Ok(_) => "serving",
+        Err(_) => "serving by the last good configuration: the reload was refused, see the log",
+    }));
 }
 
 async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {

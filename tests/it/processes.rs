@@ -1,6 +1,6 @@
 //! The real binary, four times: Central and three edges with mutual TLS, killed without warning, and right afterwards.
 
-use crate::harness::app::App;
+use crate::harness::app::{App, BIG};
 use crate::harness::client::{Answer, Client};
 use crate::harness::edge::door_in;
 use crate::harness::process::Process;
@@ -235,6 +235,30 @@ fn an_upload_of_any_size_to_the_wrong_edge_takes_little_memory() {
         assert!(after < before + (32 << 10), "{edge} grew from {before} to {after} KiB for an upload of 200 MiB");
     }
     assert_eq!(deployment.apps["us"].served().len(), 1, "the wrong edge's application saw the early reads alone");
+}
+
+#[test]
+fn a_client_that_reads_slowly_holds_up_the_home_far_away_and_nobody_else() {
+    let deployment = Deployment::start();
+    assert_eq!(deployment.ask_central("PUT", "/v1/homes/user/448", "{\"home\":\"jp\"}").status, 201);
+    let far = || deployment.try_ask("fr", "GET", "/v1/users/448/x").map(|answer| answer.status);
+    wait::until("the home to be known", far, |status| *status == Some(200));
+    let before = ["fr", "us", "jp"].map(|edge| deployment.memory(edge));
+    let mut client = Client::plain(deployment.door("fr").unwrap());
+    client.send("GET /v1/users/448/big HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.next_head().0, 200);
+    // As much as can be in flight is in flight when others are served; the same link carries them.
+    for _ in 0..20 {
+        assert_eq!(far(), Some(200));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for _ in 0..BIG >> 20 {
+        client.octets(1 << 20);
+    }
+    let after = ["fr", "us", "jp"].map(|edge| deployment.memory(edge));
+    for (edge, (before, after)) in EDGES.iter().zip(before.iter().zip(after)) {
+        assert!(after < before + (32 << 10), "{edge} grew from {before} to {after} KiB for an answer of 96 MiB");
+    }
 }
 
 #[test]

@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+/// The length of a big answer.
+pub const BIG: usize = 96 << 20;
+
 /// The application of one place. It outlives what stands before it, and ends with the test's process.
 pub struct App {
     /// Where it listens.
@@ -26,6 +29,7 @@ struct Shared {
 #[derive(Default)]
 struct Heard {
     method: String,
+    target: String,
     coordinator: String,
     length: u64,
     is_chunked: bool,
@@ -34,8 +38,8 @@ struct Heard {
 impl App {
     /// Starts the application of `place`.
     ///
-    /// `POST` gives `201` with `Location: /v1/users/<place>-<n>`, each number once; everything else gives
-    /// `{"at":"<place>","length":<octets of content>}`.
+    /// `POST` gives `201` with `Location: /v1/users/<place>-<n>`, each number once; a path that ends in `/big` gives
+    /// [`BIG`] octets; everything else gives `{"at":"<place>","length":<octets of content>}`.
     pub fn start(place: &str) -> App {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a listener has an address");
@@ -64,6 +68,12 @@ impl App {
     }
 }
 
+fn send_big(mut tcp: &TcpStream) -> std::io::Result<()> {
+    tcp.write_all(format!("HTTP/1.1 200 OK\r\nContent-Length: {BIG}\r\n\r\n").as_bytes())?;
+    let piece = [7; 64 << 10];
+    (0..BIG / piece.len()).try_for_each(|_| tcp.write_all(&piece))
+}
+
 /// Answers until the connection ends.
 fn converse(tcp: &TcpStream, shared: &Shared) -> std::io::Result<()> {
     tcp.set_nodelay(true)?;
@@ -72,6 +82,10 @@ fn converse(tcp: &TcpStream, shared: &Shared) -> std::io::Result<()> {
         let length = if heard.is_chunked { skip_chunks(&mut reader)? } else { skip(&mut reader, heard.length)? };
         if let Some(key) = heard.coordinator.split("key=\"").nth(1).and_then(|rest| rest.split('"').next()) {
             shared.served.lock().expect("nobody panics under this lock").insert(key.to_owned());
+        }
+        if heard.target.ends_with("/big") {
+            send_big(tcp)?;
+            continue;
         }
         let place = &shared.place;
         let (status, body) = if heard.method == "POST" {
@@ -91,7 +105,8 @@ fn head(reader: &mut impl BufRead) -> std::io::Result<Option<Heard>> {
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
     }
-    heard.method = line.split(' ').next().unwrap_or_default().to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    (heard.method, heard.target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     loop {
         line.clear();
         reader.read_line(&mut line)?;
