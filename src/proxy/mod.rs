@@ -100,7 +100,7 @@ impl Proxy {
             Err(error) => {
                 record.failed(&error);
                 // The addresses behind a public door are nobody's business; the log has them.
-                refuse::response(&error, &site.plan.own.name, accept.as_deref(), None)
+                refuse::response(&error, &site.plan.own.name, accept.as_deref(), asked(record))
             }
         }
     }
@@ -147,8 +147,13 @@ fn head_limits(plan: &Plan) -> HeadLimits {
     HeadLimits { head: plan.limits.head, fields: plan.limits.fields, uri: plan.limits.uri }
 }
 
+/// Whom we asked, as others may know it: the name of the cluster, which RFC 9209 allows, and no address.
+fn asked(record: &Record) -> Option<&str> {
+    record.endpoint.as_ref().and(record.cluster.as_deref())
+}
+
 /// Turns a failure into its answer to another place of the deployment, and notes it once.
 fn explained(plan: &Plan, error: &Error, record: &mut Record) -> Response {
     record.failed(error);
-    refuse::response(error, &plan.own.name, None, record.endpoint.as_deref())
+    refuse::response(error, &plan.own.name, None, asked(record))
 }

@@ -145,6 +145,7 @@ impl Proxy {
     ) -> Result<Answer> {
         let settings = sending.course.settings;
         let _active = cluster.begin();
+        record.cluster = Some(cluster.shared_name());
         let mut retrying = None;
         let mut tried = Vec::new();
         loop {
