@@ -3,6 +3,7 @@
 use crate::base::clock;
 use crate::base::id::{ClusterId, RouteId};
 use crate::error::{Error, Kind, Side};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What is known of a request; every field starts as "not reached".
@@ -27,7 +28,7 @@ pub struct Record {
     /// The cluster.
     pub cluster: Option<ClusterId>,
     /// The endpoint of the last attempt, as `host:port`.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Arc<str>>,
     /// Attempts made.
     pub attempts: u32,
     /// Corrections (421) followed.
