@@ -28,6 +28,7 @@ use crate::message::{Name, RequestHead};
 use crate::record::Record;
 use crate::upstream::{Live, Upstream};
 use crate::wire::HeadLimits;
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -94,7 +95,7 @@ impl Proxy {
     /// Answers a request from the public door.
     pub async fn public(&self, request: Request, record: &mut Record) -> Response {
         let site = self.site();
-        let accept = request.head.fields.get(Name::Accept).map(<[u8]>::to_vec);
+        let accept = request.head.fields.get(Name::Accept).map(SmallVec::<[u8; 128]>::from_slice);
         match tunnel::switched(request, async |request| self.serve(&site, request, record).await).await {
             Ok(response) => response,
             Err(error) => {
