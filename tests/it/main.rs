@@ -22,6 +22,7 @@ mod peers;
 mod reference;
 mod processes;
 mod sim;
+mod start_failures;
 mod tidy;
 mod trailers;
 mod upgrade;
