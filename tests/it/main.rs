@@ -25,6 +25,7 @@ mod service_manager;
 mod reference;
 mod processes;
 mod sim;
+mod start_failures;
 mod tidy;
 mod trailers;
 mod upgrade;
