@@ -3,5 +3,6 @@
 pub mod backoff;
 pub mod clock;
 pub mod id;
+pub mod load;
 pub mod snapshot;
 pub mod units;
