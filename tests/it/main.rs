@@ -7,6 +7,7 @@
 
 mod central;
 mod claims;
+mod compress;
 mod differential;
 mod door;
 mod h2_malformed;
