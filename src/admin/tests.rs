@@ -22,6 +22,18 @@ impl Panel for Fake {
         serde_json::json!({"edge": "fr"})
     }
 
+    fn live(&self) -> serde_json::Value {
+        serde_json::json!({"name": "fr"})
+    }
+
+    fn faults(&self, order: Option<Order>) -> Result<serde_json::Value, Refused> {
+        match order {
+            _ if !self.ready => Err(Refused::Off),
+            Some(order) if order.place == "mars" => Err(Refused::Wrong("there is no such place".into())),
+            order => Ok(serde_json::json!({"order": format!("{order:?}")})),
+        }
+    }
+
     fn explain(&self, ask: Ask) -> Result<String, String> {
         if ask.url == "/bad" { Err("no".into()) } else { Ok(format!("{ask:?}")) }
     }

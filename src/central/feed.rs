@@ -63,9 +63,9 @@ impl Central {
         Ok(response)
     }
 
-    /// `GET /feed/v1/stream?feed=ID&term=T&from=S`.
-    pub(super) fn stream(self: &Arc<Self>, who: &Who, head: &RequestHead) -> Result<Response, Refusal> {
-        who.must_follow()?;
+    /// `GET /feed/v1/stream?feed=ID&term=T&from=S`. For everybody whom we know: who may read homes one by one and all
+    /// together may also watch them change.
+    pub(super) fn stream(self: &Arc<Self>, head: &RequestHead) -> Result<Response, Refusal> {
         let cursor = self.cursor(head.query())?;
         let stream = Stream {
             central: self.clone(),
@@ -180,6 +180,11 @@ impl Acks {
         }
     }
 
+    /// How far an edge was, and how long ago it said so.
+    pub(super) fn applied(&self, edge: &str, now: Instant) -> Option<(u64, Duration)> {
+        lock(&self.0).get(edge).map(|(ack, at)| (ack.applied, now.saturating_duration_since(*at)))
+    }
+
     /// The last acknowledgement of an edge, for the status; null if there was none.
     pub(super) fn show(&self, edge: &str, now: Instant) -> Value {
         match lock(&self.0).get(edge) {
@@ -219,6 +224,7 @@ impl Stream {
                 // The senders live in `central`, which we hold.
                 _ = self.head.changed() => {}
                 _ = self.stopping.changed() => {}
+                () = self.central.stop.until_cut() => {}
                 () = tokio::time::sleep_until(beat_at) => {}
             }
         };
@@ -230,6 +236,9 @@ impl Stream {
         let head = *self.head.borrow_and_update();
         if *self.stopping.borrow_and_update() {
             return Some(self.bye("Central is stopping"));
+        }
+        if self.central.stop.is_cut(clock::now()) {
+            return Some(self.bye("Central is stopped on purpose"));
         }
         let now = tokio::time::Instant::now();
         if self.edges_sent.is_some() && self.beat_at.is_none_or(|at| at <= now) {

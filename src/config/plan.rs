@@ -25,6 +25,8 @@ pub struct Plan {
     pub observe: Option<Address>,
     /// The operator's door.
     pub admin: Option<Address>,
+    /// Whether the operator's door makes faults on purpose.
+    pub faults: bool,
     /// All clusters of this place, `local` first where there is one, and Central's `origins` where written.
     pub clusters: Vec<Cluster>,
     /// `[local]`.

@@ -1,4 +1,5 @@
 //! `coordinator demo`: Central, edges and small sample origins in one process on loopback.
 
 pub mod origin;
+pub mod tour;
 pub mod world;

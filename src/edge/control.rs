@@ -3,12 +3,13 @@
 use super::panel::PanelOf;
 use super::{Feeding, Shared};
 use crate::admin::{AdminDoor, Kind};
+use crate::base::service;
 use crate::base::snapshot::Reader;
 use crate::config::plan::{Address, Plan};
 use crate::feed::link::{self, Target};
 use crate::feed::status::LinkStatus;
 use crate::tls;
-use crate::upstream::probe;
+use crate::upstream::{probe, pulse};
 use std::sync::{Arc, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -101,10 +102,35 @@ fn addresses(plan: &Plan) -> [Option<Address>; 2] {
 fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receiver<bool>) {
     tokio::task::spawn_local(probe::run(shared.live.reader()));
     tokio::task::spawn_local(certificates(shared.clone()));
+    tokio::task::spawn_local(alive(shared.clone()));
+    tokio::task::spawn_local(looks(shared.clone()));
+    tokio::task::spawn_local(pulse::run(shared.live.reader()));
     if let (Some(feeding), Some(homes), Some(status)) = (feeding, &shared.homes, &shared.link) {
         tokio::task::spawn_local(edges(shared.clone(), homes.edges_watch()));
         tokio::task::spawn_local(homes.clone().deliver());
         tokio::task::spawn_local(follow(feeding, shared.target.reader(), status.clone(), stopped));
+    }
+}
+
+/// Tells the service manager that this thread and all workers are alive, if it wants to know: a place that hangs is
+/// started anew.
+async fn alive(shared: Arc<Shared>) {
+    let Some(every) = service::alive_every() else { return };
+    loop {
+        shared.workers().alive().await;
+        service::tell(service::State::Alive);
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Looks at the counters once a second, so that the page can tell of the last minute.
+async fn looks(shared: Arc<Shared>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        second.tick().await;
+        let look = shared.metrics.look();
+        shared.window.lock().unwrap_or_else(PoisonError::into_inner).push(look);
     }
 }
 
@@ -154,7 +180,7 @@ async fn open_doors(shared: &Arc<Shared>) -> Result<Vec<(Kind, AdminDoor)>, Stri
     for (kind, address) in [(Kind::Observe, &plan.observe), (Kind::Admin, &plan.admin)] {
         if let Some(address) = address {
             let door = AdminDoor::open(address, kind, panel.clone()).await;
-            doors.push((kind, door.map_err(|error| format!("{}: {error}", show(address)))?));
+            doors.push((kind, door.map_err(|error| error.to_string())?));
         }
     }
     Ok(doors)

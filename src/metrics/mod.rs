@@ -5,7 +5,9 @@
 
 pub mod cells;
 pub mod log;
+pub mod recent;
 pub mod render;
+pub mod window;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -15,12 +17,14 @@ use crate::error::{Kind, Side};
 use crate::record::Record;
 use cells::{Cells, ClusterCells, DecisionLabel, RouteCells, StatusLabel};
 pub use cells::{Cut, DoorLabel, Handshake};
+use recent::{Recent, Ring};
 pub use render::Page;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use window::Look;
 
 /// Names at most, over all reloads; further ones are counted under `_other`, so that no series of reloads fills the
 /// memory.
@@ -45,6 +49,7 @@ struct Shared {
     cells: Cells,
     routes: Mutex<HashMap<String, Arc<RouteCells>>>,
     clusters: Mutex<HashMap<String, Arc<ClusterCells>>>,
+    recent: Ring,
 }
 
 /// The numbers of one worker thread. Cloning gives another handle to the same numbers.
@@ -87,6 +92,28 @@ impl Metrics {
         lock(&self.extras).push(Box::new(write));
     }
 
+    /// The durations by decision, over all workers and routes.
+    pub fn look(&self) -> Look {
+        let mut look = Look::default();
+        for worker in lock(&self.workers).iter() {
+            for route in lock(&worker.routes).values() {
+                for (sum, decision) in look.iter_mut().zip(&route.decisions) {
+                    sum.iter_mut().zip(&decision.total.buckets).for_each(|(sum, count)| *sum += count.load());
+                }
+            }
+        }
+        look
+    }
+
+    /// The last requests of all workers, the newest first and at most `max`, and how many were left out so far.
+    pub fn recent(&self, max: usize) -> (Vec<Recent>, u64) {
+        let workers = lock(&self.workers).clone();
+        let mut all: Vec<_> = workers.iter().flat_map(|worker| worker.recent.kept()).collect();
+        all.sort_by_key(|one| std::cmp::Reverse(one.at_ms));
+        all.truncate(max);
+        (all, workers.iter().map(|worker| worker.recent.left_out()).sum())
+    }
+
     /// Everything as Prometheus text.
     pub fn render(self: &Arc<Self>) -> String {
         render::text(self)
@@ -112,6 +139,11 @@ impl Local {
             route.answered.add(u64::from(!failed && (100..500).contains(&record.status)));
         }
         self.observe_rest(plan, record);
+    }
+
+    /// Keeps a request that has ended for people to see, if this second still has room for one.
+    pub fn note(&self, record: &Record, method: &str, target: &str) {
+        self.shared.recent.note(record, clock::now(), method, target);
     }
 
     fn observe_rest(&self, plan: &Arc<Plan>, record: &Record) {

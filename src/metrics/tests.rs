@@ -13,6 +13,7 @@ pub(crate) fn plan(routes: &[&str]) -> Plan {
         peer: None,
         observe: None,
         admin: None,
+        faults: false,
         clusters: vec![],
         local: None,
         central: None,

@@ -103,7 +103,7 @@ impl Proxy {
 }
 
 /// Whether an OPTIONS request asks about this proxy itself: `*`, or no hop left (RFC 9110 sections 7.6.2 and 9.3.7).
-fn is_for_us(head: &mut RequestHead) -> bool {
+pub(super) fn is_for_us(head: &mut RequestHead) -> bool {
     head.target == "*" || !hop::spend_forward(head)
 }
 

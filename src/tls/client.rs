@@ -85,6 +85,56 @@ impl Client {
     }
 }
 
+/// What to do about a failed handshake between places, from the first TLS error in the chain of causes; empty where
+/// there is nothing better to say than the error itself.
+pub fn remedy(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return words(tls);
+        }
+        // The h2 crate keeps only the text of what broke its connection.
+        if error.downcast_ref::<h2::Error>().is_some_and(|error| error.to_string().contains("CertificateRequired")) {
+            return words(&rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired));
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = inner.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| error.source());
+    }
+    ""
+}
+
+fn words(error: &rustls::Error) -> &'static str {
+    use rustls::AlertDescription as Alert;
+    match error {
+        rustls::Error::InvalidCertificate(wrong) => match wrong {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "its certificate is from another CA than our `ca` file: both must come from one `coordinator certs` folder"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired: delete its .pem there and run `coordinator certs` again"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet: compare the clocks of both machines"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another place or host: make it with `coordinator certs --host NAME=HOST`"
+            }
+            _ => "",
+        },
+        rustls::Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::DecryptError) => {
+            "it does not trust our certificate: both must come from one `coordinator certs` folder"
+        }
+        rustls::Error::AlertReceived(Alert::CertificateRequired) => {
+            "it asks for a certificate of the deployment: give `chain` and `key` in [peer], or --cert and --key"
+        }
+        rustls::Error::AlertReceived(Alert::CertificateExpired) => {
+            "our certificate has expired: delete its .pem and run `coordinator certs` again"
+        }
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS on this port: is its door plain, or the port wrong?",
+        _ => "",
+    }
+}
+
 /// The contents of the files that a trust names; empty where it names none.
 #[derive(Default)]
 struct Files {

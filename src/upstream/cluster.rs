@@ -7,7 +7,7 @@ use super::budget;
 use super::endpoint::{Endpoint, Kind};
 use crate::config::plan::{Balance, HealthCheck};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// A named set of endpoints.
@@ -25,6 +25,7 @@ pub struct Cluster {
 struct Counts {
     turn: AtomicUsize,
     active: AtomicUsize,
+    begun: AtomicU64,
     retrying: AtomicUsize,
 }
 
@@ -80,6 +81,11 @@ impl Cluster {
     /// Requests that are active.
     pub fn active(&self) -> usize {
         self.counts.active.load(Ordering::Relaxed)
+    }
+
+    /// Requests that have been sent here so far, each once.
+    pub fn begun(&self) -> u64 {
+        self.counts.begun.load(Ordering::Relaxed)
     }
 
     /// Whether a request may be tried here now. Of origins only checks can say no; a link also when it is down.
@@ -140,6 +146,7 @@ impl Cluster {
     /// Counts a request as active: the measure of the retry budget. One per request, whatever its attempts.
     pub fn begin(&self) -> Active {
         self.counts.active.fetch_add(1, Ordering::Relaxed);
+        self.counts.begun.fetch_add(1, Ordering::Relaxed);
         Active(Arc::clone(&self.counts))
     }
 

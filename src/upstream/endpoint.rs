@@ -1,10 +1,11 @@
 //! One address that is called, with what is believed of it: shared by all threads, all of it atomics or brief locks.
 
 use super::health::{Breaker, Checks};
+use crate::base::fault::Fault;
 use crate::config::plan::{HealthCheck, Url, UrlScheme};
 use crate::tls::client::Client;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,9 @@ pub struct Endpoint {
     checks: Mutex<Checks>,
     pub(super) breaker: Breaker,
     addresses: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    fault: Arc<Fault>,
+    /// Microseconds from the last PING to its PONG; 0 = none came yet.
+    rtt: AtomicU64,
 }
 
 impl Endpoint {
@@ -64,6 +68,8 @@ impl Endpoint {
             checks: Mutex::default(),
             breaker: Breaker::default(),
             addresses: Mutex::default(),
+            fault: Arc::default(),
+            rtt: AtomicU64::new(0),
         }
     }
 
@@ -95,6 +101,22 @@ impl Endpoint {
     /// Whether it is believed up: by its checks, and by how connecting to it went.
     pub fn is_up(&self) -> bool {
         self.passes_checks() && !self.breaker.is_open()
+    }
+
+    /// The faults on purpose on the way there.
+    pub fn fault(&self) -> &Arc<Fault> {
+        &self.fault
+    }
+
+    /// How long the last PING took to its PONG, on any worker's HTTP/2 connection; none before the first. A PONG may
+    /// have queued behind a large body.
+    pub fn rtt(&self) -> Option<Duration> {
+        Some(self.rtt.load(Ordering::Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
+    }
+
+    pub(super) fn answered_ping(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        self.rtt.store(micros, Ordering::Relaxed);
     }
 
     /// Whether active checks, where there are any, call it healthy.

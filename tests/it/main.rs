@@ -6,10 +6,12 @@
 #![allow(dead_code)]
 
 mod central;
+mod demo;
 mod claims;
 mod compress;
 mod differential;
 mod door;
+mod field;
 mod h2_malformed;
 mod harness;
 mod harness_works;
@@ -18,6 +20,8 @@ mod homes_command;
 mod link;
 mod lists;
 mod peers;
+mod reference;
+mod processes;
 mod sim;
 mod tidy;
 mod trailers;

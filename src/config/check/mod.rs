@@ -54,6 +54,11 @@ impl Found<'_> {
     }
 }
 
+/// Whether faults on purpose are permitted.
+fn faults(admin: &Field<raw::Admin>) -> bool {
+    admin.get().is_some_and(|admin| admin.faults.get() == Some(&true))
+}
+
 /// Checks an edge's configuration.
 pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>, Vec<Problem>) {
     let mut found = Found { sources, now, problems: Vec::new() };
@@ -76,6 +81,7 @@ pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>,
         peer,
         observe,
         admin,
+        faults: faults(&file.admin),
         local: clusters.local,
         clusters: clusters.list,
         central,
@@ -115,6 +121,7 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
         peer,
         observe,
         admin,
+        faults: faults(&file.admin),
         local: clusters.local,
         clusters: clusters.list,
         central: None,
@@ -163,9 +170,6 @@ fn not_built(file: &EdgeFile, found: &mut Found<'_>) {
     found.later(&file.trace, Level::Note, "traceparent is passed on; no spans are exported");
     if let Some(edge) = file.edge.get() {
         found.later(&edge.siblings, Level::Note, "this edge's other instances are not asked");
-    }
-    if let Some(admin) = file.admin.get().filter(|admin| admin.faults.get() == Some(&true)) {
-        found.later(&admin.faults, Level::Note, "no faults are made");
     }
     if let Some(tls) = file.tls.get() {
         found.later(&tls.ticket_keys, Level::Note, "each process makes its own keys");

@@ -17,6 +17,8 @@ pub struct Process {
 /// The signals that an operator sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
+    /// Ctrl-C.
+    Int,
     /// Drain and stop.
     Term,
     /// Reload.
@@ -35,12 +37,21 @@ impl Process {
         Process::start_in(None, words)
     }
 
+    /// As `start`, with temporary files in `temporary`.
+    pub fn start_with_temporary(temporary: &Path, words: &[&str]) -> Process {
+        Process::spawn(command(words).env("TMPDIR", temporary))
+    }
+
     /// As `start`, with a working folder.
     pub fn start_in(folder: Option<&Path>, words: &[&str]) -> Process {
         let mut command = command(words);
         if let Some(folder) = folder {
             command.current_dir(folder);
         }
+        Process::spawn(&mut command)
+    }
+
+    fn spawn(command: &mut Command) -> Process {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -79,6 +90,7 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let name = match signal {
+            Signal::Int => "INT",
             Signal::Term => "TERM",
             Signal::Hup => "HUP",
             Signal::Kill => "KILL",
