@@ -9,6 +9,7 @@ mod central;
 mod cli_comfort;
 mod demo;
 mod claims;
+mod compress;
 mod differential;
 mod door;
 mod field;
