@@ -44,6 +44,7 @@ function stateOf(place) {
 }
 
 function rateOf(place, look) {
+  if (place.requests == null) return null; // it calls us
   const old = before && before.places.find((known) => known.name === place.name && known.kind === place.kind);
   const time = before ? (look.now_ms - before.now_ms) / 1000 : 0;
   return old && time > 0 ? Math.max(0, place.requests - old.requests) / time : 0;
@@ -53,18 +54,19 @@ const titleOf = (place) => (place.kind === "local" ? "own origins" : place.name)
 
 // ---- the map
 
-/** Where places are drawn: this one in the middle, its origins below it, Central above, edges around. */
+/** Where places are drawn: this one in the middle, its origins below it, Central above, edges to the left and right. */
 function spots(places) {
   const edges = places.filter((place) => place.kind === "edge");
   const far = new Map();
   edges.forEach((place, at) => {
-    const share = edges.length === 1 ? 0.5 : at / (edges.length - 1);
-    const angle = edges.length < 3 ? [Math.PI, 0][at] : Math.PI * (1.12 + 0.76 * share * (1 + 0));
-    far.set(place.name, [180 + 135 * Math.cos(angle), 125 + 95 * Math.sin(angle)]);
+    const [side, nth] = [at % 2 ? 1 : -1, Math.floor(at / 2)];
+    const many = Math.ceil((edges.length - (at % 2)) / 2);
+    const angle = many === 1 ? 0 : (nth / (many - 1) - 0.5) * 1.9;
+    far.set(place.name, [180 + side * 135 * Math.cos(angle), 125 + 95 * Math.sin(angle)]);
   });
   return (place) => {
     if (place.kind === "local") return [180, 215];
-    if (place.kind === "central") return [180, edges.length < 3 ? 35 : 125];
+    if (place.kind === "central") return [180, 35];
     return far.get(place.name);
   };
 }
@@ -86,8 +88,8 @@ function drawMap(look) {
     nodes.push(make("circle", { cx: x, cy: y, r: 26, class: `place${down}` }));
     nodes.push(make("text", { x, y: y + 4, class: "name" }, place.kind === "local" ? "origins" : place.name));
     const rate = rateOf(place, look);
-    if (rate > 0) nodes.push(make("text", { x, y: y + 17, class: "small" }, `${rate.toFixed(rate < 10 ? 1 : 0)}/s`));
-    if (before && !still.matches) fly(map, own, [x, y], place.kind, Math.round(rate));
+    if (rate) nodes.push(make("text", { x, y: y + 17, class: "small" }, `${rate.toFixed(rate < 10 ? 1 : 0)}/s`));
+    if (rate && !still.matches) fly(map, own, [x, y], place.kind, Math.round(rate));
   }
   map.append(...flying, ...nodes);
   map.append(make("circle", { cx: own[0], cy: own[1], r: 30, class: "place here" }));
@@ -117,18 +119,18 @@ function drawPlaces(look) {
     row.append(
       cell("State", stateOf(place), place.state === "down" ? "down" : ""),
       cell("Round trip", place.kind === "local" ? "" : duration(place.rtt_us), "num"),
-      cell("Requests/s", rate.toFixed(rate < 10 ? 1 : 0), "num"),
-      cell("In flight", count(place.active), "num"),
+      cell("Requests/s", rate == null ? "" : rate.toFixed(rate < 10 ? 1 : 0), "num"),
+      cell("In flight", place.active == null ? "" : count(place.active), "num"),
       cell("Feed", feed),
     );
     const acts = make("td", { class: "acts" });
-    if (look.faults_permitted && place.kind !== "local") acts.append(...buttons(place.name, place.fault, true));
+    if (look.faults_permitted && look.role === "edge" && place.kind !== "local") acts.append(...buttons(place.name, place.fault, true));
     row.append(acts);
     return row;
   });
   keepingFocus(() => bodyOf("places").replaceChildren(...rows));
   byId("faults-off").hidden = look.faults_permitted;
-  document.querySelector("#places thead .acts").hidden = !look.faults_permitted;
+  document.querySelector("#places thead .acts").hidden = !look.faults_permitted || look.role !== "edge";
 }
 
 /** The buttons for faults at a place. */

@@ -102,7 +102,8 @@ impl Asked {
     async fn acknowledge(self: Arc<Self>) {
         let applied = self.status.applied();
         let target = self.target.clone().load().clone();
-        let ack = json!({ "edge": target.edge, "inst": target.instance, "applied": applied, "durable": applied });
+        let rtt = target.rtt.last().map(|rtt| rtt.as_micros() as u64);
+        let ack = json!({ "edge": target.edge, "inst": target.instance, "applied": applied, "durable": applied, "rtt_us": rtt });
         if let Err(why) = self.exchange(&target, |edge| post("/feed/v1/ack", edge, &ack)).await {
             tracing::debug!(why, "Central did not take the acknowledgement");
         }
