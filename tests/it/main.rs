@@ -5,6 +5,8 @@
 // Not every part of the harness is used in every build of the tests.
 #![allow(dead_code)]
 
+#[cfg(feature = "external")]
+mod browser;
 mod central;
 mod demo;
 mod claims;
@@ -17,6 +19,7 @@ mod homes;
 mod homes_command;
 mod link;
 mod lists;
+mod page;
 mod peers;
 mod sim;
 mod tidy;

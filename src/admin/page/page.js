@@ -84,7 +84,7 @@ function drawMap(look) {
     map.append(make("line", { x1: own[0], y1: own[1], x2: x, y2: y, class: `way${down}` }));
     const middle = [own[0] * 0.45 + x * 0.55, own[1] * 0.45 + y * 0.55 + (y === own[1] ? -7 : 4)];
     const told = place.state === "down" ? "down" : place.rtt_us != null ? duration(place.rtt_us) : "";
-    if (told) nodes.push(make("text", { x: middle[0], y: middle[1], class: `small${down}` }, told));
+    if (told) nodes.push(make("text", { x: middle[0] + (x === own[0] ? 26 : 0), y: middle[1], class: `small${down}` }, told));
     nodes.push(make("circle", { cx: x, cy: y, r: 26, class: `place${down}` }));
     nodes.push(make("text", { x, y: y + 4, class: "name" }, place.kind === "local" ? "origins" : place.name));
     const rate = rateOf(place, look);
@@ -168,7 +168,7 @@ function drawOwn(look) {
 function drawLatency(look) {
   const rows = look.decisions.rows.filter((row) => row.total > 0);
   byId("span").textContent = `The last ${look.decisions.seconds} s, from the first octet to the last`;
-  const name = { none: "none (refused)", reply: "reply (by itself)" };
+  const name = { none: look.role === "central" ? "API" : "refused", reply: "by itself" };
   bodyOf("latency").replaceChildren(...rows.map((row) => make("tr", {},
     make("th", { scope: "row", class: row.decision }, name[row.decision] || row.decision),
     ...[count(row.recent), ...[row.p50_us, row.p90_us, row.p99_us, row.p999_us].map(duration)].map((text) => cell("", text, "num")))));
@@ -184,7 +184,7 @@ function drawRecent(look) {
     const to = one.decision === "remote" && one.home ? `remote ${one.home}` : decision;
     const kind = one.failure ? "failed" : decision;
     return make("tr", {},
-      cell("Time", new Date(one.at_ms).toTimeString().slice(0, 8), "num"),
+      cell("Time", new Date(one.at_ms).toTimeString().slice(0, 8)),
       cell("Request", make("span", { class: "mono path" }, `${one.method} ${one.path}`)),
       cell("Went to", to, kind),
       cell("Because", (one.failure || one.reason).replaceAll("_", " "), one.failure ? "failed" : ""),
@@ -222,7 +222,7 @@ function draw(look) {
   const since = up < 120 ? `${up} s` : up < 7200 ? `${Math.floor(up / 60)} min` : `${Math.floor(up / 3600)} h`;
   const state = look.draining ? "draining" : look.ready ? "ready" : `not ready: ${look.not_ready.join(", ")}`;
   const role = look.role === "central" ? "Central" : "Edge";
-  byId("facts").textContent = `${role} of ${look.deployment}, ${state}, up for ${since}, ${count(look.connections)} connections, version ${look.version}`;
+  byId("facts").textContent = `${role} of ${look.deployment}, ${state}, up for ${since}, ${count(look.connections)} connection${look.connections === 1 ? "" : "s"}, version ${look.version}`;
   const told = news(look);
   if (told.length) tell(told.join(" "));
   drawMap(look);

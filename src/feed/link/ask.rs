@@ -32,9 +32,10 @@ pub(super) async fn answer(mut asks: AskReceiver, target: Reader<Target>, status
                 None => return,
             },
             Some(_) = running.join_next() => {}
-            _ = tick.tick(), if central.status.is_connected() && running.len() < ASKS_MAX => {
+            // The link may come up while this waits: so it is looked at on each tick, not only before the wait.
+            _ = tick.tick() => if central.status.is_connected() && running.len() < ASKS_MAX {
                 running.spawn(central.clone().acknowledge());
-            }
+            },
         }
     }
 }
