@@ -5,6 +5,8 @@
 // Not every part of the harness is used in every build of the tests.
 #![allow(dead_code)]
 
+#[cfg(feature = "external")]
+mod browser;
 mod central;
 mod cli_comfort;
 mod demo;
@@ -21,6 +23,7 @@ mod homes_command;
 mod link;
 mod lists;
 mod packaging;
+mod page;
 mod peers;
 mod service_manager;
 mod reference;
