@@ -28,7 +28,7 @@ pub struct Record {
     /// The cluster of the last attempt: a name of the configuration, `central`, or an edge's.
     pub cluster: Option<Arc<str>>,
     /// The endpoint of the last attempt, as `host:port`.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Arc<str>>,
     /// Attempts made.
     pub attempts: u32,
     /// Corrections (421) followed.
