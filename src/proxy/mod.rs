@@ -28,6 +28,7 @@ use crate::message::{Name, RequestHead};
 use crate::record::Record;
 use crate::upstream::{Live, Upstream};
 use crate::wire::HeadLimits;
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -94,13 +95,13 @@ impl Proxy {
     /// Answers a request from the public door.
     pub async fn public(&self, request: Request, record: &mut Record) -> Response {
         let site = self.site();
-        let accept = request.head.fields.get(Name::Accept).map(<[u8]>::to_vec);
+        let accept = request.head.fields.get(Name::Accept).map(SmallVec::<[u8; 128]>::from_slice);
         match tunnel::switched(request, async |request| self.serve(&site, request, record).await).await {
             Ok(response) => response,
             Err(error) => {
                 record.failed(&error);
                 // The addresses behind a public door are nobody's business; the log has them.
-                refuse::response(&error, &site.plan.own.name, accept.as_deref(), None)
+                refuse::response(&error, &site.plan.own.name, accept.as_deref(), asked(record))
             }
         }
     }
@@ -147,8 +148,13 @@ fn head_limits(plan: &Plan) -> HeadLimits {
     HeadLimits { head: plan.limits.head, fields: plan.limits.fields, uri: plan.limits.uri }
 }
 
+/// Whom we asked, as others may know it: the name of the cluster, which RFC 9209 allows, and no address.
+fn asked(record: &Record) -> Option<&str> {
+    record.endpoint.as_ref().and(record.cluster.as_deref())
+}
+
 /// Turns a failure into its answer to another place of the deployment, and notes it once.
 fn explained(plan: &Plan, error: &Error, record: &mut Record) -> Response {
     record.failed(error);
-    refuse::response(error, &plan.own.name, None, record.endpoint.as_deref())
+    refuse::response(error, &plan.own.name, None, asked(record))
 }
