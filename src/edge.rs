@@ -480,6 +480,11 @@ impl Logging {
         Logging { buffer: seen.as_ref().as_ref().map(AccessLog::buffer), seen, log }
     }
 
+    /// Whether lines are written at this moment.
+    fn is_open(&mut self) -> bool {
+        self.log.load().is_some()
+    }
+
     fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let now = self.log.load();
         if !Arc::ptr_eq(now, &self.seen) {
@@ -507,6 +512,10 @@ impl Service for Worker {
 
     fn refuse(&self, error: &Error, head: Option<&RequestHead>, from: &Downstream) -> Response {
         self.proxy.refuse(error, head, from)
+    }
+
+    fn wants_summary(&self) -> bool {
+        self.log.borrow_mut().is_open()
     }
 
     fn finish(&self, record: Record, from: &Downstream, head: Option<&Summary>) {

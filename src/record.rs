@@ -1,7 +1,7 @@
 //! The facts of one request, filled as it goes. It leaves exactly one line and one observation when it ends.
 
 use crate::base::clock;
-use crate::base::id::{ClusterId, RouteId};
+use crate::base::id::RouteId;
 use crate::error::{Error, Kind, Side};
 use crate::message::accept::Coding;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ pub struct Record {
     pub key: Option<String>,
     /// The owner epoch that was used.
     pub epoch: Option<u32>,
-    /// The cluster.
-    pub cluster: Option<ClusterId>,
+    /// The cluster of the last attempt: a name of the configuration, `central`, or an edge's.
+    pub cluster: Option<Arc<str>>,
     /// The endpoint of the last attempt, as `host:port`.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Arc<str>>,
     /// Attempts made.
     pub attempts: u32,
     /// Corrections (421) followed.

@@ -4,7 +4,7 @@ use super::{Ask, Kind, Make, Order, Panel, Refused, page};
 use crate::base::fault::LASTS_MAX;
 use crate::base::units;
 use crate::metrics::render;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -72,6 +72,7 @@ pub(super) async fn answer<B>(request: http::Request<B>, kind: Kind, checked: bo
         "/faults" => faults(request.uri().query().unwrap_or_default(), acts, panel),
         "/reload" => reloaded(panel.reload().await),
         "/drain" => json(StatusCode::OK, &panel.drain().await),
+        "/metrics" => metrics(request.headers(), panel),
         _ => look(path, request.uri().query().unwrap_or_default(), panel),
     }
 }
@@ -106,13 +107,22 @@ fn look(path: &str, query: &str, panel: &dyn Panel) -> Answer {
             Ok(()) => text(StatusCode::OK, "ready\n"),
             Err(reasons) => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
         },
-        "/metrics" => typed(StatusCode::OK, render::CONTENT_TYPE, panel.metrics()),
         "/status" => json(StatusCode::OK, &panel.status()),
         "/live" => json(StatusCode::OK, &panel.live()),
         "/" | "/page.css" | "/page.js" => page::part(path),
         "/explain" => explain(query, panel),
         _ => home(path, panel),
     }
+}
+
+/// OpenMetrics for those who ask for it, as Prometheus does; the older Prometheus text for all others.
+fn metrics(headers: &HeaderMap, panel: &dyn Panel) -> Answer {
+    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let page = panel.metrics();
+    if accepted.any(|value| value.contains("application/openmetrics-text")) {
+        return typed(StatusCode::OK, render::CONTENT_TYPE, page);
+    }
+    typed(StatusCode::OK, render::CLASSIC_TYPE, render::classic(&page))
 }
 
 fn faults(query: &str, acts: bool, panel: &dyn Panel) -> Answer {

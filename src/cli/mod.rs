@@ -49,7 +49,7 @@ enum Command {
     Top(top::Args),
     /// Ask a running process to read its configuration again
     Reload(admin::Args),
-    /// Ask a running process to drain, and wait until it has
+    /// Ask a running process to drain, and wait until it has; it stays, its doors closed, until a signal ends it
     Drain(admin::Args),
     /// Print the completions for a shell
     Completions(completions::Args),

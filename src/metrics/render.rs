@@ -12,12 +12,33 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 /// The content type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The content type of [`classic`].
+pub const CLASSIC_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The same page for readers that do not ask for OpenMetrics: there HELP and TYPE of a counter name its `_total`, and
+/// nothing marks the end.
+pub fn classic(open: &str) -> String {
+    let counter = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
+    let counters: HashSet<String> = open.lines().filter_map(counter).collect();
+    let mut out = String::with_capacity(open.len());
+    for line in open.lines().filter(|line| *line != "# EOF") {
+        let about = ["# HELP ", "# TYPE "].into_iter().find_map(|start| Some((start, line.strip_prefix(start)?)));
+        match about.and_then(|(start, rest)| Some((start, rest.split_once(' ')?))) {
+            Some((start, (name, rest))) if counters.contains(name) => {
+                out.extend([start, name, "_total ", rest, "\n"]);
+            }
+            _ => out.extend([line, "\n"]),
+        }
+    }
+    out
+}
 
 /// Label names and values of one line.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];

@@ -4,7 +4,7 @@ use super::course::Course;
 use super::outgoing::{self, Note, Role};
 use super::serve::{self, Settled};
 use super::{Proxy, RETRY_AFTER, Site};
-use crate::base::backoff::random;
+use crate::base::backoff::chance;
 use crate::base::clock;
 use crate::body::replay::{Replay, ReplayBudget};
 use crate::body::{Interim, Request};
@@ -15,6 +15,7 @@ use crate::record::Record;
 use crate::route::Place;
 use crate::route::decide::{Decision, Reason};
 use crate::upstream::{Answer, Cluster, Outgoing};
+use smallvec::SmallVec;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,10 +146,11 @@ impl Proxy {
     ) -> Result<Answer> {
         let settings = sending.course.settings;
         let _active = cluster.begin();
+        record.cluster = Some(cluster.shared_name());
         let mut retrying = None;
-        let mut tried = Vec::new();
+        let mut tried = SmallVec::<[usize; 4]>::new();
         loop {
-            let endpoint = cluster.pick(&tried, random(), clock::now()).ok_or_else(|| nobody(cluster))?;
+            let endpoint = cluster.pick(&tried, chance(), clock::now()).ok_or_else(|| nobody(cluster))?;
             let Some(body) = sending.body.body() else {
                 return Err(Error::new(Kind::ConnectionTerminated, "the request content cannot be sent a second time"));
             };

@@ -31,7 +31,7 @@ pub fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record, from: &Downstream, 
         object.number("unencoded", taken.load(Relaxed));
     }
     decided(&mut object, plan, record);
-    tried(&mut object, plan, record);
+    tried(&mut object, record);
     times(&mut object, record, clock::now());
     ended(&mut object, record);
     object.out.extend_from_slice(b"}\n");
@@ -77,10 +77,8 @@ fn decided(object: &mut Object<'_>, plan: &Plan, record: &Record) {
     }
 }
 
-fn tried(object: &mut Object<'_>, plan: &Plan, record: &Record) {
-    if let Some(cluster) = record.cluster.and_then(|id| plan.clusters.get(id.index())) {
-        object.text("cluster", &cluster.name);
-    }
+fn tried(object: &mut Object<'_>, record: &Record) {
+    object.known("cluster", record.cluster.as_deref().unwrap_or_default());
     object.known("endpoint", record.endpoint.as_deref().unwrap_or_default());
     object.number("attempts", u64::from(record.attempts));
     if record.corrections > 0 {
@@ -282,6 +280,7 @@ mod tests {
         (record.decision, record.reason, record.epoch) = ("remote", "home", Some(3));
         (record.status, record.attempts, record.sent) = (502, 2, 17);
         record.coded = Coded::By { coding: crate::message::accept::Coding::Br, taken: std::sync::Arc::new(99.into()) };
+        record.cluster = Some("de".into());
         record.failed(&Error::new(Kind::HttpResponseIncomplete, "cut \"off\""));
         let head = Summary {
             method: Method::Get,
@@ -300,6 +299,7 @@ mod tests {
             ("/route", "/v1/users/{user}/".into()),
             ("/decision", "remote".into()),
             ("/epoch", 3.into()),
+            ("/cluster", "de".into()),
             ("/attempts", 2.into()),
             ("/wait", 1.234.into()),
             ("/first_byte", 50.0.into()),

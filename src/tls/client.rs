@@ -164,12 +164,24 @@ fn read(trust: &Trust) -> Result<Files, String> {
 
 /// One configuration for each [`Alpn`], in the order of its variants.
 fn configure(trust: &Trust, files: &Files) -> Result<[Arc<ClientConfig>; 3], String> {
-    let base = base(trust, files)?;
+    let base = base(trust, files).map_err(|error| format!("{}: {error}", named(trust)))?;
     Ok([&[&b"http/1.1"[..]][..], &[b"h2"], &[b"h2", b"http/1.1"]].map(|offered| {
         let mut config = base.clone();
         config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)
     }))
+}
+
+/// The files of a trust, for whoever must mend them.
+fn named(trust: &Trust) -> String {
+    match trust {
+        Trust::System => "the system's roots".to_owned(),
+        Trust::Private(roots) => roots.display().to_string(),
+        Trust::Deployment { files, .. } => {
+            let own = &files.own;
+            format!("{}, {} and {}", own.chain.display(), own.key.display(), files.ca.display())
+        }
+    }
 }
 
 fn base(trust: &Trust, files: &Files) -> Result<ClientConfig, String> {
@@ -188,7 +200,10 @@ fn base(trust: &Trust, files: &Files) -> Result<ClientConfig, String> {
         .with_custom_certificate_verifier(verifier);
     let Trust::Deployment { .. } = trust else { return Ok(builder.with_no_client_auth()) };
     let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| format!("the private key: {error}"))?;
-    let mut config = builder.with_client_auth_cert(certificates(&files.chain)?, key).map_err(text)?;
+    let mut config = builder.with_client_auth_cert(certificates(&files.chain)?, key).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => "certificate and key do not belong together".to_owned(),
+        other => other.to_string(),
+    })?;
     // A resumed session would outlive the certificate that opened it (DESIGN 10).
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)

@@ -1,9 +1,11 @@
 //! What an operator finds out first: an edge driven as in the field, and what its commands say of it.
 
 use crate::harness::client::Client;
+use crate::harness::edge::PLAIN;
 use crate::harness::origin::{Answer, Origin};
-use crate::harness::{edge, process};
+use crate::harness::{edge, process, wait};
 use serde_json::Value;
+use std::net::{TcpListener, TcpStream};
 
 const ROUTES: &str = r#"
 [edge]
@@ -98,4 +100,40 @@ to = ["central", "local"]
     ));
     let answer = Client::plain(edge.address()).get("/");
     assert_eq!((answer.status, answer.text().as_str()), (200, "central"));
+}
+
+#[test]
+fn a_reload_moves_the_observe_and_admin_doors_and_keeps_those_that_cannot_move() {
+    let with = |observe: &str, admin: &str| {
+        PLAIN.replace("${origin}", "127.0.0.1:9")
+            + &format!("[observe]\naddress = \"{observe}\"\n[admin]\naddress = \"{admin}\"\n")
+    };
+    let spare = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (observe, admin, moved) = (spare(), spare(), spare());
+    let edge = edge::start(&with(&observe.to_string(), &admin.to_string()));
+    assert_eq!(Client::plain(observe).get("/health/live").status, 200);
+
+    edge.folder().write("config.toml", with(&observe.to_string(), &moved.to_string()));
+    let answer = Client::plain(admin).ask("POST", "/reload", &[("Host", "localhost")], b"");
+    assert_eq!(answer.status, 200, "the door that is left still answers: {answer:?}");
+    wait::until("the new door", || TcpStream::connect(moved).is_ok(), |open| *open);
+    wait::until("the old door to close", || TcpStream::connect(admin).is_err(), |closed| *closed);
+    assert_eq!(Client::plain(moved).ask("GET", "/status", &[("Host", "localhost")], b"").status, 200);
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    edge.folder().write("config.toml", with(&taken.local_addr().unwrap().to_string(), &moved.to_string()));
+    Client::plain(moved).ask("POST", "/reload", &[("Host", "localhost")], b"");
+    let mut edge = edge;
+    edge.process().line("could not be moved");
+    assert_eq!(Client::plain(observe).get("/health/live").status, 200);
+}
+
+#[test]
+fn clients_are_not_told_the_addresses_of_origins() {
+    let edge = edge::start(&PLAIN.replace("${origin}", "127.0.0.1:9"));
+    let answer = Client::plain(edge.address()).get("/");
+    assert_eq!(answer.status, 502);
+    let status = answer.field("proxy-status").unwrap();
+    assert!(status.starts_with("fr; error=connection_refused"), "{status}");
+    assert!(!format!("{answer:?}").contains("127.0.0.1:9"), "{answer:?}");
 }

@@ -6,6 +6,7 @@
 #![allow(dead_code)]
 
 mod central;
+mod cli_comfort;
 mod demo;
 mod claims;
 mod compress;
@@ -19,7 +20,9 @@ mod homes;
 mod homes_command;
 mod link;
 mod lists;
+mod packaging;
 mod peers;
+mod service_manager;
 mod reference;
 mod processes;
 mod sim;

@@ -164,12 +164,9 @@ fn help(words: &[&str], out: &mut String) {
     let output = process::run(&[words, &["--help"]].concat());
     let text = String::from_utf8(output.stdout).expect("help is text");
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-    *out += &format!(
-        "{} coordinator {}\n\n```text\n{}\n```\n\n",
-        "#".repeat(words.len() + 1),
-        words.join(" "),
-        lines.join("\n").trim_end()
-    );
+    let name = [&["coordinator"], words].concat().join(" ");
+    let (level, lines) = ("#".repeat(words.len() + 2), lines.join("\n"));
+    *out += &format!("{level} {name}\n\n```text\n{}\n```\n\n", lines.trim_end());
     let below = text.split("Commands:\n").nth(1).unwrap_or_default().lines();
     let names =
         below.take_while(|line| !line.is_empty()).filter(|line| line.starts_with("  ") && !line.starts_with("   "));
