@@ -88,7 +88,7 @@ fn a_cut_link_refuses_until_it_is_mended() {
     assert_eq!(fr.status()["faults"][0]["place"], "us");
     assert_eq!(place(&live(&world, "fr"), "us")["state"], "down");
     let metrics = fr.admin("GET", "/metrics").text();
-    assert!(metrics.contains("coordinator_fault_on{place=\"us\"} 1"), "{metrics}");
+    assert!(metrics.contains("coordinator_fault_on{place=\"us\"} 1.0"), "{metrics}");
     assert!(metrics.contains("coordinator_faults_made_total{place=\"us\"} 1"), "{metrics}");
     assert!(metrics.contains("coordinator_link_rtt_seconds{place=\"jp\""), "{metrics}");
 
