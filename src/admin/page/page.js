@@ -123,9 +123,9 @@ function drawPlaces(look) {
       cell("In flight", place.active == null ? "" : count(place.active), "num"),
     );
     if (look.role === "central") row.append(cell("Feed", feed));
-    const acts = make("td", { class: "acts" });
-    if (look.faults_permitted && look.role === "edge" && place.kind !== "local") acts.append(...buttons(place.name, place.fault, true));
-    row.append(acts);
+    if (look.faults_permitted && look.role === "edge") {
+      row.append(make("td", { class: "acts" }, ...(place.kind === "local" ? [] : buttons(place.name, place.fault, true))));
+    }
     return row;
   });
   keepingFocus(() => bodyOf("places").replaceChildren(...rows));
@@ -226,6 +226,7 @@ function draw(look) {
   byId("facts").textContent = `${role} of ${look.deployment}, ${state}, up for ${since}, ${count(look.connections)} connection${look.connections === 1 ? "" : "s"}, version ${look.version}`;
   const told = news(look);
   if (told.length) tell(told.join(" "));
+  byId("explaining").hidden = look.role === "central"; // it has no routes
   drawMap(look);
   drawPlaces(look);
   drawOwn(look);
