@@ -21,7 +21,7 @@ use coordinator::home::event::{EdgeRow, EdgeState, Event, State};
 use coordinator::home::hash::key_hash;
 use coordinator::homes::{Homes, SnapshotRow};
 use coordinator::message::{Fields, Method, Scheme, request};
-use coordinator::proxy::explain::{Knowledge, explain, question};
+use coordinator::proxy::explain::{Knowledge, Source, explain, question};
 use coordinator::route::Place;
 use coordinator::route::decide::{Asked as AskedCentral, Facts, decide};
 use coordinator::route::table::Query;
@@ -157,8 +157,14 @@ fn routes(bench: &mut Bench) {
     bench.measure("decide", 1, || decide(black_box(place), black_box(&facts)));
     bench.measure("explain", 1, || {
         let head = question("GET", "http://shop.example.com/v1/users/448/wishlist.json", &[]).expect("a request");
-        let knowledge =
-            Knowledge { home: &|_, _| home, reachable: &|_| Some(true), endpoints: &|_| Vec::new(), seq: Some(1) };
+        let knowledge = Knowledge {
+            home: &|_, _| home,
+            reachable: &|_, _| Some(true),
+            endpoints: &|_, _| Vec::new(),
+            seq: Some(1),
+            can_ask: None,
+            by: Source::Running,
+        };
         explain(&plan, head, &knowledge)
     });
 }

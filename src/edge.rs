@@ -7,24 +7,28 @@
 //! never waits for the control thread, except for a home that only Central knows.
 
 mod control;
+mod faults;
+mod live;
 mod panel;
 
 use crate::base::clock;
 use crate::base::id::EdgeId;
+use crate::base::mend;
 use crate::base::snapshot::{Reader, Snapshot};
 use crate::body::{Door, Downstream, Request, Response};
 use crate::central::Central;
 use crate::config;
 use crate::config::plan::{Edge as EdgeEntry, Plan};
-use crate::error::Error;
+use crate::error::{Error, Side};
 use crate::feed::link::{Pace, Target};
 use crate::feed::status::LinkStatus;
 use crate::home::event::{EdgeRow, EdgeState};
 use crate::homes::{Applier, AskReceiver, Homes, instance};
 use crate::message::{Name, RequestHead};
 use crate::metrics::log::{AccessBuffer, AccessLog};
+use crate::metrics::window::Window;
 use crate::metrics::{Local, Metrics};
-use crate::proxy::{Proxy, Site};
+use crate::proxy::{Proxy, RETRY_AFTER, Site};
 use crate::record::Record;
 use crate::server::{DoorSpec, Service, Summary, Workers, access, listen};
 use crate::upstream::Live;
@@ -69,6 +73,8 @@ pub(crate) struct Shared {
     /// Where the control thread finds Central.
     target: Snapshot<Target>,
     metrics: Arc<Metrics>,
+    /// The last minute, looked at by the page.
+    window: Mutex<Window>,
     log: Snapshot<Option<Arc<AccessLog>>>,
     workers: OnceLock<Workers>,
     doors: Mutex<Vec<DoorSpec>>,
@@ -84,6 +90,7 @@ pub(crate) struct Shared {
 }
 
 /// What an edge has and Central has not, and the other way round.
+#[derive(Default)]
 struct Parts {
     homes: Option<Arc<Homes>>,
     feeding: Option<Feeding>,
@@ -102,14 +109,14 @@ impl Running {
     ///
     /// `read` is called on every reload. Errors: what could not be opened, and what to do about it.
     pub fn edge(plan: Plan, read: ReadPlan) -> Result<Running, String> {
-        let (homes, feeding, instance) = open_homes(&plan)?;
-        Running::start(plan, read, Parts { homes, feeding, instance, central: None })
+        let parts = open_homes(&plan)?;
+        Running::start(plan, read, parts)
     }
 
     /// Starts Central: opens its log, then its one door, then observe and admin.
     pub fn central(plan: Plan, read: ReadPlan) -> Result<Running, String> {
         let central = Central::open(&plan)?;
-        Running::start(plan, read, Parts { homes: None, feeding: None, instance: None, central: Some(central) })
+        Running::start(plan, read, Parts { central: Some(central), ..Parts::default() })
     }
 
     fn start(plan: Plan, read: ReadPlan, parts: Parts) -> Result<Running, String> {
@@ -129,6 +136,7 @@ impl Running {
             link,
             target: Snapshot::new(target),
             metrics: Metrics::new(),
+            window: Mutex::default(),
             log: Snapshot::new(log),
             workers: OnceLock::new(),
             doors: Mutex::new(doors.clone()),
@@ -294,14 +302,18 @@ fn follows_central(plan: &Plan) -> bool {
 }
 
 /// Opens map and ledger where the plan follows a Central.
-fn open_homes(plan: &Plan) -> Result<(Option<Arc<Homes>>, Option<Feeding>, Option<instance::Instance>), String> {
-    let Some(data) = plan.own.data.as_ref().filter(|_| follows_central(plan)) else { return Ok((None, None, None)) };
-    let lock = instance::take(data).map_err(|error| format!("{}: {error}", data.display()))?;
+fn open_homes(plan: &Plan) -> Result<Parts, String> {
+    let Some(data) = plan.own.data.as_ref().filter(|_| follows_central(plan)) else { return Ok(Parts::default()) };
+    let lock = instance::take(data).map_err(|error| {
+        let wrong = format!("`data` of [edge] cannot be used: {}: {error}", data.display());
+        mend::told(wrong, mend::write(&error))
+    })?;
     let spaces = plan.spaces.iter().map(|space| space.name.clone()).collect();
     let opened = Homes::open(lock.dir(), &plan.own.name, spaces);
     let (homes, applier, asks) = opened.map_err(|error| format!("{}: {error}", lock.dir().display()))?;
     adopt_claims(&homes, data);
-    Ok((Some(homes), Some(Feeding { applier, asks }), Some(lock)))
+    let feeding = Some(Feeding { applier, asks });
+    Ok(Parts { homes: Some(homes), feeding, instance: Some(lock), central: None })
 }
 
 /// Takes over the claims of instances that have gone without delivering them. What cannot be read stays for the next start.
@@ -319,6 +331,8 @@ fn adopt_claims(homes: &Homes, data: &Path) {
 
 /// Where the feed is followed, and as whom.
 fn target(plan: &Plan, instance: Option<&instance::Instance>, live: &Live) -> Target {
+    // The way to Central stays the same object as long as its first address does.
+    let way = live.central().and_then(|central| central.endpoints().first());
     let folder = instance.and_then(|instance| instance.dir().file_name());
     Target {
         edge: plan.own.name.clone(),
@@ -326,6 +340,8 @@ fn target(plan: &Plan, instance: Option<&instance::Instance>, live: &Live) -> Ta
         urls: plan.central.as_ref().map(|central| central.urls.clone()).unwrap_or_default(),
         tls: live.central_tls(),
         pace: Pace::default(),
+        fault: way.map(|way| way.fault().clone()).unwrap_or_default(),
+        rtt: way.map(|way| way.rtt().clone()).unwrap_or_default(),
     }
 }
 
@@ -348,7 +364,7 @@ fn lay(plan: &mut Plan, row: EdgeRow) {
         plan.edges.own = Some(id);
     }
     let written = plan.edges.named(&row.name).and_then(|edge| edge.peer.clone());
-    let peer = row.peer.as_deref().and_then(|text| config::door_url(text)).or(written);
+    let peer = row.peer.as_deref().and_then(config::door_url).or(written);
     plan.edges.insert(EdgeEntry { id, name: row.name, peer });
 }
 
@@ -357,7 +373,11 @@ fn open_log(plan: &Plan) -> Result<Option<Arc<AccessLog>>, String> {
         return Ok(None);
     }
     let opened = AccessLog::open(plan.log.file.as_deref());
-    opened.map(Some).map_err(|error| format!("the access log could not be opened: {error}"))
+    opened.map(Some).map_err(|error| {
+        let file = plan.log.file.as_deref().unwrap_or(Path::new("standard output"));
+        let wrong = format!("`file` of [log] cannot be opened: {}: {error}", file.display());
+        mend::told(wrong, mend::write(&error))
+    })
 }
 
 /// The doors of a plan, the private one first. TLS that did not change is taken from `old`, with its tickets and sessions.
@@ -411,6 +431,13 @@ impl Worker {
 
     /// Central's door: what an edge sends for the application goes to `[local]`, everything else is the API's.
     async fn central(&self, request: Request, record: &mut Record) -> Response {
+        if self.central.as_ref().is_some_and(|central| central.stop().is_cut(clock::now())) {
+            let error = Error::unavailable("Central is stopped on purpose", RETRY_AFTER).on(Side::Own);
+            record.failed(&error);
+            let mut response = self.proxy.refuse(&error, Some(&request.head), &request.from);
+            response.head.fields.add(Name::Connection, "close");
+            return response;
+        }
         match &self.central {
             Some(central) if !request.head.fields.has(Name::CoordinatorFwd) => {
                 record.decision = "api";
@@ -420,10 +447,18 @@ impl Worker {
         }
     }
 
+    /// Whether people want to see it: the beats of the feed are no decisions.
+    fn keeps(&self, record: &Record, head: &Summary) -> bool {
+        self.central.is_none() || record.status >= 400 || !head.target.starts_with("/feed/")
+    }
+
     /// Counts and logs a request that has ended.
     pub(crate) fn observe(&self, record: &Record, from: &Downstream, head: Option<&Summary>) {
         let site = self.proxy.site();
         self.local.observe(&site.plan, record);
+        if let Some(head) = head.filter(|head| self.keeps(record, head)) {
+            self.local.note(record, head.method.as_str(), &head.target);
+        }
         self.log.borrow_mut().line(|out| access::line(out, &site.plan, record, from, head));
     }
 }

@@ -1,12 +1,15 @@
 //! From a request at one of the two doors to its answer.
 
-use super::{Ask, Kind, Panel};
+use super::{Ask, Kind, Make, Order, Panel, Refused, page};
+use crate::base::fault::LASTS_MAX;
+use crate::base::units;
 use crate::metrics::render;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// A finished answer.
 pub(super) type Answer = http::Response<Full<Bytes>>;
@@ -14,36 +17,62 @@ pub(super) type Answer = http::Response<Full<Bytes>>;
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
+/// Why there are no faults here.
+const FAULTS_OFF: &str = "faults on purpose are not permitted here\nhelp: set `faults = true` under `[admin]` in the configuration, and reload\n";
+
 /// What a path is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Look,
     Act,
+    /// Both, by the method.
+    Either,
+}
+
+impl Purpose {
+    fn allows(self, method: &Method) -> bool {
+        let look = *method == Method::GET || *method == Method::HEAD;
+        match self {
+            Purpose::Look => look,
+            Purpose::Act => *method == Method::POST,
+            Purpose::Either => look || *method == Method::POST,
+        }
+    }
+
+    fn allow(self) -> &'static str {
+        match self {
+            Purpose::Look => "GET, HEAD",
+            Purpose::Act => "POST",
+            Purpose::Either => "GET, HEAD, POST",
+        }
+    }
 }
 
 /// Answers one request. `checked` = it came over TCP, where web pages can reach.
 pub(super) async fn answer<B>(request: http::Request<B>, kind: Kind, checked: bool, panel: &dyn Panel) -> Answer {
     let path = request.uri().path();
-    let Some(purpose) = purpose(path, kind) else { return text(StatusCode::NOT_FOUND, "there is no such page\n") };
+    let Some(purpose) = purpose(path, kind) else { return text(StatusCode::NOT_FOUND, no_page(kind)) };
     if kind == Kind::Admin && checked && !is_local(request.headers()) {
-        return text(StatusCode::MISDIRECTED_REQUEST, "Host must be localhost or an IP address\n");
+        return text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "Host must be localhost or an IP address: a web page could bring its own name here\n",
+        );
     }
-    let allowed = match purpose {
-        Purpose::Look => request.method() == Method::GET || request.method() == Method::HEAD,
-        Purpose::Act => request.method() == Method::POST,
-    };
-    if !allowed {
-        let allow = HeaderValue::from_static(if purpose == Purpose::Look { "GET, HEAD" } else { "POST" });
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "not with this method\n");
-        answer.headers_mut().insert(ALLOW, allow);
+    if !purpose.allows(request.method()) {
+        let allow = purpose.allow();
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("not with this method: use {allow}\n"));
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         return answer;
     }
-    if let Some(refusal) = foreign(request.headers()).filter(|_| purpose == Purpose::Act) {
+    let acts = request.method() == Method::POST;
+    if let Some(refusal) = foreign(request.headers()).filter(|_| acts) {
         return refusal;
     }
     match path {
+        "/faults" => faults(request.uri().query().unwrap_or_default(), acts, panel),
         "/reload" => reloaded(panel.reload().await),
         "/drain" => json(StatusCode::OK, &panel.drain().await),
+        "/metrics" => metrics(request.headers(), panel),
         _ => look(path, request.uri().query().unwrap_or_default(), panel),
     }
 }
@@ -52,9 +81,22 @@ fn purpose(path: &str, kind: Kind) -> Option<Purpose> {
     match path {
         "/health/live" | "/health/ready" | "/metrics" => Some(Purpose::Look),
         _ if kind == Kind::Observe => None,
-        "/status" | "/explain" => Some(Purpose::Look),
+        "/" | "/page.css" | "/page.js" | "/live" | "/status" | "/explain" => Some(Purpose::Look),
+        "/faults" => Some(Purpose::Either),
         "/reload" | "/drain" => Some(Purpose::Act),
         _ => path.starts_with("/homes/").then_some(Purpose::Look),
+    }
+}
+
+/// What there is instead of a page that there is not.
+fn no_page(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Observe => {
+            "there is no such page; this door has /health/live, /health/ready and /metrics, the admin door has the rest\n"
+        }
+        Kind::Admin => {
+            "there is no such page; there are / (for a browser), /status, /explain?url=…, /homes/SPACE/KEY, /live, /faults, /reload, /drain, /metrics and /health/…\n"
+        }
     }
 }
 
@@ -65,11 +107,60 @@ fn look(path: &str, query: &str, panel: &dyn Panel) -> Answer {
             Ok(()) => text(StatusCode::OK, "ready\n"),
             Err(reasons) => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
         },
-        "/metrics" => typed(StatusCode::OK, render::CONTENT_TYPE, panel.metrics()),
         "/status" => json(StatusCode::OK, &panel.status()),
+        "/live" => json(StatusCode::OK, &panel.live()),
+        "/" | "/page.css" | "/page.js" => page::part(path),
         "/explain" => explain(query, panel),
         _ => home(path, panel),
     }
+}
+
+/// OpenMetrics for those who ask for it, as Prometheus does; the older Prometheus text for all others.
+fn metrics(headers: &HeaderMap, panel: &dyn Panel) -> Answer {
+    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let page = panel.metrics();
+    if accepted.any(|value| value.contains("application/openmetrics-text")) {
+        return typed(StatusCode::OK, render::CONTENT_TYPE, page);
+    }
+    typed(StatusCode::OK, render::CLASSIC_TYPE, render::classic(&page))
+}
+
+fn faults(query: &str, acts: bool, panel: &dyn Panel) -> Answer {
+    let order = match acts.then(|| order(query)).transpose() {
+        Ok(order) => order,
+        Err(wrong) => return text(StatusCode::BAD_REQUEST, wrong + "\n"),
+    };
+    match panel.faults(order) {
+        Ok(faults) => json(StatusCode::OK, &faults),
+        Err(Refused::Off) => text(StatusCode::FORBIDDEN, FAULTS_OFF),
+        Err(Refused::Wrong(why)) => text(StatusCode::BAD_REQUEST, why + "\n"),
+    }
+}
+
+/// Reads `place=us&do=cut&for=30s`, `place=us&do=delay&by=200ms&for=30s`, `place=us&do=mend`.
+fn order(query: &str) -> Result<Order, String> {
+    let (mut place, mut what, mut by, mut lasts) = (None, None, None, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = decode(value).ok_or_else(|| format!("`{name}` is not percent-encoded UTF-8"))?;
+        match name {
+            "place" => place = Some(value),
+            "do" => what = Some(value),
+            "by" => by = Some(units::duration(&value)?),
+            "for" => lasts = Some(units::duration(&value)?),
+            other => return Err(format!("`{other}` is not asked for; there are place, do, by and for")),
+        }
+    }
+    let place = place.ok_or("place is missing: `central`, or the name of an edge")?;
+    let what = match what.as_deref() {
+        Some("cut") => Make::Cut,
+        Some("delay") => Make::Delay(by.ok_or("by is missing: how long each request waits, such as by=200ms")?),
+        Some("mend") => return Ok(Order { place, what: Make::Mend, lasts: Duration::ZERO }),
+        _ => return Err("do is cut, delay or mend: POST /faults?place=us&do=cut&for=30s".to_owned()),
+    };
+    let lasts = lasts.filter(|lasts| !lasts.is_zero() && *lasts <= LASTS_MAX);
+    let lasts = lasts.ok_or_else(|| format!("for is how long it lasts: from 1ms to {} s", LASTS_MAX.as_secs()))?;
+    Ok(Order { place, what, lasts })
 }
 
 fn explain(query: &str, panel: &dyn Panel) -> Answer {
@@ -112,7 +203,9 @@ fn home(path: &str, panel: &dyn Panel) -> Answer {
     };
     match panel.home(&space, &key) {
         Some(home) => json(StatusCode::OK, &home),
-        None => text(StatusCode::NOT_FOUND, "nobody is known to own this key\n"),
+        None => {
+            text(StatusCode::NOT_FOUND, "this process keeps no home map: ask Central, by `coordinator homes get KEY`\n")
+        }
     }
 }
 
@@ -142,7 +235,10 @@ fn foreign(headers: &HeaderMap) -> Option<Answer> {
         origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")) == host && host.is_some()
     };
     if headers.get_all(ORIGIN).iter().any(|origin| !own(origin)) {
-        return Some(text(StatusCode::FORBIDDEN, "not from another origin\n"));
+        return Some(text(
+            StatusCode::FORBIDDEN,
+            "a web page of another origin may not act here; use a command line\n",
+        ));
     }
     let content = headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
     let forms = [&b"application/x-www-form-urlencoded"[..], b"multipart/form-data", b"text/plain"];
@@ -158,8 +254,8 @@ fn json(status: StatusCode, value: &serde_json::Value) -> Answer {
     typed(status, JSON, format!("{value:#}\n"))
 }
 
-fn typed(status: StatusCode, kind: &'static str, content: String) -> Answer {
-    let mut answer = http::Response::new(Full::from(content));
+pub(super) fn typed(status: StatusCode, kind: &'static str, content: impl Into<hyper::body::Bytes>) -> Answer {
+    let mut answer = http::Response::new(Full::new(content.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -6,12 +6,14 @@
 
 mod answer;
 mod door;
+mod page;
 #[cfg(test)]
 mod tests;
 
 pub use door::AdminDoor;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// An answer that takes a while.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -29,6 +31,37 @@ pub struct Ask {
     pub json: bool,
 }
 
+/// A fault that an operator asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// `central`, or an edge.
+    pub place: String,
+    /// What.
+    pub what: Make,
+    /// For how long.
+    pub lasts: Duration,
+}
+
+/// What is done to the way to a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Make {
+    /// Nothing passes.
+    Cut,
+    /// Requests wait for so long before they go.
+    Delay(Duration),
+    /// What was made before ends.
+    Mend,
+}
+
+/// Why a fault is not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// The configuration does not permit faults.
+    Off,
+    /// The order is wrong, and how.
+    Wrong(String),
+}
+
 /// What the doors show and do; the running edge (or Central) implements it.
 pub trait Panel: Send + Sync + 'static {
     /// Whether requests are welcome; else the reasons why not.
@@ -37,6 +70,10 @@ pub trait Panel: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// The state of everything.
     fn status(&self) -> serde_json::Value;
+    /// What the page shows: small, and made once a second for each that looks.
+    fn live(&self) -> serde_json::Value;
+    /// Makes a fault, or takes it back; then, as for `None`, the faults that there are.
+    fn faults(&self, order: Option<Order>) -> Result<serde_json::Value, Refused>;
     /// What would happen to a request; Errors: what is wrong with the question.
     fn explain(&self, ask: Ask) -> Result<String, String>;
     /// The home of a key; `None` = there is no such key.

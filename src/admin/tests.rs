@@ -15,11 +15,23 @@ impl Panel for Fake {
     }
 
     fn metrics(&self) -> String {
-        "# EOF\n".into()
+        "# HELP a_b Things.\n# TYPE a_b counter\na_b_total 1\n# TYPE c gauge\nc 2.0\n# EOF\n".into()
     }
 
     fn status(&self) -> serde_json::Value {
         serde_json::json!({"edge": "fr"})
+    }
+
+    fn live(&self) -> serde_json::Value {
+        serde_json::json!({"name": "fr"})
+    }
+
+    fn faults(&self, order: Option<Order>) -> Result<serde_json::Value, Refused> {
+        match order {
+            _ if !self.ready => Err(Refused::Off),
+            Some(order) if order.place == "mars" => Err(Refused::Wrong("there is no such place".into())),
+            order => Ok(serde_json::json!({"order": format!("{order:?}")})),
+        }
     }
 
     fn explain(&self, ask: Ask) -> Result<String, String> {
@@ -69,7 +81,11 @@ async fn the_observe_door_shows_health_and_metrics_and_nothing_else() {
         ("GET /health/live", 200, "live"),
         ("GET /health/ready", 503, "draining\nno map\n"),
         ("HEAD /health/live", 200, "\r\n\r\n"),
-        ("GET /metrics", 200, "# EOF"),
+        (
+            "GET /metrics",
+            200,
+            "# HELP a_b_total Things.\n# TYPE a_b_total counter\na_b_total 1\n# TYPE c gauge\nc 2.0\n",
+        ),
         ("POST /metrics", 405, "allow: GET, HEAD"),
         ("GET /status", 404, ""),
         ("POST /drain", 404, ""),
@@ -156,4 +172,15 @@ async fn a_unix_socket_is_its_owners_and_replaces_a_dead_one() {
     assert_eq!(talk(stream, request).await.0, 200);
     drop(door);
     assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_form_that_is_asked_for() {
+    let (_door, at) = open(Kind::Observe, true).await;
+    let prometheus =
+        "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1\r\n";
+    let (_, open) = ask(at, "GET /metrics", prometheus).await;
+    assert!(open.contains("content-type: application/openmetrics-text;") && open.ends_with("# EOF\n"), "{open}");
+    let (_, plain) = ask(at, "GET /metrics", "Accept: */*\r\n").await;
+    assert!(plain.contains("content-type: text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
 }

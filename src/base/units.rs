@@ -48,8 +48,10 @@ impl ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, factor) =
-            SIZES[..4].iter().find(|(_, factor)| self.0 >= *factor && self.0 % factor == 0).unwrap_or(&SIZES[7]);
+        let (name, factor) = SIZES[..4]
+            .iter()
+            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor))
+            .unwrap_or(&SIZES[7]);
         write!(out, "{}{name}", self.0 / factor)
     }
 }

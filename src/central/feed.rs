@@ -63,9 +63,9 @@ impl Central {
         Ok(response)
     }
 
-    /// `GET /feed/v1/stream?feed=ID&term=T&from=S`.
-    pub(super) fn stream(self: &Arc<Self>, who: &Who, head: &RequestHead) -> Result<Response, Refusal> {
-        who.must_follow()?;
+    /// `GET /feed/v1/stream?feed=ID&term=T&from=S`. For everybody whom we know: who may read homes one by one and all
+    /// together may also watch them change.
+    pub(super) fn stream(self: &Arc<Self>, head: &RequestHead) -> Result<Response, Refusal> {
         let cursor = self.cursor(head.query())?;
         let stream = Stream {
             central: self.clone(),
@@ -158,6 +158,20 @@ struct Ack {
     durable: u64,
     #[serde(default)]
     nack: Vec<Nack>,
+    /// The edge's round trip to here, as it measured it.
+    #[serde(default)]
+    rtt_us: Option<u64>,
+}
+
+/// What Central knows of an edge that follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Follower {
+    /// The last seq that it had applied.
+    pub applied: u64,
+    /// How long ago it said so.
+    pub ago: Duration,
+    /// Its round trip to here.
+    pub rtt_us: Option<u64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -178,6 +192,14 @@ impl Acks {
         if acks.len() < ACKS_MAX || acks.contains_key(&ack.edge) {
             acks.insert(ack.edge.clone(), (ack, now));
         }
+    }
+
+    /// How an edge was when it last said so.
+    pub(super) fn follower(&self, edge: &str, now: Instant) -> Option<Follower> {
+        let all = lock(&self.0);
+        let (ack, at) = all.get(edge)?;
+        let ago = now.saturating_duration_since(*at);
+        Some(Follower { applied: ack.applied, ago, rtt_us: ack.rtt_us })
     }
 
     /// The last acknowledgement of an edge, for the status; null if there was none.
@@ -219,6 +241,7 @@ impl Stream {
                 // The senders live in `central`, which we hold.
                 _ = self.head.changed() => {}
                 _ = self.stopping.changed() => {}
+                () = self.central.stop.until_cut() => {}
                 () = tokio::time::sleep_until(beat_at) => {}
             }
         };
@@ -230,6 +253,9 @@ impl Stream {
         let head = *self.head.borrow_and_update();
         if *self.stopping.borrow_and_update() {
             return Some(self.bye("Central is stopping"));
+        }
+        if self.central.stop.is_cut(clock::now()) {
+            return Some(self.bye("Central is stopped on purpose"));
         }
         let now = tokio::time::Instant::now();
         if self.edges_sent.is_some() && self.beat_at.is_none_or(|at| at <= now) {

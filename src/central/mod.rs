@@ -10,7 +10,8 @@ pub mod feed;
 pub mod rights;
 pub mod state;
 
-use crate::base::clock;
+use crate::base::fault::Fault;
+use crate::base::{clock, mend};
 use crate::config::plan::Plan;
 use crate::home::cursor::FeedId;
 use crate::home::key;
@@ -53,6 +54,8 @@ pub struct Central {
     appender: Mutex<Option<JoinHandle<()>>>,
     images: Images,
     acks: Acks,
+    /// Cut = this Central is stopped on purpose.
+    stop: Fault,
 }
 
 impl Central {
@@ -105,6 +108,7 @@ impl Central {
             appender: Mutex::new(Some(thread)),
             images: Images::default(),
             acks: Acks::default(),
+            stop: Fault::default(),
         }))
     }
 
@@ -128,6 +132,18 @@ impl Central {
     /// The last seq that is durable.
     pub fn head(&self) -> u64 {
         *self.head.borrow()
+    }
+
+    /// The fault that stops this Central on purpose: while it is cut, streams end and every request is refused.
+    pub fn stop(&self) -> &Fault {
+        &self.stop
+    }
+
+    /// The registered edges by name, with what each that follows has said of itself.
+    pub fn followers(&self) -> Vec<(String, Option<feed::Follower>)> {
+        let names: Vec<_> = read(&self.state).edges().iter().map(|edge| edge.name.clone()).collect();
+        let now = clock::now();
+        names.into_iter().map(|name| (name.clone(), self.acks.follower(&name, now))).collect()
     }
 
     /// The oldest seq from which a stream may start.
@@ -160,12 +176,19 @@ struct Folder {
 impl Folder {
     fn lock(data: &Path) -> Result<Folder, String> {
         let shown = data.display();
-        files::create_dir(data).map_err(|error| format!("{shown} cannot be made: {error}"))?;
+        files::create_dir(data).map_err(|error| {
+            mend::told(format!("`data` of [central] cannot be made: {shown}: {error}"), mend::write(&error))
+        })?;
         let file = File::options().create(true).truncate(false).write(true).open(data.join("lock"));
-        let file = file.map_err(|error| format!("{shown}/lock cannot be opened: {error}"))?;
+        let file = file.map_err(|error| {
+            mend::told(format!("`data` of [central] cannot be used: {shown}/lock: {error}"), mend::write(&error))
+        })?;
         match file.try_lock() {
             Ok(()) => Ok(Folder { _lock: file }),
-            Err(TryLockError::WouldBlock) => Err(format!("another Central runs on {shown}")),
+            Err(TryLockError::WouldBlock) => Err(mend::told(
+                format!("another Central runs on {shown}: two would number their events alike"),
+                "stop the other one, or give this one a `data` of its own",
+            )),
             Err(TryLockError::Error(error)) => Err(format!("{shown}/lock cannot be locked: {error}")),
         }
     }

@@ -1,12 +1,15 @@
 //! `coordinator demo`: a deployment to look at, in this terminal.
 
+use crate::demo::distance::Distances;
 use crate::demo::world::{self, World};
+use crate::demo::{tour, traffic};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long the edges may take to follow Central at the start.
 const SYNC: Duration = Duration::from_secs(20);
@@ -17,9 +20,26 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Run Central, three edges and sample origins in this terminal, to see it work
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The first port to try; each edge takes four of the free ones from here on
+    /// The first port to try: fifteen in a row are taken, here or in the first free block above
     #[arg(long, value_name = "PORT", default_value_t = 8100)]
     pub port: u16,
+    /// A round trip between two places, such as fr-us=80ms or central-jp=230ms; all=0ms sets every one
+    #[arg(long, value_name = "PLACES=TIME")]
+    pub rtt: Vec<String>,
+    /// Send no requests of its own
+    #[arg(long)]
+    pub no_traffic: bool,
+    /// Print no requests
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl Args {
+    fn distances(&self) -> Result<Distances, String> {
+        let mut distances = Distances::usual();
+        self.rtt.iter().try_for_each(|rtt| distances.set(rtt))?;
+        Ok(distances)
+    }
 }
 
 /// Runs the demo until Ctrl-C.
@@ -29,7 +49,14 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.to_string()),
     };
-    match runtime.block_on(show(args.port)) {
+    let distances = match args.distances() {
+        Ok(distances) => distances,
+        Err(why) => {
+            eprintln!("error: --rtt: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    match runtime.block_on(show(args, distances)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => failed(&why),
     }
@@ -40,24 +67,48 @@ fn failed(why: &str) -> ExitCode {
     ExitCode::from(1)
 }
 
-async fn show(port: u16) -> Result<(), String> {
+async fn show(args: &Args, distances: Distances) -> Result<(), String> {
     // Asked for first: a Ctrl-C while things start must not leave files behind either.
-    let mut interrupt =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()).map_err(|e| e.to_string())?;
-    let mut terminate =
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(|e| e.to_string())?;
-    let world = world::start(port)?;
+    let mut ends = Ends::listen().map_err(|error| error.to_string())?;
+    let world = world::start(args.port, distances)?;
     tokio::select! {
-        synced = synced(&world) => synced?,
-        _ = interrupt.recv() => return Ok(()),
-        _ = terminate.recv() => return Ok(()),
+        over = run_in(&world, args) => over,
+        () = ends.wait() => Ok(()),
     }
-    world::fill(&world).await?;
-    print(&introduction(&world))?;
+}
+
+async fn run_in(world: &World, args: &Args) -> Result<(), String> {
+    synced(world).await?;
+    world::fill(world).await?;
+    print(&introduction(world, args))?;
+    let traffic = async {
+        if !args.no_traffic {
+            traffic::run(world).await;
+        }
+        std::future::pending().await
+    };
+    let follow = async { if args.quiet { std::future::pending().await } else { follow(world).await } };
     tokio::select! {
-        followed = follow(&world) => followed,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        over = follow => over,
+        over = traffic => over,
+    }
+}
+
+/// What ends the demo: Ctrl-C, a stop from outside, or the terminal that closes.
+struct Ends([Signal; 3]);
+
+impl Ends {
+    fn listen() -> std::io::Result<Ends> {
+        Ok(Ends([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+    }
+
+    async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
     }
 }
 
@@ -77,7 +128,7 @@ fn print(text: &str) -> Result<(), String> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())
 }
 
-fn introduction(world: &World) -> String {
+fn introduction(world: &World, args: &Args) -> String {
     let mut text = "Central and three edges are running.\n\n".to_owned();
     text += &format!("  central  https://{}  (mutual TLS: its feed, claims and homes)\n", world.central);
     for edge in &world.edges {
@@ -86,46 +137,31 @@ fn introduction(world: &World) -> String {
             edge.name, edge.http, edge.https, edge.admin
         );
     }
-    text += "\nTry these in another terminal; each request shows up below.\n";
-    let (fr, us, jp) = (world.edges[0].http, world.edges[1].http, world.edges[2].http);
-    let lines: [(&str, String); 11] = [
-        ("a read, from the edge's own copy: local, served by fr", format!("curl -i http://{fr}/v1/items/847.json")),
-        (
-            "a write to shared data: Central",
-            format!("curl -i -X POST -d '{{\"name\":\"lamp\"}}' http://{fr}/v1/items/901.json"),
-        ),
-        (
-            "that item has not reached jp, so the list goes on: Central",
-            format!("curl -i http://{jp}/v1/items/901.json"),
-        ),
-        (
-            "user 448 lives at fr, and we ask there: home, served by fr",
-            format!("curl -i http://{fr}/v1/users/448/wishlist.json"),
-        ),
-        ("the same user from jp: passed to fr", format!("curl -i http://{jp}/v1/users/448/wishlist.json")),
-        (
-            "a write for that user from us: accepted at fr alone",
-            format!("curl -i -X PUT -d '[\"lamp\"]' http://{us}/v1/users/448/wishlist.json"),
-        ),
-        (
-            "a new user belongs to the edge that saw them first: see Location",
-            format!("curl -i -X POST -d '{{}}' http://{jp}/v1/users"),
-        ),
-        ("the place is written in the id: jp", format!("curl -i http://{fr}/v1/items/847_jp.json")),
-        (
-            "a user that nobody knows: 404, said by Central",
-            format!("curl -i http://{fr}/v1/users/nobody/wishlist.json"),
-        ),
-        (
-            "over TLS and HTTP/2",
-            format!("curl -i --cacert {} https://{}/v1/items/847.json", world.ca.display(), world.edges[0].https),
-        ),
-        ("why?", format!("coordinator explain --admin {} GET /v1/users/448/wishlist.json", world.edges[2].admin)),
-    ];
-    for (what, command) in lines {
-        text += &format!("\n  # {what}\n  {command}\n");
+    text += &format!(
+        "\nRound trips between them, simulated: {}.\n(--rtt fr-us=10ms sets one, --rtt all=0ms all of them.)\n",
+        world.distances
+    );
+    text += &pages(world, args);
+    text += "\nTry these in another terminal, from the top";
+    text += if args.quiet { ".\n" } else { "; each request shows up below.\n" };
+    let own = std::env::current_exe().map_or_else(|_| "coordinator".to_owned(), |path| path.display().to_string());
+    for stop in tour::stops(world, &own) {
+        text += &format!("\n{stop}");
     }
     text + "\nCtrl-C ends it and leaves nothing behind.\n\n"
+}
+
+/// Where to look, and what there is to see.
+fn pages(world: &World, args: &Args) -> String {
+    let mut text =
+        format!("\nWatch it in a browser, and cut links there:\n\n  central  http://{}/\n", world.central_admin);
+    for edge in &world.edges {
+        text += &format!("  {}       http://{}/\n", edge.name, edge.admin);
+    }
+    if !args.no_traffic {
+        text += "\nA trickle of requests flows; it is on the pages only, not below. --no-traffic leaves it out.\n";
+    }
+    text
 }
 
 /// Prints each request of each edge as it ends.
@@ -152,11 +188,15 @@ fn open(path: &Path) -> Result<BufReader<File>, String> {
 /// One request in one line, for people.
 fn told(edge: &str, line: &str) -> String {
     let Ok(value) = serde_json::from_str::<Value>(line) else { return String::new() };
+    if value["target"].as_str().is_some_and(|target| target.ends_with(&format!("?{}", traffic::MARK))) {
+        return String::new();
+    }
     let text = |name: &str| value[name].as_str().unwrap_or("-").to_owned();
-    let to = match value["home"].as_str() {
-        Some(home) if text("decision") == "remote" => format!("remote {home}"),
-        _ => text("decision"),
+    let to = match (value["decision"].as_str(), value["home"].as_str()) {
+        (Some("remote"), Some(home)) => format!("remote {home} ({})", text("reason")),
+        (Some(decision), _) => format!("{decision} ({})", text("reason")),
+        (None, _) => format!("refused ({})", value["failure"]["kind"].as_str().unwrap_or("-")),
     };
     let key = value["key"].as_str().map(|key| format!("  {key}")).unwrap_or_default();
-    format!("{edge}  {} {} -> {to} ({})  {}{key}\n", text("method"), text("target"), text("reason"), value["status"])
+    format!("{edge}  {} {} -> {to}  {}{key}\n", text("method"), text("target"), value["status"])
 }

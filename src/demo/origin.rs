@@ -26,8 +26,14 @@ use tokio::net::{TcpListener, TcpStream};
 mod socket;
 mod ticker;
 
-/// The shop sells the items 1 to this number from the start; the numbers above are made by POST.
+/// Every edge's copy holds the items 1 to this number from the start; the numbers above are made by POST.
 const ITEMS: u64 = 999;
+
+/// Central's shop sells the items 1 to this number: what the copies lack is fetched from there.
+const ITEMS_OF_CENTRAL: u64 = 9_999;
+
+/// The place that all data comes from.
+pub const CENTRAL: &str = "central";
 
 /// The largest content that is read: a wish list, not a library.
 const CONTENT_MAX: usize = 64 * 1024;
@@ -117,7 +123,8 @@ impl Shop {
             ["healthz"] if read => text(StatusCode::OK, "ok\n"),
             ["v1", "chat"] if read => socket::accept(&mut head, upgrade),
             ["v1", "events"] if read => ticker::events(&self.name),
-            ["v1", "items", file] => match (item_of(file), &head.method) {
+            ["v1", "users", _, "chat"] if read => socket::accept(&mut head, upgrade),
+            ["v1", "items", file] => match (item_of(file, &self.name), &head.method) {
                 (None, _) => self.missing(&head.headers),
                 (Some(id), _) if read => self.show_item(id, &head.headers),
                 (Some(id), &Method::POST) => self.write_item(id, &head.headers, body).await,
@@ -136,10 +143,16 @@ impl Shop {
         }
     }
 
+    fn items(&self) -> u64 {
+        if self.name == CENTRAL { ITEMS_OF_CENTRAL } else { ITEMS }
+    }
+
     fn show_item(&self, id: u64, fields: &HeaderMap) -> Response<Body> {
         let (content, version) = match lock(&self.data).items.get(&id) {
             Some(written) => written.clone(),
-            None if (1..=ITEMS).contains(&id) => (json!({ "name": format!("Item {id}"), "price": id % 90 + 10 }), 0),
+            None if (1..=self.items()).contains(&id) => {
+                (json!({ "name": format!("Item {id}"), "price": id % 90 + 10 }), 0)
+            }
             None => return self.missing(fields),
         };
         self.tell(StatusCode::OK, fields, json!({ "id": id, "version": version, "item": content }))
@@ -219,9 +232,11 @@ impl Shop {
     }
 }
 
-/// The number in `847.json`.
-fn item_of(file: &str) -> Option<u64> {
-    let digits = file.strip_suffix(".json")?;
+/// The number in `847.json`, and in `847_jp.json` where that place is ours.
+fn item_of(file: &str, place: &str) -> Option<u64> {
+    let stem = file.strip_suffix(".json")?;
+    let own = stem.strip_suffix(place).and_then(|stem| stem.strip_suffix('_'));
+    let digits = own.unwrap_or(stem);
     // `parse` alone would take a leading `+`.
     digits.bytes().all(|octet| octet.is_ascii_digit()).then(|| digits.parse().ok())?
 }

@@ -3,27 +3,30 @@
 //! It is configured as an operator would do it, by TOML files in a folder of its own, and starts the way `run` does. The
 //! folder goes when the world goes.
 
-use super::origin;
+use super::distance::{Distances, Relays};
+use super::origin::{self, CENTRAL};
 use crate::config;
 use crate::config::load::{self, Strictness};
-use crate::config::plan::{CertificateFiles, MutualTls, Plan};
+use crate::config::plan::{CertificateFiles, Edge, MutualTls, Plan};
 use crate::edge::{ReadPlan, Running};
 use crate::feed::client::{Call, Line};
 use crate::tls::client::{Alpn, Client, Trust};
 use crate::tls::issue::{Issued, Issuer};
+use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// The edges of the demo.
 pub const EDGES: [&str; 3] = ["fr", "us", "jp"];
 
 /// Users who exist from the start, with their homes.
-const USERS: [(&str, &str); 3] = [("448", "fr"), ("449", "us"), ("450", "jp")];
+pub(super) const USERS: [(&str, &str); 3] = [("448", "fr"), ("449", "us"), ("450", "jp")];
 
 /// The routes that all edges share.
 const ROUTES: &str = include_str!("routes.toml");
@@ -46,47 +49,58 @@ pub struct EdgeDoors {
 /// A running deployment.
 pub struct World {
     /// The edges, in the order of [`EDGES`].
-    pub edges: Vec<EdgeDoors>,
+    pub edges: [EdgeDoors; 3],
     /// Central's door.
     pub central: SocketAddr,
+    /// Central's admin door.
+    pub central_admin: SocketAddr,
+    /// How far the places are from each other.
+    pub distances: Distances,
     /// The deployment's CA, which also signed the certificates of the HTTPS doors.
     pub ca: PathBuf,
     /// The folder with the certificates and configurations.
     pub folder: PathBuf,
     running: Vec<Running>,
-    _folder: Folder,
+    _relays: Relays,
     _origins: Origins,
+    _ports: Ports,
+    _folder: Folder,
 }
 
 /// Starts everything: Central first, then the edges. Errors: what could not be started.
 ///
-/// `base` is the first of the ports to try; each taken one is passed over.
-pub fn start(base: u16) -> Result<World, String> {
+/// `base` is the first of the ports to try: a block of them is taken, there or in the first free place above.
+pub fn start(base: u16, distances: Distances) -> Result<World, String> {
     let folder = Folder::make().map_err(|error| format!("no folder for the demo's files could be made: {error}"))?;
     let at = folder.0.clone();
     certificates(&at)?;
-    let mut ports = Ports(base);
+    let mut ports = Ports::claim(base)?;
     let origins = Origins::start()?;
-    let central = ports.next()?;
-    let edges = EDGES.iter().map(|name| Seats::take(name, &mut ports)).collect::<Result<Vec<_>, _>>()?;
+    let (central, central_admin) = (ports.next(), ports.next());
+    let edges = EDGES.map(|name| Seats::take(name, &mut ports));
+    let ways = Ways::start(&edges, central, &distances)?;
     write(&at.join("routes.toml"), ROUTES)?;
-    write(&at.join("central.toml"), &central_config(&at, central, origins.addresses[EDGES.len()], &edges))?;
-    let mut running = vec![launch(&at.join("central.toml"), load::central, Running::central)?];
+    let doors = [central, central_admin, origins.addresses[EDGES.len()]];
+    write(&at.join("central.toml"), &central_config(&at, doors, &edges))?;
+    let mut running = vec![launch(&at.join("central.toml"), central_plan, Running::central)?];
     for (edge, origin) in edges.iter().zip(&origins.addresses) {
         let file = at.join(format!("{}.toml", edge.doors.name));
-        write(&file, &edge_config(&at, edge, *origin, central))?;
+        write(&file, &edge_config(&at, edge, *origin, &ways))?;
         running.push(launch(&file, load::edge, Running::edge)?);
     }
-    let edges =
-        edges.into_iter().map(|edge| EdgeDoors { log: at.join(format!("{}.log", edge.doors.name)), ..edge.doors });
+    let edges = edges.map(|edge| EdgeDoors { log: at.join(format!("{}.log", edge.doors.name)), ..edge.doors });
     Ok(World {
-        edges: edges.collect(),
+        edges,
         central,
+        central_admin,
+        distances,
         ca: at.join("ca.pem"),
         folder: at,
         running,
-        _folder: folder,
+        _relays: ways.relays,
         _origins: origins,
+        _ports: ports,
+        _folder: folder,
     })
 }
 
@@ -125,6 +139,46 @@ impl Drop for World {
     }
 }
 
+/// The ways between places, each with its length: an edge calls another place at the near end of the way to it.
+struct Ways {
+    relays: Relays,
+    ends: Vec<(String, String)>,
+}
+
+impl Ways {
+    fn start(edges: &[Seats], central: SocketAddr, distances: &Distances) -> Result<Ways, String> {
+        let doors = edges.iter().map(|edge| (edge.doors.name.as_str(), edge.peer)).chain([(CENTRAL, central)]);
+        let doors: Vec<_> = doors.collect();
+        let (mut ends, mut lengths) = (Vec::new(), Vec::new());
+        for from in EDGES {
+            for (to, door) in doors.iter().filter(|(to, _)| *to != from) {
+                ends.push((from.to_owned(), (*to).to_owned()));
+                lengths.push((*door, distances.between(from, to)));
+            }
+        }
+        let relays = Relays::start(&lengths);
+        Ok(Ways { relays: relays.map_err(|error| format!("no distance could be simulated: {error}"))?, ends })
+    }
+
+    /// The places that an edge calls, each with where it does.
+    fn from<'a>(&'a self, edge: &'a str) -> impl Iterator<Item = (&'a str, SocketAddr)> {
+        let all = self.ends.iter().zip(self.relays.addresses());
+        all.filter(move |((from, _), _)| from == edge).map(|((_, to), near)| (to.as_str(), *near))
+    }
+}
+
+/// Central's plan with the names of the edges only. Central calls no edge; if it told all of them one address of each,
+/// which then wins over their configurations, there could not be a way of its own between each two.
+fn central_plan(file: &Path, env: load::Env<'_>, strictness: Strictness) -> load::Outcome {
+    let mut outcome = load::central(file, env, strictness);
+    if let Some(plan) = &mut outcome.plan {
+        for edge in plan.edges.list().into_iter().cloned().collect::<Vec<_>>() {
+            plan.edges.insert(Edge { peer: None, ..edge });
+        }
+    }
+    outcome
+}
+
 /// The addresses of an edge.
 struct Seats {
     doors: EdgeDoors,
@@ -132,26 +186,52 @@ struct Seats {
 }
 
 impl Seats {
-    fn take(name: &str, ports: &mut Ports) -> Result<Seats, String> {
-        let (http, https, admin, peer) = (ports.next()?, ports.next()?, ports.next()?, ports.next()?);
-        Ok(Seats { doors: EdgeDoors { name: name.to_owned(), http, https, admin, log: PathBuf::new() }, peer })
+    fn take(name: &str, ports: &mut Ports) -> Seats {
+        let (http, https, admin, peer) = (ports.next(), ports.next(), ports.next(), ports.next());
+        Seats { doors: EdgeDoors { name: name.to_owned(), http, https, admin, log: PathBuf::new() }, peer }
     }
 }
 
-/// Hands out loopback ports that are free at the moment of asking.
-struct Ports(u16);
+/// A block of loopback ports, all free when it was claimed.
+///
+/// Public doors share their ports by SO_REUSEPORT, so a second demo could open the doors of the first and take half of
+/// its requests. The last port of a block is held, bound without that option and without listening, as long as the
+/// demo runs: two demos never have the same block, also when they start together.
+struct Ports {
+    next: u16,
+    _held: Socket,
+}
+
+/// Central's two doors, four of each edge, and the port that is held.
+const BLOCK: u16 = 2 + 4 * EDGES.len() as u16 + 1;
 
 impl Ports {
-    fn next(&mut self) -> Result<SocketAddr, String> {
-        while self.0 < u16::MAX {
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.0));
-            self.0 += 1;
-            if TcpListener::bind(address).is_ok() {
-                return Ok(address);
+    /// The first free block from `base` on.
+    fn claim(base: u16) -> Result<Ports, String> {
+        let mut first = base;
+        while let Some(last) = first.checked_add(BLOCK - 1) {
+            if let Ok(held) = hold(last)
+                && (first..last).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+            {
+                return Ok(Ports { next: first, _held: held });
             }
+            let Some(above) = first.checked_add(BLOCK) else { break };
+            first = above;
         }
-        Err("no free ports above the one that was asked for; try --port with a lower one".to_owned())
+        Err(format!("no {BLOCK} free ports in a row above {base}; try --port with a lower one"))
     }
+
+    fn next(&mut self) -> SocketAddr {
+        let port = self.next;
+        self.next += 1;
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+    }
+}
+
+fn hold(port: u16) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    Ok(socket)
 }
 
 type Load = fn(&Path, load::Env<'_>, Strictness) -> load::Outcome;
@@ -177,7 +257,7 @@ impl Origins {
     fn start() -> Result<Origins, String> {
         let failed = |error: io::Error| format!("a sample application could not be started: {error}");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let names: Vec<&str> = EDGES.iter().copied().chain(["central"]).collect();
+        let names: Vec<&str> = EDGES.iter().copied().chain([CENTRAL]).collect();
         let bind = |_: &&str| {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             listener.set_nonblocking(true).map(|()| listener)
@@ -229,12 +309,12 @@ fn certificates(at: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn central_config(at: &Path, door: SocketAddr, origin: SocketAddr, edges: &[Seats]) -> String {
+fn central_config(at: &Path, [door, admin, origin]: [SocketAddr; 3], edges: &[Seats]) -> String {
     let at = at.display();
     let mut text = format!(
         "[central]\ndeployment = \"demo\"\ndata = \"{at}/central\"\n\n[log]\naccess = false\n\n\
          [peer]\naddress = \"{door}\"\nchain = \"{at}/central.pem\"\nkey = \"{at}/central.key\"\nca = \"{at}/ca.pem\"\n\n\
-         [local]\norigins = [\"http://{origin}\"]\n"
+         [admin]\naddress = \"{admin}\"\nfaults = true\n\n[local]\norigins = [\"http://{origin}\"]\n"
     );
     for edge in edges {
         text += &format!("\n[edges.{}]\npeer = \"https://{}\"\n", edge.doors.name, edge.peer);
@@ -242,17 +322,28 @@ fn central_config(at: &Path, door: SocketAddr, origin: SocketAddr, edges: &[Seat
     text
 }
 
-fn edge_config(at: &Path, edge: &Seats, origin: SocketAddr, central: SocketAddr) -> String {
+fn edge_config(at: &Path, edge: &Seats, origin: SocketAddr, ways: &Ways) -> String {
     let (at, name) = (at.display(), &edge.doors.name);
+    let places = ways.from(name).map(|(to, near)| match to {
+        CENTRAL => format!("[central]\nurl = [\"https://{near}\"]\n\n"),
+        edge => format!("[edges.{edge}]\npeer = \"https://{near}\"\n\n"),
+    });
+    let places: String = places.collect();
     format!(
         "include = [\"routes.toml\"]\n\n[edge]\nname = \"{name}\"\ndeployment = \"demo\"\ndata = \"{at}/{name}\"\nworkers = 1\n\n\
          [[listen]]\naddress = \"{}\"\n\n[[listen]]\naddress = \"{}\"\n[[listen.certificate]]\nchain = \"{at}/public.pem\"\n\
          key = \"{at}/public.key\"\n\n[peer]\naddress = \"{}\"\nchain = \"{at}/peer-{name}.pem\"\nkey = \"{at}/peer-{name}.key\"\n\
-         ca = \"{at}/ca.pem\"\n\n[admin]\naddress = \"{}\"\n\n[local]\norigins = [\"http://{origin}\"]\n\n\
-         [central]\nurl = [\"https://{central}\"]\n\n[log]\nfile = \"{at}/{name}.log\"\n",
+         ca = \"{at}/ca.pem\"\n\n[admin]\naddress = \"{}\"\nfaults = true\n\n[local]\norigins = [\"http://{origin}\"]\n\n\
+         {places}[log]\nfile = \"{at}/{name}.log\"\n",
         edge.doors.http, edge.doors.https, edge.peer, edge.doors.admin
     )
 }
+
+/// How often the removal of the folder is tried.
+const REMOVALS: u32 = 10;
+
+/// Between two of these.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(20);
 
 /// A folder of our own that goes when it is dropped.
 struct Folder(PathBuf);
@@ -266,9 +357,17 @@ impl Folder {
 }
 
 impl Drop for Folder {
+    // The demo is over: no worker of it is left to be held up.
+    #[allow(clippy::disallowed_methods)]
     fn drop(&mut self) {
-        // What cannot be removed is in the system's folder for what may be removed.
-        let _ = fs::remove_dir_all(&self.0);
+        // A thread that is still ending may write a last file into a folder that is being emptied. What cannot be
+        // removed at all is in the system's folder for what may be removed.
+        for _ in 0..REMOVALS {
+            match fs::remove_dir_all(&self.0) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(REMOVAL_PAUSE),
+                _ => break,
+            }
+        }
     }
 }
 

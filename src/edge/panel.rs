@@ -1,15 +1,15 @@
 //! What the observe and admin doors show and do.
 
-use super::Shared;
-use crate::admin::{Ask, Later, Panel};
+use super::{Shared, faults, live};
+use crate::admin::{Ask, Later, Order, Panel, Refused};
 use crate::base::clock;
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, RouteSettings};
 use crate::feed::status::LinkStatus;
 use crate::homes::Figures;
 use crate::metrics::Page;
 use crate::proxy::Site;
 use crate::proxy::explain::{self, Explanation, Knowledge};
-use crate::route::decide::Decision;
+use crate::proxy::obtain;
 use crate::upstream::Cluster;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -29,6 +29,14 @@ impl Panel for PanelOf {
 
     fn status(&self) -> Value {
         status(&self.0)
+    }
+
+    fn live(&self) -> Value {
+        live::live(&self.0)
+    }
+
+    fn faults(&self, order: Option<Order>) -> Result<Value, Refused> {
+        faults::faults(&self.0, order)
     }
 
     fn explain(&self, ask: Ask) -> Result<String, String> {
@@ -64,19 +72,23 @@ fn explained(shared: &Shared, head: crate::message::RequestHead) -> Explanation 
     let home = |space: &str, key: &str| {
         shared.homes.as_ref().map_or(crate::home::Home::Unsynced, |homes| homes.look(space, key))
     };
-    let reachable = |decision| target(&site, decision).map(|cluster| cluster.is_reachable(clock::now()));
-    let endpoints = |decision| target(&site, decision).map(|cluster| authorities(&cluster)).unwrap_or_default();
+    let reachable = |decision, settings: &RouteSettings| {
+        obtain::cluster(&site, settings, decision).map(|cluster| cluster.is_reachable(clock::now()))
+    };
+    let endpoints = |decision, settings: &RouteSettings| {
+        obtain::cluster(&site, settings, decision).map(|cluster| authorities(&cluster)).unwrap_or_default()
+    };
     let seq = shared.homes.as_ref().map(|homes| homes.cursor().seq);
-    explain::explain(&site.plan, head, &Knowledge { home: &home, reachable: &reachable, endpoints: &endpoints, seq })
-}
-
-fn target(site: &Site, decision: Decision) -> Option<Arc<Cluster>> {
-    match decision {
-        Decision::Local => site.plan.local.and_then(|id| site.live.cluster(id)),
-        Decision::Central => site.live.central(),
-        Decision::Remote(edge) => site.live.edge(edge),
-    }
-    .cloned()
+    let can_ask = shared.link.as_ref().map(|link| link.is_up());
+    let known = Knowledge {
+        home: &home,
+        reachable: &reachable,
+        endpoints: &endpoints,
+        seq,
+        can_ask,
+        by: explain::Source::Running,
+    };
+    explain::explain(&site.plan, head, &known)
 }
 
 fn authorities(cluster: &Cluster) -> Vec<String> {
@@ -99,6 +111,7 @@ fn status(shared: &Shared) -> Value {
         "doors": shared.workers().doors().iter().map(|(door, at)| json!({ "door": super::name_of(*door), "address": at.to_string() })).collect::<Vec<_>>(),
         "clusters": site.live.all().map(|cluster| cluster_status(cluster)).collect::<Vec<_>>(),
         "edges": edges(&site.plan),
+        "faults": faults::list(shared, &site),
         "feed": shared.link.as_ref().map(|link| feed(link)),
         "homes": shared.homes.as_ref().map(|homes| figures(&homes.figures())),
         "central": shared.central.as_ref().map(|central| json!({ "feed": central.feed_id(), "head": central.head() })),
@@ -154,6 +167,15 @@ fn edges(plan: &Plan) -> Vec<Value> {
         .collect()
 }
 
+/// The round trips of links.
+fn links(site: &Site, page: &mut Page<'_>) -> std::fmt::Result {
+    let all = site.live.links().flat_map(|link| link.endpoints().iter().map(move |one| (link.name(), one)));
+    let known: Vec<_> = all.filter_map(|(name, one)| Some((name, one.authority(), one.rtt().last()?))).collect();
+    let labels: Vec<_> = known.iter().map(|(name, at, _)| [("place", *name), ("endpoint", *at)]).collect();
+    let lines: Vec<_> = labels.iter().zip(&known).map(|(labels, (.., rtt))| (&labels[..], rtt.as_secs_f64())).collect();
+    page.gauge("coordinator_link_rtt_seconds", "From the last PING to its PONG, by place", &lines)
+}
+
 /// Adds the numbers that are computed at the time of looking.
 pub(crate) fn register(shared: &Arc<Shared>) {
     let weak = Arc::downgrade(shared);
@@ -172,6 +194,8 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
     let lines: Vec<_> =
         labels.iter().zip(&up).map(|(labels, (_, one))| (&labels[..], f64::from(u8::from(one.is_up())))).collect();
     page.gauge("coordinator_endpoint_up", "Whether an endpoint is believed up", &lines)?;
+    links(&site, page)?;
+    faults::write(shared, &site, page)?;
     page.gauge(
         "coordinator_ready",
         "Whether requests are welcome",

@@ -2,15 +2,19 @@
 //!
 //! Not for the data path: hyper is enough for a few requests a second, and everything here is `Send`.
 
+use crate::base::fault::Fault;
 use crate::config::plan::{Url, UrlScheme};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -51,14 +55,27 @@ pub struct Call {
 impl Line {
     /// Connects; `tls` is what `https` URLs are called with. Errors: why not, for people.
     pub async fn connect(url: &Url, tls: Option<&Arc<rustls::ClientConfig>>) -> Result<Line, String> {
-        match timeout(CONNECT_MAX, Line::connect_at_leisure(url, tls)).await {
+        Line::connect_over(url, tls, None).await
+    }
+
+    /// The same over a way with faults on purpose: a cut breaks the connection at once.
+    pub async fn connect_over(
+        url: &Url,
+        tls: Option<&Arc<rustls::ClientConfig>>,
+        fault: Option<&Arc<Fault>>,
+    ) -> Result<Line, String> {
+        match timeout(CONNECT_MAX, Line::connect_at_leisure(url, tls, fault)).await {
             Ok(Ok(line)) => Ok(line),
             Ok(Err(why)) => Err(format!("{url} cannot be reached: {why}")),
             Err(_) => Err(format!("{url} cannot be reached within {} s", CONNECT_MAX.as_secs())),
         }
     }
 
-    async fn connect_at_leisure(url: &Url, tls: Option<&Arc<rustls::ClientConfig>>) -> Result<Line, String> {
+    async fn connect_at_leisure(
+        url: &Url,
+        tls: Option<&Arc<rustls::ClientConfig>>,
+        fault: Option<&Arc<Fault>>,
+    ) -> Result<Line, String> {
         let text = |error: std::io::Error| error.to_string();
         if url.scheme == UrlScheme::Unix {
             let stream = UnixStream::connect(&url.host).await.map_err(text)?;
@@ -66,12 +83,14 @@ impl Line {
         }
         let stream = TcpStream::connect((url.host.as_str(), url.port)).await.map_err(text)?;
         stream.set_nodelay(true).map_err(text)?;
+        let stream = Way::over(stream, fault.cloned());
         if url.scheme != UrlScheme::Https {
             return Line::speak(url, stream, url.scheme == UrlScheme::H2c).await;
         }
         let tls = tls.ok_or("an https URL needs the certificates of `[peer]`")?;
         let name = rustls::pki_types::ServerName::try_from(url.host.clone()).map_err(|error| error.to_string())?;
-        let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(text)?;
+        let handshake = TlsConnector::from(tls.clone()).connect(name, stream).await;
+        let stream = handshake.map_err(|error| with_remedy(&error, &error))?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Line::speak(url, stream, http2).await
     }
@@ -109,8 +128,20 @@ impl Line {
             }
         };
         match timeout(HEAD_MAX, answer).await {
-            Ok(answer) => answer.map_err(|error| format!("{} ended the connection: {error}", self.authority)),
+            Ok(answer) => answer.map_err(|error| self.broken(&error)),
             Err(_) => Err(format!("{} did not answer within {} s", self.authority, HEAD_MAX.as_secs())),
+        }
+    }
+
+    /// What broke the connection, with its cause, and how to mend it where that can be told.
+    fn broken(&self, error: &hyper::Error) -> String {
+        let at = &self.authority;
+        if error.is_parse() && !self.secure {
+            return format!("{at} does not answer in plain HTTP ({error}): is it a TLS door? Then write https://");
+        }
+        match std::error::Error::source(error) {
+            Some(cause) => format!("{at} ended the connection: {}", with_remedy(&format!("{error}: {cause}"), error)),
+            None => format!("{at} ended the connection: {error}"),
         }
     }
 
@@ -132,6 +163,65 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         self.driver.abort();
+    }
+}
+
+/// What failed, and how to mend it where TLS says enough to know.
+fn with_remedy(shown: &dyn std::fmt::Display, error: &(dyn std::error::Error + 'static)) -> String {
+    match crate::tls::client::remedy(error) {
+        "" => shown.to_string(),
+        help => format!("{shown}: {help}"),
+    }
+}
+
+/// A TCP connection that breaks when its way is cut on purpose.
+struct Way {
+    stream: TcpStream,
+    cut: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Way {
+    fn over(stream: TcpStream, fault: Option<Arc<Fault>>) -> Way {
+        let cut = async move {
+            match fault {
+                Some(fault) => fault.until_cut().await,
+                None => std::future::pending().await,
+            }
+        };
+        Way { stream, cut: Box::pin(cut) }
+    }
+
+    /// Errors: it is cut.
+    fn broken(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.cut.as_mut().poll(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => {
+                self.cut = Box::pin(std::future::ready(()));
+                Err(io::Error::new(io::ErrorKind::ConnectionReset, "the link is cut on purpose"))
+            }
+        }
+    }
+}
+
+impl AsyncRead for Way {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.broken(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Way {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.broken(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

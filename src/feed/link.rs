@@ -8,12 +8,15 @@ use super::client::{Call, Line, content};
 use super::follow::{self, Alarm, Lines, Step, Verdict};
 use super::status::LinkStatus;
 use crate::base::backoff::{Backoff, random};
+use crate::base::clock;
+use crate::base::fault::Fault;
 use crate::base::snapshot::Reader;
 use crate::config::plan::Url;
 use crate::home::cursor::{Cursor, FeedId};
 use crate::home::event::{Frame, LINE_MAX};
 use crate::home::snapshot::{Decoder, Header, Part};
 use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck};
+use crate::upstream::endpoint::Rtt;
 use async_compression::tokio::write::ZstdDecoder;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -38,6 +41,10 @@ pub struct Target {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// How long things may take.
     pub pace: Pace,
+    /// The faults on purpose on the way to Central.
+    pub fault: Arc<Fault>,
+    /// The round trip to Central, which it is told.
+    pub rtt: Arc<Rtt>,
 }
 
 /// The link's waits.
@@ -346,9 +353,15 @@ async fn fetch(mut body: Incoming, zstd: bool, silence: Duration) -> Result<Imag
     let mut decoder = Decoder::default();
     let mut unpack = zstd.then(|| ZstdDecoder::new(Vec::new()));
     let mut found = Found::default();
+    let (mut received, mut told) = (0, clock::now());
     while let Some(frame) = timeout(silence, body.frame()).await.map_err(|_| "Central fell silent".to_owned())? {
         let frame = frame.map_err(|error| error.to_string())?;
         let Some(octets) = frame.data_ref() else { continue };
+        received += octets.len();
+        if clock::now().saturating_duration_since(told) >= TELL_EVERY {
+            told = clock::now();
+            tracing::info!(homes = found.rows.len(), received_bytes = received, "a snapshot of all homes is arriving");
+        }
         match &mut unpack {
             None => found.push(&mut decoder, octets)?,
             // In small steps: what a hostile stream expands to is read before it goes on.
@@ -367,6 +380,8 @@ async fn fetch(mut body: Incoming, zstd: bool, silence: Duration) -> Result<Imag
     if decoder.is_complete() { found.image() } else { Err("it was cut".to_owned()) }
 }
 
+/// Between two words on a long snapshot.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Compressed octets expanded at once; even these may become some MiB.
 const UNPACK_STEP: usize = 512;
 /// The most rows of a snapshot: 4 GiB while it is loaded.
@@ -408,7 +423,10 @@ async fn connect(target: &Target, status: &LinkStatus) -> Result<Line, String> {
     let count = target.urls.len();
     let turn = status.turn().checked_rem(count).unwrap_or(0);
     let url = target.urls.get(turn).ok_or("Central has no address: set `central.url`")?;
-    Line::connect(url, target.tls.as_ref()).await
+    if target.fault.is_cut(clock::now()) {
+        return Err(format!("{url} cannot be reached: the link is cut on purpose"));
+    }
+    Line::connect_over(url, target.tls.as_ref(), Some(&target.fault)).await
 }
 
 /// A GET in this edge's name.

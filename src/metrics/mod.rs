@@ -5,7 +5,9 @@
 
 pub mod cells;
 pub mod log;
+pub mod recent;
 pub mod render;
+pub mod window;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -15,12 +17,14 @@ use crate::error::{Kind, Side};
 use crate::record::Record;
 use cells::{Cells, ClusterCells, DecisionLabel, RouteCells, StatusLabel};
 pub use cells::{Cut, DoorLabel, Handshake};
+use recent::{Recent, Ring};
 pub use render::Page;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
+use window::Look;
 
 /// Names at most, over all reloads; further ones are counted under `_other`, so that no series of reloads fills the
 /// memory.
@@ -45,6 +49,7 @@ struct Shared {
     cells: Cells,
     routes: Mutex<HashMap<String, Arc<RouteCells>>>,
     clusters: Mutex<HashMap<String, Arc<ClusterCells>>>,
+    recent: Ring,
 }
 
 /// The numbers of one worker thread. Cloning gives another handle to the same numbers.
@@ -59,7 +64,7 @@ pub struct Local {
 struct Found {
     plan: Option<Arc<Plan>>,
     routes: Vec<Option<Arc<RouteCells>>>,
-    clusters: Vec<Option<Arc<ClusterCells>>>,
+    clusters: HashMap<Arc<str>, Arc<ClusterCells>>,
     no_route: Option<Arc<RouteCells>>,
 }
 
@@ -85,6 +90,28 @@ impl Metrics {
     /// Adds what is computed at the time of looking: feed lag, map size, peers.
     pub fn extra(&self, write: impl Fn(&mut Page<'_>) -> fmt::Result + Send + Sync + 'static) {
         lock(&self.extras).push(Box::new(write));
+    }
+
+    /// The durations by decision, over all workers and routes.
+    pub fn look(&self) -> Look {
+        let mut look = Look::default();
+        for worker in lock(&self.workers).iter() {
+            for route in lock(&worker.routes).values() {
+                for (sum, decision) in look.iter_mut().zip(&route.decisions) {
+                    sum.iter_mut().zip(&decision.total.buckets).for_each(|(sum, count)| *sum += count.load());
+                }
+            }
+        }
+        look
+    }
+
+    /// The last requests of all workers, the newest first and at most `max`, and how many were left out so far.
+    pub fn recent(&self, max: usize) -> (Vec<Recent>, u64) {
+        let workers = lock(&self.workers).clone();
+        let mut all: Vec<_> = workers.iter().flat_map(|worker| worker.recent.kept()).collect();
+        all.sort_by_key(|one| std::cmp::Reverse(one.at_ms));
+        all.truncate(max);
+        (all, workers.iter().map(|worker| worker.recent.left_out()).sum())
     }
 
     /// Everything as Prometheus text.
@@ -114,10 +141,16 @@ impl Local {
         self.observe_rest(plan, record);
     }
 
+    /// Keeps a request that has ended for people to see, if this second still has room for one.
+    pub fn note(&self, record: &Record, method: &str, target: &str) {
+        self.shared.recent.note(record, clock::now(), method, target);
+    }
+
     fn observe_rest(&self, plan: &Arc<Plan>, record: &Record) {
         let cells = &self.shared.cells;
         cells.received.add(record.received);
         cells.sent.add(record.sent);
+        cells.coded(&record.coded, record.sent);
         cells.corrections.add(u64::from(record.corrections));
         if let Some((kind, side, _)) = &record.failure {
             cells.failed(*kind, *side);
@@ -142,9 +175,13 @@ impl Local {
     fn cluster(&self, plan: &Arc<Plan>, record: &Record) -> Option<Arc<ClusterCells>> {
         let found = &mut *self.found.borrow_mut();
         found.look_at(plan);
-        let at = record.cluster?.index();
-        let name = plan.clusters.get(at)?.name.as_str();
-        Some(found.clusters[at].get_or_insert_with(|| cell(&self.shared.clusters, name)).clone())
+        let name = record.cluster.as_ref()?;
+        if let Some(known) = found.clusters.get(name) {
+            return Some(known.clone());
+        }
+        let made = cell(&self.shared.clusters, name);
+        found.clusters.insert(name.clone(), made.clone());
+        Some(made)
     }
 }
 
@@ -155,7 +192,7 @@ impl Found {
         }
         self.plan = Some(plan.clone());
         self.routes = vec![None; plan.settings.len()];
-        self.clusters = vec![None; plan.clusters.len()];
+        self.clusters.clear();
     }
 }
 

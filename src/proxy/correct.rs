@@ -1,7 +1,7 @@
 //! Sending to another edge, and following its corrections (HOMES 2.5).
 //!
 //! Loops are impossible by construction: each further edge must come with a strictly greater epoch, epochs are finite
-//! and minted by Central alone, and there are at most [`VISITS_MAX`] visits.
+//! and minted by Central alone, and there are at most `VISITS_MAX` visits.
 
 use super::obtain::{self, Sending};
 use super::outgoing::{Note, Role};
@@ -70,7 +70,7 @@ impl Proxy {
             epoch,
             ..Note::central(sending)
         };
-        self.attempts(sending, &link, Role::Peer(edge), &note, record).await
+        self.attempts(sending, link, Role::Peer(edge), &note, record).await
     }
 
     /// Where the correction leads; always to a greater epoch, or home.

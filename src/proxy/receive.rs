@@ -5,6 +5,7 @@ use super::obtain::Sending;
 use super::outgoing::{Note, Role};
 use super::serve::Settled;
 use super::{Proxy, RETRY_AFTER, Site, finish, limit, obtain};
+use crate::base::clock;
 use crate::body::{Identity, Request, Response};
 use crate::error::{Error, Kind, Result};
 use crate::home::Home;
@@ -28,6 +29,9 @@ impl Proxy {
     pub(super) async fn receive(&self, site: &Site, mut request: Request, record: &mut Record) -> Result<Response> {
         let fwd = forwarded(&request)?;
         record.key.clone_from(&fwd.key);
+        if is_cut(site, &fwd.from) {
+            return Err(Error::unavailable("the link between the two edges is cut on purpose", RETRY_AFTER));
+        }
         if fwd.to != site.plan.own.name {
             return Ok(unknown(record));
         }
@@ -130,6 +134,12 @@ fn forwarded(request: &Request) -> Result<Fwd> {
             "the certificate does not speak for the edge that Coordinator-Fwd names",
         )),
     }
+}
+
+/// Whether the link to the sender is cut on purpose: a cut holds in both directions.
+fn is_cut(site: &Site, from: &str) -> bool {
+    let link = site.plan.edges.named(from).and_then(|edge| site.live.edge(edge.id));
+    link.is_some_and(|link| link.endpoints().iter().any(|endpoint| endpoint.fault().is_cut(clock::now())))
 }
 
 fn unknown(record: &mut Record) -> Response {

@@ -7,12 +7,12 @@ use super::budget;
 use super::endpoint::{Endpoint, Kind};
 use crate::config::plan::{Balance, HealthCheck};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// A named set of endpoints.
 pub struct Cluster {
-    name: String,
+    name: Arc<str>,
     kind: Kind,
     balance: Balance,
     health: Option<HealthCheck>,
@@ -25,6 +25,7 @@ pub struct Cluster {
 struct Counts {
     turn: AtomicUsize,
     active: AtomicUsize,
+    begun: AtomicU64,
     retrying: AtomicUsize,
 }
 
@@ -59,12 +60,17 @@ impl Cluster {
             endpoints.iter().for_each(|endpoint| endpoint.unchecked());
         }
         let counts = old.map_or_else(Arc::default, |old| Arc::clone(&old.counts));
-        Cluster { name: name.to_owned(), kind, balance, health, endpoints, counts }
+        Cluster { name: name.into(), kind, balance, health, endpoints, counts }
     }
 
     /// Its name: that of the configuration, `central`, or the name of an edge.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same, to be kept by a record.
+    pub fn shared_name(&self) -> Arc<str> {
+        self.name.clone()
     }
 
     /// Its endpoints.
@@ -80,6 +86,11 @@ impl Cluster {
     /// Requests that are active.
     pub fn active(&self) -> usize {
         self.counts.active.load(Ordering::Relaxed)
+    }
+
+    /// Requests that have been sent here so far, each once.
+    pub fn begun(&self) -> u64 {
+        self.counts.begun.load(Ordering::Relaxed)
     }
 
     /// Whether a request may be tried here now. Of origins only checks can say no; a link also when it is down.
@@ -140,6 +151,7 @@ impl Cluster {
     /// Counts a request as active: the measure of the retry budget. One per request, whatever its attempts.
     pub fn begin(&self) -> Active {
         self.counts.active.fetch_add(1, Ordering::Relaxed);
+        self.counts.begun.fetch_add(1, Ordering::Relaxed);
         Active(Arc::clone(&self.counts))
     }
 
@@ -153,6 +165,6 @@ impl Cluster {
 
     /// Whether a reload that asks for this may keep it.
     pub(super) fn is(&self, name: &str, balance: Balance, health: Option<&HealthCheck>) -> bool {
-        self.name == name && self.balance == balance && self.health.as_ref() == health
+        *self.name == *name && self.balance == balance && self.health.as_ref() == health
     }
 }

@@ -1,10 +1,11 @@
 //! One address that is called, with what is believed of it: shared by all threads, all of it atomics or brief locks.
 
 use super::health::{Breaker, Checks};
+use crate::base::fault::Fault;
 use crate::config::plan::{HealthCheck, Url, UrlScheme};
 use crate::tls::client::Client;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,26 @@ pub struct Endpoint {
     checks: Mutex<Checks>,
     pub(super) breaker: Breaker,
     addresses: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
+    fault: Arc<Fault>,
+    rtt: Arc<Rtt>,
+}
+
+/// How long the last round trip to an endpoint took.
+#[derive(Debug, Default)]
+pub struct Rtt {
+    /// In microseconds; 0 = none yet.
+    micros: AtomicU64,
+}
+
+impl Rtt {
+    /// The last one; none before the first.
+    pub fn last(&self) -> Option<Duration> {
+        Some(self.micros.load(Ordering::Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
+    }
+
+    fn took(&self, time: Duration) {
+        self.micros.store(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+    }
 }
 
 impl Endpoint {
@@ -64,6 +85,8 @@ impl Endpoint {
             checks: Mutex::default(),
             breaker: Breaker::default(),
             addresses: Mutex::default(),
+            fault: Arc::default(),
+            rtt: Arc::default(),
         }
     }
 
@@ -100,6 +123,20 @@ impl Endpoint {
     /// Whether it is believed up: by its checks, and by how connecting to it went.
     pub fn is_up(&self) -> bool {
         self.passes_checks() && !self.breaker.is_open()
+    }
+
+    /// The faults on purpose on the way there.
+    pub fn fault(&self) -> &Arc<Fault> {
+        &self.fault
+    }
+
+    /// From the last PING to its PONG, on any worker's HTTP/2 connection. A PONG may have queued behind a large body.
+    pub fn rtt(&self) -> &Arc<Rtt> {
+        &self.rtt
+    }
+
+    pub(super) fn answered_ping(&self, took: Duration) {
+        self.rtt.took(took);
     }
 
     /// Whether active checks, where there are any, call it healthy.

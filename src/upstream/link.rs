@@ -17,6 +17,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -96,7 +97,7 @@ impl Slot {
     /// The current connection or a new one, within `wait`. Requests that come while another connects share its outcome.
     pub(super) async fn open(
         &self,
-        endpoint: &Endpoint,
+        endpoint: &Arc<Endpoint>,
         alpn: Alpn,
         wait: Duration,
         head_max: usize,
@@ -122,7 +123,7 @@ impl Slot {
         opened
     }
 
-    async fn connect(&self, endpoint: &Endpoint, alpn: Alpn, wait: Duration, head_max: usize) -> Result<Opened> {
+    async fn connect(&self, endpoint: &Arc<Endpoint>, alpn: Alpn, wait: Duration, head_max: usize) -> Result<Opened> {
         let Connected { stream, http2 } = connect::open(endpoint, alpn, wait).await?;
         if http2 {
             return self.adopt(stream, endpoint, head_max).await.map(Opened::Link);
@@ -132,7 +133,7 @@ impl Slot {
     }
 
     /// Takes over a connection on which TLS chose HTTP/2 although HTTP/1.1 was expected.
-    pub(super) async fn adopt(&self, stream: Stream, endpoint: &Endpoint, head_max: usize) -> Result<Rc<Link>> {
+    pub(super) async fn adopt(&self, stream: Stream, endpoint: &Arc<Endpoint>, head_max: usize) -> Result<Rc<Link>> {
         self.http1.set(false);
         let link = start(stream, endpoint, head_max).await?;
         *self.current.borrow_mut() = Some(Rc::clone(&link));
@@ -140,7 +141,7 @@ impl Slot {
     }
 }
 
-async fn start(stream: Stream, endpoint: &Endpoint, head_max: usize) -> Result<Rc<Link>> {
+async fn start(stream: Stream, endpoint: &Arc<Endpoint>, head_max: usize) -> Result<Rc<Link>> {
     let kind = endpoint.kind();
     let state = Rc::new(State {
         closed: Cell::new(false),
@@ -162,7 +163,7 @@ async fn start(stream: Stream, endpoint: &Endpoint, head_max: usize) -> Result<R
         .await
         .map_err(|error| Error::new(Failure::HttpProtocolError, format!("no HTTP/2: {error}")).again(Again::Unsent))?;
     let pings = connection.ping_pong();
-    tokio::task::spawn_local(drive(connection, pings, Rc::clone(&state), kind, endpoint.authority().to_owned()));
+    tokio::task::spawn_local(drive(connection, pings, Rc::clone(&state), Arc::clone(endpoint)));
     Ok(Rc::new(Link {
         sender,
         born: clock::now(),
@@ -179,33 +180,36 @@ async fn drive(
     connection: Connection<Watched, Bytes>,
     pings: Option<PingPong>,
     state: Rc<State>,
-    kind: Kind,
-    authority: String,
+    endpoint: Arc<Endpoint>,
 ) {
+    let authority = endpoint.authority();
     tokio::select! {
         ended = connection => {
             if let Err(error) = ended {
                 tracing::debug!(authority, %error, "an HTTP/2 connection ended");
             }
         }
-        () = watch(pings, &state, kind) => tracing::warn!(authority, "an HTTP/2 connection is silent; closed"),
+        () = endpoint.fault().until_cut() => tracing::debug!(authority, "an HTTP/2 connection is cut on purpose"),
+        () = watch(pings, &state, &endpoint) => tracing::warn!(authority, "an HTTP/2 connection is silent; closed"),
     }
     state.closed.set(true);
     state.settling.notify_waiters();
 }
 
 /// Returns when the connection is dead.
-async fn watch(pings: Option<PingPong>, state: &State, kind: Kind) {
+async fn watch(pings: Option<PingPong>, state: &State, endpoint: &Endpoint) {
     let Some(mut pings) = pings else { return std::future::pending().await };
     loop {
+        let asked = clock::now();
         if pings.send_ping(Ping::opaque()).is_err() || !answers(&mut pings, state).await {
             return;
         }
+        endpoint.answered_ping(clock::now().duration_since(asked));
         // Settings are the first frame of either side, so they have come before any PONG.
         if !state.settled.replace(true) {
             state.settling.notify_waiters();
         }
-        match kind {
+        match endpoint.kind() {
             Kind::Link => tokio::time::sleep(PING_EVERY).await,
             Kind::Origin => state.suspected.notified().await,
         }

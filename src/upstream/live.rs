@@ -66,6 +66,11 @@ impl Live {
         self.edges.get(&id)
     }
 
+    /// Central's doors and those of the other edges.
+    pub fn links(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.central.iter().chain(self.edges.values())
+    }
+
     /// Every cluster.
     pub fn all(&self) -> impl Iterator<Item = &Arc<Cluster>> {
         self.clusters.iter().chain(&self.central).chain(self.edges.values())

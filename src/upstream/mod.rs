@@ -21,6 +21,7 @@ pub mod endpoint;
 pub mod cluster;
 pub mod live;
 pub mod probe;
+pub mod pulse;
 
 pub use cluster::{Active, Cluster, Retrying};
 pub use endpoint::Endpoint;
@@ -30,7 +31,7 @@ use crate::base::clock;
 use crate::body::io::Io;
 use crate::body::{Body, Duplex, Interim};
 use crate::config::plan::Timeouts;
-use crate::error::Result;
+use crate::error::{Again, Error, Kind, Result};
 use crate::message::{RequestHead, ResponseHead, hop};
 use crate::record::Record;
 use crate::tls::client::Alpn;
@@ -157,6 +158,7 @@ impl Upstream {
         record.attempts += 1;
         record.endpoint = Some(endpoint.shared_authority());
         record.attempt_began = Some(began);
+        hindered(endpoint, &terms).await?;
         let way = self.way(endpoint, request.upgrade.is_some(), flight, &terms).await;
         record.connect = clock::now().duration_since(began);
         let answer = match way? {
@@ -168,6 +170,14 @@ impl Upstream {
         }
         record.first_byte = Some(clock::now());
         Ok(answer)
+    }
+
+    /// Opens the HTTP/2 connection to an endpoint unless there is one; its PINGs then tell whether the other side lives,
+    /// and how far it is. Nothing is asked of the other side. Errors: as of an attempt.
+    pub async fn reach(&self, endpoint: &Arc<Endpoint>, waits: &Timeouts) -> Result<()> {
+        let terms = self.terms(waits, clock::now());
+        hindered(endpoint, &terms).await?;
+        self.way(endpoint, false, InFlight::enter(endpoint), &terms).await.map(drop)
     }
 
     fn terms(&self, waits: &Timeouts, began: Instant) -> Terms {
@@ -207,7 +217,7 @@ impl Upstream {
 }
 
 impl Door {
-    async fn http1(&self, endpoint: &Endpoint, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
+    async fn http1(&self, endpoint: &Arc<Endpoint>, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
         let leave = self.pool.enter(terms.left(terms.connect)).await?;
         if let Some((io, alarm)) = leave.reuse() {
             return Ok(Way::Http1(http1::Lease { io, alarm, leave, flight, pooled: true }));
@@ -222,7 +232,7 @@ impl Door {
         Ok(Way::Http1(http1::Lease { io, alarm: Alarm::default(), leave, flight, pooled: false }))
     }
 
-    async fn http2(&self, endpoint: &Endpoint, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
+    async fn http2(&self, endpoint: &Arc<Endpoint>, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
         let link = match self.slot.current() {
             Some(link) => link,
             None => match self.slot.open(endpoint, alpn, terms.left(terms.connect), terms.limits.head).await? {
@@ -238,6 +248,19 @@ impl Door {
         let leave = link.enter(terms.left(terms.connect)).await?;
         Ok(Way::Http2(http2::Lease { leave, _flight: flight }))
     }
+}
+
+/// What faults on purpose do to a request. A cut looks like a connect that failed, also to the breaker.
+async fn hindered(endpoint: &Endpoint, terms: &Terms) -> Result<()> {
+    let now = clock::now();
+    if endpoint.fault().is_cut(now) {
+        endpoint.breaker.failed(now);
+        return Err(Error::new(Kind::ConnectionRefused, "the link is cut on purpose").again(Again::Unsent));
+    }
+    if let Some((by, _)) = endpoint.fault().delayed(now) {
+        tokio::time::sleep(terms.left(by)).await;
+    }
+    Ok(())
 }
 
 /// How often idle connections are looked at.

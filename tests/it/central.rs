@@ -225,8 +225,8 @@ async fn everybody_may_do_only_what_the_certificate_says() {
     for (caller, expected) in [
         (Caller::new(&world.central, Identity::Edge("fr".into())), [200, 403, 403, 200, 200, 200, 403, 204, 403, 200]),
         (Caller::new(&world.central, Identity::Edge("xx".into())), [200, 403, 403, 200, 200, 403, 403, 403, 403, 200]),
-        (Caller::new(&world.central, Identity::App), [200, 200, 200, 403, 403, 403, 403, 403, 403, 200]),
-        (Caller::new(&world.central, Identity::Operator), [200, 200, 200, 403, 403, 403, 403, 403, 403, 200]),
+        (Caller::new(&world.central, Identity::App), [200, 200, 200, 200, 403, 403, 403, 403, 403, 200]),
+        (Caller::new(&world.central, Identity::Operator), [200, 200, 200, 200, 403, 403, 403, 403, 403, 200]),
         (Caller::new(&world.central, Identity::Central), [200, 403, 403, 200, 200, 403, 403, 403, 403, 200]),
         (Caller::new(&world.central, Identity::Anyone), [403; 10]),
         (Caller::new(&world.central, Identity::Loopback), [200, 200, 200, 200, 200, 200, 200, 204, 204, 200]),
@@ -265,7 +265,7 @@ async fn what_was_answered_survives_a_restart() {
     let log = std::fs::read_dir(data.path()).unwrap().map(|entry| entry.unwrap().path());
     let log = log.filter(|path| path.extension().is_some_and(|end| end == "log")).max().unwrap();
     let mut octets = std::fs::read(&log).unwrap();
-    octets.extend_from_slice(&octets[44..144].to_vec());
+    octets.extend_from_within(44..144);
     std::fs::write(&log, octets).unwrap();
 
     let central = try_open(data.path(), &["us", "fr"]).unwrap();

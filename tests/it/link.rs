@@ -37,7 +37,15 @@ impl Edge {
         let (homes, applier, asks) = Homes::open(dir, name, vec!["user".into()]).unwrap();
         let pace = Pace { spread: Duration::from_millis(50), alarmed: Duration::from_millis(50), ..Pace::default() };
         let urls = doors.iter().map(|address| url(*address)).collect();
-        let target = Snapshot::new(Target { edge: name.into(), instance: "i".into(), urls, tls: None, pace });
+        let target = Snapshot::new(Target {
+            edge: name.into(),
+            instance: "i".into(),
+            urls,
+            tls: None,
+            pace,
+            fault: Default::default(),
+            rtt: Default::default(),
+        });
         let (status, stop) = (Arc::new(LinkStatus::default()), watch::Sender::new(false));
         let link = link::run(applier, asks, target.reader(), status.clone(), stop.subscribe());
         let tasks = vec![tokio::spawn(async move { link.await.unwrap() }), tokio::spawn(homes.clone().deliver())];

@@ -4,6 +4,7 @@
 //! comes out only if nothing is an error and nothing needed is unknown.
 
 mod certs;
+mod compress;
 mod doors;
 mod places;
 mod reload;
@@ -53,6 +54,11 @@ impl Found<'_> {
     }
 }
 
+/// Whether faults on purpose are permitted.
+fn faults(admin: &Field<raw::Admin>) -> bool {
+    admin.get().is_some_and(|admin| admin.faults.get() == Some(&true))
+}
+
 /// Checks an edge's configuration.
 pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>, Vec<Problem>) {
     let mut found = Found { sources, now, problems: Vec::new() };
@@ -66,7 +72,8 @@ pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>,
     let central = places::central(&file.central, &file.peer, peer.as_ref(), &mut clusters, &mut found);
     let edges = places::edges(&file.edges, own.as_ref().map(|own| own.name.as_str()), &mut found);
     let spaces = places::spaces(&file.homes);
-    let common = Common::read(&file.limits, &file.timeouts, &file.retry, &file.log, &mut found);
+    let mut common = Common::read(&file.limits, &file.timeouts, &file.retry, &file.log, &mut found);
+    common.compress = compress::section(&file.compress, &mut found);
     let routes = routes::routes(file, &clusters, &spaces, &edges, &common, &mut found);
     let plan = own.zip(routes).map(|(own, (routes, settings))| Plan {
         own,
@@ -74,6 +81,7 @@ pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>,
         peer,
         observe,
         admin,
+        faults: faults(&file.admin),
         local: clusters.local,
         clusters: clusters.list,
         central,
@@ -113,6 +121,7 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
         peer,
         observe,
         admin,
+        faults: faults(&file.admin),
         local: clusters.local,
         clusters: clusters.list,
         central: None,
@@ -157,14 +166,10 @@ fn workers(field: &Field<Count<0, 1024>>) -> usize {
 
 /// What parses and has no effect yet: a note where requests pass plain, a problem where silence would break a promise.
 fn not_built(file: &EdgeFile, found: &mut Found<'_>) {
-    found.later(&file.compress, Level::Note, "answers pass as they are");
     found.later(&file.cache, Level::Note, "answers are not stored");
     found.later(&file.trace, Level::Note, "traceparent is passed on; no spans are exported");
     if let Some(edge) = file.edge.get() {
         found.later(&edge.siblings, Level::Note, "this edge's other instances are not asked");
-    }
-    if let Some(admin) = file.admin.get().filter(|admin| admin.faults.get() == Some(&true)) {
-        found.later(&admin.faults, Level::Note, "no faults are made");
     }
     if let Some(tls) = file.tls.get() {
         found.later(&tls.ticket_keys, Level::Note, "each process makes its own keys");
@@ -184,6 +189,8 @@ struct Common {
     timeouts: plan::Timeouts,
     retry: plan::Retry,
     log: plan::Log,
+    /// Of an edge only: Central faces no clients.
+    compress: Option<plan::Compress>,
 }
 
 impl Common {
@@ -199,6 +206,7 @@ impl Common {
             timeouts: timeouts.get().map_or_else(plan::Timeouts::default, |timeouts| read_timeouts(timeouts, found)),
             retry: retry.get().map_or_else(plan::Retry::default, read_retry),
             log: read_log(log.get(), found),
+            compress: None,
         }
     }
 }

@@ -34,14 +34,31 @@ async fn items_are_sold_and_changed() {
     let (status, _, changed) = ask(shop, "POST /v1/items/847.json", "", r#"{"name":"Tea"}"#).await;
     assert_eq!((status, &changed["version"], &changed["item"]["name"]), (200, &json!(1), &json!("Tea")));
     assert_eq!(ask(shop, "GET /v1/items/847.json", "", "").await.2["item"]["name"], "Tea");
-    for missing in
-        ["GET /v1/items/1000.json", "GET /v1/items/0.json", "GET /v1/items/+1.json", "GET /v1/items/7", "GET /"]
-    {
+    for missing in [
+        "GET /v1/items/1000.json",
+        "GET /v1/items/0.json",
+        "GET /v1/items/+1.json",
+        "GET /v1/items/7",
+        "GET /",
+        "GET /v1/items/847_jp.json",
+        "GET /v1/items/_fr.json",
+        "GET /v1/items/fr.json",
+    ] {
         assert_eq!(ask(shop, missing, "", "").await.0, 404, "{missing}");
     }
     let (status, head, _) = ask(shop, "DELETE /v1/items/847.json", "", "").await;
     assert!(status == 405 && head.contains("allow: get, head, post"), "{head}");
     assert_eq!(ask(shop, "GET /healthz", "", "").await.0, 200);
+    let (status, _, placed) = ask(shop, "GET /v1/items/847_fr.json", "", "").await;
+    assert_eq!((status, &placed["id"], &placed["item"]["name"]), (200, &json!(847), &json!("Tea")));
+}
+
+#[tokio::test]
+async fn central_sells_more_than_the_copies_hold() {
+    let (central, fr) = (shop(CENTRAL).await, shop("fr").await);
+    for (place, item, status) in [(central, 5001, 200), (central, 9999, 200), (central, 10_000, 404), (fr, 5001, 404)] {
+        assert_eq!(ask(place, &format!("GET /v1/items/{item}.json"), "", "").await.0, status, "{item}");
+    }
 }
 
 #[tokio::test]

@@ -2,11 +2,12 @@
 
 use super::h2 as client_h2;
 use super::script::{World, door, plan, read_to, rest, until, world, world_of};
+use crate::base::clock;
 use crate::body::Door;
 use crate::server::DoorSpec;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const HELLO: &[u8] = b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n";
 
@@ -34,7 +35,7 @@ fn a_drain_lets_requests_finish_and_closes_what_is_idle() {
     busy.write_all(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nab").unwrap();
     let mut silent = world.connect();
     until("all to be in", || world.workers.connections() == 3);
-    let start = Instant::now();
+    let start = clock::now();
     let drain = draining(world, Duration::from_secs(4));
     until("the doors to close", || TcpStream::connect(address).is_err());
     busy.write_all(b"cd").unwrap();
@@ -45,11 +46,11 @@ fn a_drain_lets_requests_finish_and_closes_what_is_idle() {
     let answer = rest(&mut idle);
     assert!(answer.contains("connection: close\r\n") && answer.ends_with("hello"), "{answer}");
     assert_eq!(silent.read(&mut [0]).unwrap(), 0);
-    assert!(start.elapsed() >= Duration::from_secs(2));
+    assert!(clock::now().duration_since(start) >= Duration::from_secs(2));
     let (drained, _) = drain.join().unwrap();
     // Our knocking at the closing door may have been let in, too.
     assert!(drained.open >= 3 && drained.cut == 0, "{drained:?}");
-    assert!(start.elapsed() < Duration::from_secs(4), "it does not wait for the deadline");
+    assert!(clock::now().duration_since(start) < Duration::from_secs(4), "it does not wait for the deadline");
 }
 
 #[test]
@@ -110,10 +111,10 @@ fn peers_never_hold_the_exit() {
     let mut feed = world.connect();
     feed.write_all(b"GET /endless HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     read_to(&mut feed, "tick\r\n");
-    let start = Instant::now();
+    let start = clock::now();
     let (drained, _) = draining(world, Duration::from_secs(20)).join().unwrap();
     assert_eq!((drained.open, drained.cut), (0, 0));
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(clock::now().duration_since(start) < Duration::from_secs(10), "{:?}", clock::now().duration_since(start));
     assert_eq!(rest(&mut feed), "");
 }
 

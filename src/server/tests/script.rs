@@ -1,5 +1,6 @@
 //! The service that does what the path says, and the door before it.
 
+use crate::base::clock;
 use crate::body::{Body, Door, Downstream, Piece, Pull, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind, Result};
@@ -13,7 +14,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the service has recorded.
 pub(super) type Records = Arc<Mutex<Vec<(Record, Option<Summary>, Downstream)>>>;
@@ -225,10 +226,12 @@ pub(super) fn world() -> World {
 }
 
 /// Waits for a level.
+// It runs on the test's own thread, which is no worker.
+#[allow(clippy::disallowed_methods)]
 pub(super) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
+    let start = clock::now();
     while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what} did not come");
+        assert!(clock::now().duration_since(start) < Duration::from_secs(20), "{what} did not come");
         std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -200,6 +200,7 @@ fn plan() -> Plan {
         peer: None,
         observe: None,
         admin: None,
+        faults: false,
         clusters: Vec::new(),
         local: None,
         central: None,

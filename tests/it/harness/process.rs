@@ -17,6 +17,8 @@ pub struct Process {
 /// The signals that an operator sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
+    /// Ctrl-C.
+    Int,
     /// Drain and stop.
     Term,
     /// Reload.
@@ -35,18 +37,23 @@ impl Process {
         Process::start_in(None, words)
     }
 
+    /// As `start`, with temporary files in `temporary`.
+    pub fn start_with_temporary(temporary: &Path, words: &[&str]) -> Process {
+        Process::spawn(command(words).env("TMPDIR", temporary).stdin(Stdio::null()))
+    }
+
     /// As `start`, with a working folder.
     pub fn start_in(folder: Option<&Path>, words: &[&str]) -> Process {
         let mut command = command(words);
         if let Some(folder) = folder {
             command.current_dir(folder);
         }
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+        Process::spawn(command.stdin(Stdio::null()))
+    }
+
+    /// As `start`, of a command made elsewhere, with its own environment and standard input.
+    pub fn spawn(command: &mut Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let lines = Arc::default();
         listen(child.stdout.take().expect("stdout is piped"), &lines);
         listen(child.stderr.take().expect("stderr is piped"), &lines);
@@ -79,6 +86,7 @@ impl Process {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let name = match signal {
+            Signal::Int => "INT",
             Signal::Term => "TERM",
             Signal::Hup => "HUP",
             Signal::Kill => "KILL",
@@ -126,7 +134,8 @@ pub fn run(words: &[&str]) -> Output {
     command(words).stdin(Stdio::null()).output().expect("the binary starts")
 }
 
-fn command(words: &[&str]) -> Command {
+/// `coordinator` with `words`, not yet started.
+pub fn command(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coordinator"));
     command.args(words);
     command
