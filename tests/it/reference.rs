@@ -5,7 +5,7 @@
 
 use crate::harness::client::Client;
 use crate::harness::origin::{Answer, Origin};
-use crate::harness::{edge, process};
+use crate::harness::{edge, process, wait};
 use coordinator::error::KINDS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -108,9 +108,14 @@ fn every_metric_is_told() {
     assert_eq!(Client::plain(edge.address()).ask("GET", "/", &[], b"").status, 200);
     // A request that fails, so that every metric has a line with its labels.
     assert_eq!(Client::plain(edge.address()).ask("CONNECT", "a:1", &[], b"").status, 501);
-    let text = Client::plain(edge.door("observe"))
-        .ask("GET", "/metrics", &[("Accept", "application/openmetrics-text")], b"")
-        .text();
+    // A request is counted when its record closes, which may be after its answer was read.
+    let page = || {
+        let fields = [("Accept", "application/openmetrics-text")];
+        Client::plain(edge.door("observe")).ask("GET", "/metrics", &fields, b"").text()
+    };
+    let text = wait::until("both requests to be counted", page, |text| {
+        ["coordinator_failures_total{", "coordinator_upstream_attempts_total{"].iter().all(|line| text.contains(line))
+    });
     let mut made = "| metric | type | labels | what it counts or shows |\n|---|---|---|---|\n".to_owned();
     for (name, Metric { kind, help, labels }) in metrics(&text) {
         // OpenMetrics names a counter without its ending, Prometheus text with it.
