@@ -13,6 +13,7 @@ mod panel;
 
 use crate::base::clock;
 use crate::base::id::EdgeId;
+use crate::base::mend;
 use crate::base::snapshot::{Reader, Snapshot};
 use crate::body::{Door, Downstream, Request, Response};
 use crate::central::Central;
@@ -303,7 +304,10 @@ fn follows_central(plan: &Plan) -> bool {
 /// Opens map and ledger where the plan follows a Central.
 fn open_homes(plan: &Plan) -> Result<Parts, String> {
     let Some(data) = plan.own.data.as_ref().filter(|_| follows_central(plan)) else { return Ok(Parts::default()) };
-    let lock = instance::take(data).map_err(|error| format!("{}: {error}", data.display()))?;
+    let lock = instance::take(data).map_err(|error| {
+        let wrong = format!("`data` of [edge] cannot be used: {}: {error}", data.display());
+        mend::told(wrong, mend::write(&error))
+    })?;
     let spaces = plan.spaces.iter().map(|space| space.name.clone()).collect();
     let opened = Homes::open(lock.dir(), &plan.own.name, spaces);
     let (homes, applier, asks) = opened.map_err(|error| format!("{}: {error}", lock.dir().display()))?;
@@ -369,7 +373,11 @@ fn open_log(plan: &Plan) -> Result<Option<Arc<AccessLog>>, String> {
         return Ok(None);
     }
     let opened = AccessLog::open(plan.log.file.as_deref());
-    opened.map(Some).map_err(|error| format!("the access log could not be opened: {error}"))
+    opened.map(Some).map_err(|error| {
+        let file = plan.log.file.as_deref().unwrap_or(Path::new("standard output"));
+        let wrong = format!("`file` of [log] cannot be opened: {}: {error}", file.display());
+        mend::told(wrong, mend::write(&error))
+    })
 }
 
 /// The doors of a plan, the private one first. TLS that did not change is taken from `old`, with its tickets and sessions.
@@ -468,6 +476,11 @@ impl Logging {
         Logging { buffer: seen.as_ref().as_ref().map(AccessLog::buffer), seen, log }
     }
 
+    /// Whether lines are written at this moment.
+    fn is_open(&mut self) -> bool {
+        self.log.load().is_some()
+    }
+
     fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let now = self.log.load();
         if !Arc::ptr_eq(now, &self.seen) {
@@ -495,6 +508,10 @@ impl Service for Worker {
 
     fn refuse(&self, error: &Error, head: Option<&RequestHead>, from: &Downstream) -> Response {
         self.proxy.refuse(error, head, from)
+    }
+
+    fn wants_summary(&self) -> bool {
+        self.log.borrow_mut().is_open()
     }
 
     fn finish(&self, record: Record, from: &Downstream, head: Option<&Summary>) {

@@ -4,6 +4,8 @@
 //! `token` are two total matches side by side; the codes are those that RFC 9209 section 2.3 recommends unless a comment
 //! argues otherwise. Whose fault it was and whether another attempt may help travel with the error.
 
+mod words;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
@@ -269,7 +271,8 @@ impl Kind {
 }
 
 impl Error {
-    /// A failure that is not worth another attempt, with a detail that may be shown to the client.
+    /// A failure that is not worth another attempt, with a detail for the log and, within [`Error::public_detail`], for
+    /// the client.
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Error(Box::new(Inner {
             kind,
@@ -333,6 +336,23 @@ impl Error {
     /// The detail.
     pub fn detail(&self) -> &str {
         &self.0.detail
+    }
+
+    /// The detail as a client may see it: what tells of addresses, files and certificates stays in the log.
+    pub fn public_detail(&self) -> &str {
+        match self.0.kind {
+            Kind::ProxyConfigurationError
+            | Kind::ProxyInternalError
+            | Kind::DnsError
+            | Kind::TlsProtocolError
+            | Kind::TlsCertificateError => self.0.kind.cause(),
+            _ => &self.0.detail,
+        }
+    }
+
+    /// Whether whoever sent the request can mend it, as opposed to whoever runs the deployment.
+    pub fn is_for_clients(&self) -> bool {
+        self.0.kind.side() == Side::Downstream && self.0.kind != Kind::ProxyLoopDetected
     }
 
     /// The Retry-After, if the answer carries one.

@@ -1,8 +1,11 @@
 //! The facts of one request, filled as it goes. It leaves exactly one line and one observation when it ends.
 
 use crate::base::clock;
-use crate::base::id::{ClusterId, RouteId};
+use crate::base::id::RouteId;
 use crate::error::{Error, Kind, Side};
+use crate::message::accept::Coding;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 /// What is known of a request; every field starts as "not reached".
@@ -24,10 +27,10 @@ pub struct Record {
     pub key: Option<String>,
     /// The owner epoch that was used.
     pub epoch: Option<u32>,
-    /// The cluster.
-    pub cluster: Option<ClusterId>,
+    /// The cluster of the last attempt: a name of the configuration, `central`, or an edge's.
+    pub cluster: Option<Arc<str>>,
     /// The endpoint of the last attempt, as `host:port`.
-    pub endpoint: Option<String>,
+    pub endpoint: Option<Arc<str>>,
     /// Attempts made.
     pub attempts: u32,
     /// Corrections (421) followed.
@@ -44,8 +47,49 @@ pub struct Record {
     pub received: u64,
     /// Octets of response content written.
     pub sent: u64,
+    /// What was done about the coding of the response's content.
+    pub coded: Coded,
     /// What failed, if anything did: the first thing.
     pub failure: Option<(Kind, Side, String)>,
+}
+
+/// What was done about the coding of a response's content.
+#[derive(Debug, Default)]
+pub enum Coded {
+    /// Nothing: it passed as it came.
+    #[default]
+    No,
+    /// It was compressed on its way; `taken` counts the octets before that, while it is sent.
+    By {
+        /// The coding.
+        coding: Coding,
+        /// Octets before coding.
+        taken: Arc<AtomicU64>,
+    },
+    /// It would have been, but for this.
+    Not(Plain),
+}
+
+/// Why an answer that could be compressed is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {
+    /// The worker has no CPU to spare.
+    Busy,
+    /// The answers that are being compressed hold all the memory that they may.
+    Full,
+}
+
+impl Plain {
+    /// All of them, in the order of their cells.
+    pub const ALL: [Plain; 2] = [Plain::Busy, Plain::Full];
+
+    /// As a label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Plain::Busy => "busy",
+            Plain::Full => "full",
+        }
+    }
 }
 
 impl Record {
@@ -70,6 +114,7 @@ impl Record {
             status: 0,
             received: 0,
             sent: 0,
+            coded: Coded::No,
             failure: None,
         }
     }

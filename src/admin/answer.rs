@@ -4,7 +4,7 @@ use super::{Ask, Kind, Make, Order, Panel, Refused, page};
 use crate::base::fault::LASTS_MAX;
 use crate::base::units;
 use crate::metrics::render;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::{Method, StatusCode};
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -51,13 +51,17 @@ impl Purpose {
 /// Answers one request. `checked` = it came over TCP, where web pages can reach.
 pub(super) async fn answer<B>(request: http::Request<B>, kind: Kind, checked: bool, panel: &dyn Panel) -> Answer {
     let path = request.uri().path();
-    let Some(purpose) = purpose(path, kind) else { return text(StatusCode::NOT_FOUND, "there is no such page\n") };
+    let Some(purpose) = purpose(path, kind) else { return text(StatusCode::NOT_FOUND, no_page(kind)) };
     if kind == Kind::Admin && checked && !is_local(request.headers()) {
-        return text(StatusCode::MISDIRECTED_REQUEST, "Host must be localhost or an IP address\n");
+        return text(
+            StatusCode::MISDIRECTED_REQUEST,
+            "Host must be localhost or an IP address: a web page could bring its own name here\n",
+        );
     }
     if !purpose.allows(request.method()) {
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "not with this method\n");
-        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(purpose.allow()));
+        let allow = purpose.allow();
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("not with this method: use {allow}\n"));
+        answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         return answer;
     }
     let acts = request.method() == Method::POST;
@@ -68,6 +72,7 @@ pub(super) async fn answer<B>(request: http::Request<B>, kind: Kind, checked: bo
         "/faults" => faults(request.uri().query().unwrap_or_default(), acts, panel),
         "/reload" => reloaded(panel.reload().await),
         "/drain" => json(StatusCode::OK, &panel.drain().await),
+        "/metrics" => metrics(request.headers(), panel),
         _ => look(path, request.uri().query().unwrap_or_default(), panel),
     }
 }
@@ -83,6 +88,18 @@ fn purpose(path: &str, kind: Kind) -> Option<Purpose> {
     }
 }
 
+/// What there is instead of a page that there is not.
+fn no_page(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Observe => {
+            "there is no such page; this door has /health/live, /health/ready and /metrics, the admin door has the rest\n"
+        }
+        Kind::Admin => {
+            "there is no such page; there are / (for a browser), /status, /explain?url=…, /homes/SPACE/KEY, /live, /faults, /reload, /drain, /metrics and /health/…\n"
+        }
+    }
+}
+
 fn look(path: &str, query: &str, panel: &dyn Panel) -> Answer {
     match path {
         "/health/live" => text(StatusCode::OK, "live\n"),
@@ -90,13 +107,22 @@ fn look(path: &str, query: &str, panel: &dyn Panel) -> Answer {
             Ok(()) => text(StatusCode::OK, "ready\n"),
             Err(reasons) => text(StatusCode::SERVICE_UNAVAILABLE, reasons.join("\n") + "\n"),
         },
-        "/metrics" => typed(StatusCode::OK, render::CONTENT_TYPE, panel.metrics()),
         "/status" => json(StatusCode::OK, &panel.status()),
         "/live" => json(StatusCode::OK, &panel.live()),
         "/" | "/page.css" | "/page.js" => page::part(path),
         "/explain" => explain(query, panel),
         _ => home(path, panel),
     }
+}
+
+/// OpenMetrics for those who ask for it, as Prometheus does; the older Prometheus text for all others.
+fn metrics(headers: &HeaderMap, panel: &dyn Panel) -> Answer {
+    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let page = panel.metrics();
+    if accepted.any(|value| value.contains("application/openmetrics-text")) {
+        return typed(StatusCode::OK, render::CONTENT_TYPE, page);
+    }
+    typed(StatusCode::OK, render::CLASSIC_TYPE, render::classic(&page))
 }
 
 fn faults(query: &str, acts: bool, panel: &dyn Panel) -> Answer {
@@ -177,7 +203,9 @@ fn home(path: &str, panel: &dyn Panel) -> Answer {
     };
     match panel.home(&space, &key) {
         Some(home) => json(StatusCode::OK, &home),
-        None => text(StatusCode::NOT_FOUND, "nobody is known to own this key\n"),
+        None => {
+            text(StatusCode::NOT_FOUND, "this process keeps no home map: ask Central, by `coordinator homes get KEY`\n")
+        }
     }
 }
 
@@ -207,7 +235,10 @@ fn foreign(headers: &HeaderMap) -> Option<Answer> {
         origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://")) == host && host.is_some()
     };
     if headers.get_all(ORIGIN).iter().any(|origin| !own(origin)) {
-        return Some(text(StatusCode::FORBIDDEN, "not from another origin\n"));
+        return Some(text(
+            StatusCode::FORBIDDEN,
+            "a web page of another origin may not act here; use a command line\n",
+        ));
     }
     let content = headers.get(CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
     let forms = [&b"application/x-www-form-urlencoded"[..], b"multipart/form-data", b"text/plain"];

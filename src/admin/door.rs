@@ -2,6 +2,7 @@
 
 use super::answer::answer;
 use super::{Kind, Panel};
+use crate::base::mend;
 use crate::config::plan::Address;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -41,7 +42,10 @@ impl AdminDoor {
     ///
     /// Errors: an address in use, or a path that is no socket of ours to replace.
     pub async fn open(address: &Address, kind: Kind, panel: Arc<dyn Panel>) -> io::Result<AdminDoor> {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot open {}: {error}", show(address)));
+        let named = |error: io::Error| {
+            let wrong = format!("cannot listen on {}: {error}", show(address));
+            io::Error::new(error.kind(), mend::told(wrong, mend::listen(&error)))
+        };
         match address {
             Address::Tcp(wanted) => {
                 let listener = TcpListener::bind(wanted).await.map_err(named)?;

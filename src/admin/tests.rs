@@ -15,7 +15,7 @@ impl Panel for Fake {
     }
 
     fn metrics(&self) -> String {
-        "# EOF\n".into()
+        "# HELP a_b Things.\n# TYPE a_b counter\na_b_total 1\n# TYPE c gauge\nc 2.0\n# EOF\n".into()
     }
 
     fn status(&self) -> serde_json::Value {
@@ -81,7 +81,11 @@ async fn the_observe_door_shows_health_and_metrics_and_nothing_else() {
         ("GET /health/live", 200, "live"),
         ("GET /health/ready", 503, "draining\nno map\n"),
         ("HEAD /health/live", 200, "\r\n\r\n"),
-        ("GET /metrics", 200, "# EOF"),
+        (
+            "GET /metrics",
+            200,
+            "# HELP a_b_total Things.\n# TYPE a_b_total counter\na_b_total 1\n# TYPE c gauge\nc 2.0\n",
+        ),
         ("POST /metrics", 405, "allow: GET, HEAD"),
         ("GET /status", 404, ""),
         ("POST /drain", 404, ""),
@@ -210,4 +214,15 @@ async fn the_page_is_our_own_files_under_a_strict_policy() {
         assert!(!answer.contains("://") || path == "/page.js", "{path} names another place");
         assert!(!answer.contains(" style=") && !answer.contains(" onclick="), "{path}: the policy would refuse it");
     }
+}
+
+#[tokio::test]
+async fn metrics_come_in_the_form_that_is_asked_for() {
+    let (_door, at) = open(Kind::Observe, true).await;
+    let prometheus =
+        "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1\r\n";
+    let (_, open) = ask(at, "GET /metrics", prometheus).await;
+    assert!(open.contains("content-type: application/openmetrics-text;") && open.ends_with("# EOF\n"), "{open}");
+    let (_, plain) = ask(at, "GET /metrics", "Accept: */*\r\n").await;
+    assert!(plain.contains("content-type: text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
 }

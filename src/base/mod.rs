@@ -1,8 +1,11 @@
-//! Ground: ids, units, snapshots, back-off, faults on purpose. Knows nothing of HTTP, homes or config.
+//! Ground: ids, units, snapshots, back-off, faults on purpose, the service manager. Knows nothing of HTTP, homes or config.
 
 pub mod backoff;
 pub mod clock;
 pub mod fault;
 pub mod id;
+pub mod load;
+pub mod mend;
+pub mod service;
 pub mod snapshot;
 pub mod units;

@@ -69,8 +69,29 @@ impl<T> Reader<T> {
         &self.cached
     }
 
-    /// Waits until the value is replaced; false when the writer is gone.
+    /// Waits until the value is replaced, which `load` then gives; false when the writer is gone.
     pub async fn changed(&mut self) -> bool {
-        self.receiver.changed().await.is_ok()
+        let changed = self.receiver.changed().await.is_ok();
+        // The channel counts the value as seen from here on, so `load` would not look again.
+        self.cached = self.receiver.borrow_and_update().clone();
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_waited_for_is_what_is_loaded() {
+        let snapshot = Snapshot::new(1);
+        let mut reader = snapshot.reader();
+        assert_eq!(**reader.load(), 1);
+        snapshot.set(2);
+        assert!(reader.changed().await);
+        assert_eq!(**reader.load(), 2);
+        drop(snapshot);
+        assert!(!reader.changed().await);
+        assert_eq!(**reader.load(), 2);
     }
 }

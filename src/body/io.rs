@@ -1,6 +1,7 @@
 //! A byte stream with the buffers that an HTTP/1.1 engine reads from and writes to; shared by both sides of the proxy.
 
 use bytes::{Buf, BytesMut};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -54,6 +55,33 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// Buffers that a worker keeps for the connections that will need them next: enough for those that are busy at the same
+/// moment, and 2 MiB at most.
+const SPARE_MAX: usize = 64;
+
+thread_local! {
+    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty buffer with room for one read.
+fn spare() -> BytesMut {
+    let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    // Takes its whole memory back, if nobody holds octets of it any more.
+    buffer.reserve(Io::READ);
+    buffer
+}
+
+/// Keeps a buffer for others, unless there are enough. Somebody may still hold octets of it: seldom for long.
+fn put_aside(buffer: &mut BytesMut) {
+    let mut buffer = std::mem::take(buffer);
+    buffer.clear();
+    SPARE.with_borrow_mut(|spare| {
+        if spare.len() < SPARE_MAX {
+            spare.push(buffer);
+        }
+    });
+}
+
 /// A stream with an inbox (read, not yet understood) and an outbox (serialised, not yet sent).
 pub struct Io {
     /// The stream.
@@ -80,10 +108,31 @@ impl Io {
         if self.ended {
             return Poll::Ready(Ok(0));
         }
+        if self.inbox.capacity() == 0 {
+            self.inbox = spare();
+        }
         self.inbox.reserve(Self::READ);
         let got = ready!(read_once(Pin::new(&mut self.stream), cx, &mut self.inbox))?;
         self.ended = got == 0;
         Poll::Ready(Ok(got))
+    }
+
+    /// The outbox, with room for a head and a small body.
+    pub fn outbox(&mut self) -> &mut BytesMut {
+        if self.outbox.capacity() == 0 {
+            self.outbox = spare();
+        }
+        &mut self.outbox
+    }
+
+    /// The connection is idle: its buffers go to whoever needs some next. Both must be empty.
+    pub fn rest(&mut self) {
+        for buffer in [&mut self.inbox, &mut self.outbox] {
+            debug_assert!(buffer.is_empty(), "an idle connection has nothing to say");
+            if buffer.capacity() > 0 {
+                put_aside(buffer);
+            }
+        }
     }
 
     /// Reads once into the inbox; see [`Io::poll_fill`].

@@ -101,7 +101,7 @@ impl Central {
         }
         match resource {
             Resource::Snapshot => self.snapshot(&who, &request.head).await,
-            Resource::Stream => self.stream(&who, &request.head),
+            Resource::Stream => self.stream(&request.head),
             Resource::User(full) => self.home_of(&full),
             Resource::Ack => self.ack(&who, request.body).await,
             Resource::Claims => self.claim(&who, request.body).await,

@@ -63,9 +63,9 @@ impl Central {
         Ok(response)
     }
 
-    /// `GET /feed/v1/stream?feed=ID&term=T&from=S`.
-    pub(super) fn stream(self: &Arc<Self>, who: &Who, head: &RequestHead) -> Result<Response, Refusal> {
-        who.must_follow()?;
+    /// `GET /feed/v1/stream?feed=ID&term=T&from=S`. For everybody whom we know: who may read homes one by one and all
+    /// together may also watch them change.
+    pub(super) fn stream(self: &Arc<Self>, head: &RequestHead) -> Result<Response, Refusal> {
         let cursor = self.cursor(head.query())?;
         let stream = Stream {
             central: self.clone(),

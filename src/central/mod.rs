@@ -10,8 +10,8 @@ pub mod feed;
 pub mod rights;
 pub mod state;
 
-use crate::base::clock;
 use crate::base::fault::Fault;
+use crate::base::{clock, mend};
 use crate::config::plan::Plan;
 use crate::home::cursor::FeedId;
 use crate::home::key;
@@ -176,12 +176,19 @@ struct Folder {
 impl Folder {
     fn lock(data: &Path) -> Result<Folder, String> {
         let shown = data.display();
-        files::create_dir(data).map_err(|error| format!("{shown} cannot be made: {error}"))?;
+        files::create_dir(data).map_err(|error| {
+            mend::told(format!("`data` of [central] cannot be made: {shown}: {error}"), mend::write(&error))
+        })?;
         let file = File::options().create(true).truncate(false).write(true).open(data.join("lock"));
-        let file = file.map_err(|error| format!("{shown}/lock cannot be opened: {error}"))?;
+        let file = file.map_err(|error| {
+            mend::told(format!("`data` of [central] cannot be used: {shown}/lock: {error}"), mend::write(&error))
+        })?;
         match file.try_lock() {
             Ok(()) => Ok(Folder { _lock: file }),
-            Err(TryLockError::WouldBlock) => Err(format!("another Central runs on {shown}")),
+            Err(TryLockError::WouldBlock) => Err(mend::told(
+                format!("another Central runs on {shown}: two would number their events alike"),
+                "stop the other one, or give this one a `data` of its own",
+            )),
             Err(TryLockError::Error(error)) => Err(format!("{shown}/lock cannot be locked: {error}")),
         }
     }

@@ -41,11 +41,13 @@ impl Who {
         }
     }
 
-    /// Whether the feed may be followed.
+    /// Whether the feed may be followed as an edge does it, with snapshots and acknowledgements.
     pub fn must_follow(&self) -> Result<(), Refusal> {
         match self {
             Who::Edge(_) | Who::Central | Who::Local(_) => Ok(()),
-            Who::Staff => Err(Refusal::forbidden("the feed is for edges: use a certificate with `…/edge/NAME`")),
+            Who::Staff => Err(Refusal::forbidden(
+                "snapshots and acknowledgements are for edges: use a certificate with `…/edge/NAME`",
+            )),
         }
     }
 

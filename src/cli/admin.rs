@@ -45,19 +45,26 @@ pub fn post(args: &Args, path: &str) -> ExitCode {
 pub fn call(address: &str, method: &str, path: &str) -> Result<(u16, String), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let unreachable = |error: std::io::Error| {
-            format!("the admin door at {address} cannot be reached: {error}\nhelp: `[admin] address` of the running configuration says where it is")
-        };
-        match address.strip_prefix("unix:") {
-            Some(socket) => exchange(UnixStream::connect(socket).await.map_err(unreachable)?, "localhost", method, path).await,
-            None => {
-                let connected = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
-                let stream = connected.map_err(|_| format!("the admin door at {address} does not answer"))?;
-                exchange(stream.map_err(unreachable)?, address, method, path).await
-            }
+    runtime.block_on(ask(address, method, path))
+}
+
+/// The same, for who has a runtime.
+pub async fn ask(address: &str, method: &str, path: &str) -> Result<(u16, String), String> {
+    let unreachable = |error: std::io::Error| {
+        format!(
+            "the admin door at {address} cannot be reached: {error}\nhelp: `[admin] address` of the running configuration says where it is"
+        )
+    };
+    match address.strip_prefix("unix:") {
+        Some(socket) => {
+            exchange(UnixStream::connect(socket).await.map_err(unreachable)?, "localhost", method, path).await
         }
-    })
+        None => {
+            let connected = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
+            let stream = connected.map_err(|_| format!("the admin door at {address} does not answer"))?;
+            exchange(stream.map_err(unreachable)?, address, method, path).await
+        }
+    }
 }
 
 async fn exchange(

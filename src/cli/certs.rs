@@ -252,7 +252,9 @@ impl Made {
             return text;
         }
         let edge = args.names.iter().find(|name| *name != "central").map_or("central", String::as_str);
-        let folder = args.out.display();
+        // Relative paths in a configuration count from its own folder, not from here.
+        let folder = std::path::absolute(&args.out).unwrap_or_else(|_| args.out.clone());
+        let folder = folder.display();
         text.push_str(&format!(
             "The new certificates hold for {} days.\n\
              Next: copy ca.pem and a place's own .pem and .key to that place (ca.key stays here), and write there:\n\

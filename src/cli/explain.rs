@@ -1,10 +1,11 @@
 //! `coordinator explain`: what would become of a request, from a configuration or from a running process.
 
 use super::admin;
+use crate::base::id::ClusterId;
 use crate::config::load::{self, Strictness};
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, RouteSettings};
 use crate::home::Home;
-use crate::proxy::explain::{Knowledge, explain, question};
+use crate::proxy::explain::{Knowledge, Source, explain, question};
 use crate::route::decide::Decision;
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -69,11 +70,11 @@ fn live(args: &Args, address: &str) -> Outcome {
         query += &format!("&header={}", escape(&format!("{name}: {value}")));
     }
     if args.json {
-        query += "&json=1";
+        query += "&format=json";
     }
     match admin::call(address, "GET", &query) {
         Ok((200, text)) => Ok(text),
-        Ok((_, text)) => Err((2, text)),
+        Ok((_, text)) => Err((2, format!("error: {text}"))),
         Err(why) => Err((1, format!("error: {why}"))),
     }
 }
@@ -85,9 +86,13 @@ fn offline(args: &Args, config: &Path) -> Outcome {
     let homes = args.homes.as_deref().map(read_homes).transpose().map_err(|why| (2, why))?;
     let head = question(&args.method, &args.url, &args.headers).map_err(|why| (2, format!("error: {why}")))?;
     let home = |space: &str, key: &str| look(&plan, homes.as_ref(), space, key);
-    let endpoints = |decision| endpoints(&plan, decision);
-    let explanation =
-        explain(&plan, head, &Knowledge { home: &home, reachable: &|_| None, endpoints: &endpoints, seq: None });
+    let endpoints = |decision, settings: &RouteSettings| endpoints(&plan, settings, decision);
+    let by = if homes.is_some() { Source::FileAndHomes } else { Source::File };
+    let explanation = explain(
+        &plan,
+        head,
+        &Knowledge { home: &home, reachable: &|_, _| None, endpoints: &endpoints, seq: None, can_ask: None, by },
+    );
     if args.json {
         return serde_json::to_string_pretty(&explanation).map_err(|error| (1, error.to_string()));
     }
@@ -131,10 +136,15 @@ fn look(plan: &Plan, homes: Option<&Names>, space: &str, key: &str) -> Home {
     }
 }
 
-fn endpoints(plan: &Plan, decision: Decision) -> Vec<String> {
+fn endpoints(plan: &Plan, settings: &RouteSettings, decision: Decision) -> Vec<String> {
+    let origins = |id: ClusterId| plan.clusters.get(id.index()).map(|cluster| cluster.origins.clone());
     let urls = match decision {
-        Decision::Local => plan.local.map(|id| plan.clusters[id.index()].origins.clone()).unwrap_or_default(),
-        Decision::Central => plan.central.as_ref().map(|central| central.urls.clone()).unwrap_or_default(),
+        Decision::Local => settings.cluster.or(plan.local).and_then(origins).unwrap_or_default(),
+        Decision::Central => {
+            let central = plan.central.as_ref();
+            let own = central.and_then(|central| central.origins).and_then(origins);
+            own.or(central.map(|central| central.urls.clone())).unwrap_or_default()
+        }
         Decision::Remote(edge) => plan.edges.get(edge).and_then(|edge| edge.peer.clone()).into_iter().collect(),
     };
     urls.iter().map(ToString::to_string).collect()

@@ -1,23 +1,26 @@
-//! `coordinator homes get|set|import|export`: homes at Central, from a shell.
+//! `coordinator homes get|set|move|import|export|watch`: homes at Central, from a shell.
 //!
 //! Owns the arguments and what is printed; Central decides everything. Invariant: an import never holds more than one
 //! part of its file, and repeating it, whole or from the middle, changes nothing that it has done already.
 
+mod door;
+mod watch;
+
+use super::progress::Progress;
 use crate::base::backoff::{Backoff, random};
-use crate::config::plan::{Url, UrlScheme};
-use crate::feed::client::{Call, Line, content};
+use crate::feed::client::{Call, content};
 use crate::home::key;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+
+pub use door::CentralDoor;
+pub use watch::Watch;
 
 /// Exit code for bad usage or configuration.
 const BAD_USAGE: u8 = 2;
@@ -31,7 +34,7 @@ const TRIES: u32 = 8;
 /// The longest answer that is read whole: the refused lines of one part.
 const ANSWER_MAX: usize = 8 << 20;
 
-/// Look up, create, import and export homes at Central
+/// Look up, create, import, export and watch homes at Central
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What to do
@@ -60,6 +63,16 @@ pub enum Command {
         #[command(flatten)]
         central: At,
     },
+    /// Move a key to another home, with its data (not built yet)
+    Move {
+        /// The key, such as 448
+        key: String,
+        /// The name of the edge, such as fr
+        home: String,
+        /// Where Central is
+        #[command(flatten)]
+        central: At,
+    },
     /// Create homes from JSON lines or CSV (`space,key,home`); refused lines go to standard error
     Import {
         /// The file: CSV if its name ends in .csv, else JSON lines; `-` is standard input
@@ -79,26 +92,19 @@ pub enum Command {
         #[command(flatten)]
         central: At,
     },
+    /// Print every change of a home as it happens; needs an operator's or the application's certificate
+    Watch(Watch),
 }
 
-/// Where Central is, and as whom to call it.
+/// Where Central is, and of which keys to speak.
 #[derive(Debug, clap::Args)]
 pub struct At {
-    /// Central's door, such as `https://central.example.com:8444`
-    #[arg(long = "central", value_name = "URL", value_parser = url)]
-    pub url: Url,
+    /// Central's door
+    #[command(flatten)]
+    pub door: CentralDoor,
     /// The key space
     #[arg(long, default_value = "user")]
     pub space: String,
-    /// Certificate of an operator or the application (PEM)
-    #[arg(long, value_name = "FILE", requires = "key_file")]
-    pub cert: Option<PathBuf>,
-    /// Its private key (PEM)
-    #[arg(long = "key", id = "key_file", value_name = "FILE", requires = "cert")]
-    pub key_file: Option<PathBuf>,
-    /// The deployment's CA (PEM); needed for https
-    #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
 }
 
 /// Does it. Exit code 0; 1 if there is no such home, a line was refused or Central failed; 2 for bad usage.
@@ -111,8 +117,10 @@ pub fn run(args: &Args) -> ExitCode {
         match &args.command {
             Command::Get { key, central } => get(key, central).await,
             Command::Set { key, home, central } => set(key, home, central).await,
+            Command::Move { key, home, .. } => Err(no_moves(key, home)),
             Command::Import { file, csv, central } => import(file, *csv, central).await,
             Command::Export { file, central } => export(file, central).await,
+            Command::Watch(args) => watch::watch(args).await,
         }
     });
     match done {
@@ -138,7 +146,7 @@ fn usage(why: impl Into<String>) -> Failure {
 }
 
 fn say(code: u8, why: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "coordinator homes: {why}");
+    let _ = writeln!(io::stderr(), "error: {why}");
     ExitCode::from(code)
 }
 
@@ -148,7 +156,7 @@ fn print(line: &str) {
 }
 
 async fn get(name: &str, at: &At) -> Result<(), Failure> {
-    let (status, answer) = at.ask(Method::GET, &at.path(name)?, Value::Null).await?;
+    let (status, answer) = at.door.ask(Method::GET, &at.path(name)?, Value::Null).await?;
     if status != 200 {
         return Err(told(status, &answer).into());
     }
@@ -157,7 +165,7 @@ async fn get(name: &str, at: &At) -> Result<(), Failure> {
 }
 
 async fn set(name: &str, home: &str, at: &At) -> Result<(), Failure> {
-    let (status, answer) = at.ask(Method::PUT, &at.path(name)?, json!({ "home": home })).await?;
+    let (status, answer) = at.door.ask(Method::PUT, &at.path(name)?, json!({ "home": home })).await?;
     if !(200..300).contains(&status) {
         return Err(told(status, &answer).into());
     }
@@ -165,63 +173,20 @@ async fn set(name: &str, home: &str, at: &At) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Said here and not by Central, so that nobody waits for it.
+fn no_moves(key: &str, home: &str) -> Failure {
+    usage(format!(
+        "moves are not built yet, so `{}` was not moved to `{}`: a home, once given, stays\nhelp: `homes get` says where it is; `homes set` gives a home to a key that has none",
+        key::shown(key),
+        key::shown(home)
+    ))
+}
+
 impl At {
     fn path(&self, name: &str) -> Result<String, Failure> {
         key::full(&self.space, name).map_err(usage)?;
         Ok(format!("/v1/homes/{}/{}", self.space, key::escape(name)))
     }
-
-    async fn connect(&self) -> Result<Line, Failure> {
-        let tls = match self.url.scheme {
-            UrlScheme::Https => Some(Arc::new(self.tls()?)),
-            _ if is_loopback(&self.url) => None,
-            _ => return Err(usage("plain http is for loopback addresses only; use https with --ca, --cert and --key")),
-        };
-        Ok(Line::connect(&self.url, tls.as_ref()).await?)
-    }
-
-    fn tls(&self) -> Result<rustls::ClientConfig, Failure> {
-        let ca = self.ca.as_deref().ok_or_else(|| usage("https needs --ca FILE: the deployment's CA"))?;
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in certificates(ca)? {
-            roots.add(certificate).map_err(|error| usage(format!("{}: {error}", ca.display())))?;
-        }
-        let config = rustls::ClientConfig::builder().with_root_certificates(roots);
-        let mut config = match (&self.cert, &self.key_file) {
-            (Some(chain), Some(key)) => {
-                let private = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|error| usage(format!("{}: no private key: {error}", key.display())))?;
-                config
-                    .with_client_auth_cert(certificates(chain)?, private)
-                    .map_err(|error| usage(format!("{}: {error}", chain.display())))?
-            }
-            _ => config.with_no_client_auth(),
-        };
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
-    }
-
-    async fn ask(&self, method: Method, target: &str, content: Value) -> Result<(u16, Value), Failure> {
-        let content = if content.is_null() { Bytes::new() } else { content.to_string().into() };
-        let fields = vec![("content-type", "application/json".to_owned())];
-        self.exchange(Call { method, target: target.to_owned(), fields, content }).await
-    }
-
-    async fn exchange(&self, call: Call) -> Result<(u16, Value), Failure> {
-        let mut line = self.connect().await?;
-        let answer = line.send(call).await?;
-        let status = answer.status().as_u16();
-        let text = content(answer.into_body(), ANSWER_MAX).await?;
-        let value = serde_json::from_slice(&text).unwrap_or(Value::Null);
-        Ok((status, value))
-    }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let wrong = |error: &dyn std::fmt::Display| usage(format!("{}: no certificate: {error}", path.display()));
-    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?.collect();
-    let found = found.map_err(|error| wrong(&error))?;
-    if found.is_empty() { Err(wrong(&"the file holds none")) } else { Ok(found) }
 }
 
 /// What an answer says that is not what was asked for.
@@ -242,13 +207,9 @@ struct Sum {
 
 async fn import(file: &Path, csv: bool, at: &At) -> Result<(), Failure> {
     let csv = csv || file.extension().is_some_and(|end| end.eq_ignore_ascii_case("csv"));
-    let mut input: Box<dyn BufRead> = if file == Path::new("-") {
-        Box::new(BufReader::new(io::stdin()))
-    } else {
-        let open = File::open(file).map_err(|error| usage(format!("{}: {error}", file.display())))?;
-        Box::new(BufReader::new(open))
-    };
-    let (mut sum, mut before) = (Sum::default(), 0);
+    let (mut input, whole) = open(file)?;
+    let (mut sum, mut before, mut octets) = (Sum::default(), 0, 0);
+    let mut progress = Progress::start("import", "lines", whole);
     loop {
         let (part, lines) = part(&mut input).map_err(|error| format!("line {}: {error}", before + 1))?;
         if lines == 0 {
@@ -262,11 +223,27 @@ async fn import(file: &Path, csv: bool, at: &At) -> Result<(), Failure> {
             ),
             ..failure
         })?;
-        sum.add(&answer, before);
+        if sum.add(&answer) > 0 {
+            progress.clear();
+            tell_refused(&answer, before);
+        }
         before += lines as u64;
+        octets += part.len() as u64;
+        progress.at(before, octets);
     }
+    drop(progress);
     print(&format!("created {}, same {}, refused {}", sum.created, sum.same, sum.refused));
     if sum.refused > 0 { Err(format!("{} lines were refused", sum.refused).into()) } else { Ok(()) }
+}
+
+/// The input, and its size if it is a file.
+fn open(file: &Path) -> Result<(Box<dyn BufRead>, Option<u64>), Failure> {
+    if file == Path::new("-") {
+        return Ok((Box::new(BufReader::new(io::stdin())), None));
+    }
+    let open = File::open(file).map_err(|error| usage(format!("{}: {error}", file.display())))?;
+    let whole = open.metadata().ok().filter(std::fs::Metadata::is_file).map(|known| known.len());
+    Ok((Box::new(BufReader::new(open)), whole))
 }
 
 /// The next lines of the input, whole, and how many they are.
@@ -294,7 +271,7 @@ async fn send_part(part: &[u8], csv: bool, at: &At) -> Result<Value, Failure> {
     loop {
         let fields = vec![("content-type", form.to_owned())];
         let call = Call { method: Method::POST, target: "/v1/homes".to_owned(), fields, content: content.clone() };
-        let failure = match at.exchange(call).await {
+        let failure = match at.door.exchange(call).await {
             Ok((200, answer)) => return Ok(answer),
             Ok((status, answer)) if status < 500 => return Err(told(status, &answer).into()),
             Ok((status, answer)) => told(status, &answer).into(),
@@ -309,28 +286,37 @@ async fn send_part(part: &[u8], csv: bool, at: &At) -> Result<Value, Failure> {
 }
 
 impl Sum {
-    /// Adds what Central says of a part, and prints the lines that it refused.
-    fn add(&mut self, answer: &Value, before: u64) {
-        let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64).unwrap_or(0);
+    /// Adds what Central says of a part; how many of its lines it refused.
+    fn add(&mut self, answer: &Value) -> u64 {
         self.created += number(answer, "created");
         self.same += number(answer, "same");
         let refused = number(answer, "refused_count");
         self.refused += refused;
-        let listed = answer.get("refused").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let mut err = io::stderr().lock();
-        for line in listed {
-            let why = line.get("why").and_then(Value::as_str).unwrap_or("refused");
-            let _ = writeln!(err, "line {}: {why}", before + number(line, "line"));
-        }
-        if refused > listed.len() as u64 {
-            let _ = writeln!(err, "… and {} more lines after line {before}", refused - listed.len() as u64);
-        }
+        refused
+    }
+}
+
+fn number(value: &Value, name: &str) -> u64 {
+    value.get(name).and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// Prints the lines of a part that Central refused; `before` were in the parts before it.
+fn tell_refused(answer: &Value, before: u64) {
+    let listed = answer.get("refused").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut err = io::stderr().lock();
+    for line in listed {
+        let why = line.get("why").and_then(Value::as_str).unwrap_or("refused");
+        let _ = writeln!(err, "line {}: {why}", before + number(line, "line"));
+    }
+    let more = number(answer, "refused_count").saturating_sub(listed.len() as u64);
+    if more > 0 {
+        let _ = writeln!(err, "… and {more} more lines after line {before}");
     }
 }
 
 async fn export(file: &Path, at: &At) -> Result<(), Failure> {
     key::check_name("key space", &at.space).map_err(usage)?;
-    let mut line = at.connect().await?;
+    let mut line = at.door.connect().await?;
     let target = format!("/v1/homes?space={}", at.space);
     let answer = line.send(Call { target, ..Call::default() }).await?;
     let status = answer.status().as_u16();
@@ -352,59 +338,23 @@ async fn export(file: &Path, at: &At) -> Result<(), Failure> {
 }
 
 async fn copy(mut body: hyper::body::Incoming, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut progress = Progress::start("export", "homes", None);
+    let (mut homes, mut octets) = (0, 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| format!("the export was cut: {error}"))?;
-        if let Some(octets) = frame.data_ref() {
-            out.write_all(octets).map_err(|error| format!("the export cannot be written: {error}"))?;
+        if let Some(piece) = frame.data_ref() {
+            homes += memchr::memchr_iter(b'\n', piece).count() as u64;
+            octets += piece.len() as u64;
+            progress.at(homes, octets);
+            out.write_all(piece).map_err(|error| format!("the export cannot be written: {error}"))?;
         }
     }
     out.flush().map_err(|error| format!("the export cannot be written: {error}").into())
 }
 
-fn is_loopback(url: &Url) -> bool {
-    url.scheme == UrlScheme::Unix
-        || url.host == "localhost"
-        || url.host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// Reads `https://host[:port][/base]` or the same with http.
-fn url(text: &str) -> Result<Url, String> {
-    let wrong = || format!("`{text}` is not a URL such as https://central.example.com:8444");
-    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
-    let (scheme, port) = match uri.scheme_str() {
-        Some("https") => (UrlScheme::Https, 443),
-        Some("http") => (UrlScheme::Http, 80),
-        _ => return Err(wrong()),
-    };
-    let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-    if uri.query().is_some() || host.is_empty() {
-        return Err(wrong());
-    }
-    let base = uri.path().trim_end_matches('/').to_owned();
-    Ok(Url { scheme, host, port: authority.port_u16().unwrap_or(port), base })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_are_read() {
-        for (text, expected) in [
-            ("https://c.example.com:8444", "https://c.example.com:8444"),
-            ("https://c.example.com/", "https://c.example.com:443"),
-            ("http://127.0.0.1:1/base/", "http://127.0.0.1:1/base"),
-            ("http://[::1]:9", "http://[::1]:9"),
-        ] {
-            assert_eq!(url(text).map(|url| url.to_string()).as_deref(), Ok(expected));
-        }
-        for text in ["", "c.example.com", "ftp://c", "https://u@c", "https://c?x=1", "/x"] {
-            assert!(url(text).is_err(), "{text}");
-        }
-        assert!(is_loopback(&url("http://[::1]:9").unwrap()));
-        assert!(!is_loopback(&url("http://10.0.0.1:9").unwrap()));
-    }
 
     #[test]
     fn a_part_ends_with_a_line() {

@@ -3,13 +3,17 @@
 pub mod admin;
 pub mod certs;
 pub mod check;
+pub mod completions;
 pub mod demo;
 pub mod explain;
 pub mod homes;
+pub mod man;
+pub mod progress;
 pub mod run;
 pub mod schema;
+pub mod top;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::process::ExitCode;
 
 /// Home routing for globally distributed systems.
@@ -41,10 +45,21 @@ enum Command {
     Schema(schema::Args),
     /// Run Central, three edges and sample origins in this terminal, to see it work
     Demo(demo::Args),
+    /// Watch a running process in this terminal
+    Top(top::Args),
     /// Ask a running process to read its configuration again
     Reload(admin::Args),
-    /// Ask a running process to drain, and wait until it has
+    /// Ask a running process to drain, and wait until it has; it stays, its doors closed, until a signal ends it
     Drain(admin::Args),
+    /// Print the completions for a shell
+    Completions(completions::Args),
+    /// Print the manual page of a command, or write the pages of all
+    Man(man::Args),
+}
+
+/// The commands as they are read, for what is made from them.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command that the process was started with.
@@ -58,7 +73,10 @@ pub fn run() -> ExitCode {
         Command::Certs(args) => certs::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Reload(args) => admin::post(&args, "/reload"),
         Command::Drain(args) => admin::post(&args, "/drain"),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }

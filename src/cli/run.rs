@@ -1,9 +1,11 @@
 //! `coordinator run` and `coordinator central`: start, wait for signals, drain.
 
+use crate::base::service::{self, State};
 use crate::config::load::{self, Outcome, Strictness};
 use crate::config::plan::{Log, Plan};
 use crate::edge::{ReadPlan, Running, Source};
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -30,6 +32,14 @@ pub fn central(args: &Args) -> ExitCode {
 }
 
 fn start(args: &Args, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, String>) -> ExitCode {
+    // Before anything opens descriptors of its own.
+    let handed = match service::take_sockets() {
+        Ok(handed) => handed,
+        Err(why) => {
+            eprintln!("error: {why}");
+            return ExitCode::from(1);
+        }
+    };
     let plan = match read(&args.config, load) {
         Ok(plan) => plan,
         Err(problems) => {
@@ -42,14 +52,40 @@ fn start(args: &Args, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, Str
     let running = match run(plan, Box::new(source)) {
         Ok(running) => running,
         Err(why) => {
-            tracing::error!("could not start: {why}");
+            eprint!("{}", could_not_start(&args.config, &why));
             return ExitCode::from(1);
         }
     };
     for (door, address) in running.doors() {
         tracing::info!(%door, %address, "listening");
     }
+    warn_of_idle(&handed, &running);
+    service::tell(State::Ready("serving"));
     until_stopped(&running)
+}
+
+/// A socket that was handed over and no door uses holds its clients for ever.
+fn warn_of_idle(handed: &[SocketAddr], running: &Running) {
+    let doors = running.doors();
+    for address in handed.iter().map(SocketAddr::to_string) {
+        if !doors.iter().any(|(_, at)| *at == address) {
+            tracing::warn!(%address, "a socket was handed over that no `[[listen]]` or `[peer]` asks for by this address");
+        }
+    }
+}
+
+/// Like the problems of a configuration: text for people, whatever the form of the events. What starts the process keeps
+/// what it says.
+fn could_not_start(config: &Path, why: &str) -> String {
+    let mut text = String::new();
+    for (at, line) in why.lines().enumerate() {
+        match line.strip_prefix("help: ") {
+            Some(help) => text += &format!("  = help: {help}\n"),
+            None if at == 0 => text += &format!("error: could not start: {line}\n --> {}\n", config.display()),
+            None => text += &format!("error: {line}\n"),
+        }
+    }
+    text
 }
 
 /// A configuration file, and the level of events that follows it.
@@ -128,12 +164,12 @@ async fn signals(running: &Running) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     loop {
         tokio::select! {
-            // What came of it is logged and counted where it happens.
-            _ = hangup.recv() => drop(running.reload()),
+            _ = hangup.recv() => reload(running),
             _ = reopen.recv() => running.reopen_log(),
             _ = stop(&mut terminate, &mut interrupt) => break,
         }
     }
+    service::tell(State::Stopping);
     tracing::info!("draining; a second signal stops at once");
     tokio::select! {
         said = running.drain() => tracing::info!("drained: {said}"),
@@ -142,9 +178,32 @@ async fn signals(running: &Running) -> std::io::Result<()> {
     Ok(())
 }
 
+/// What came of it is logged and counted where it happens.
+fn reload(running: &Running) {
+    service::tell(State::Reloading);
+    let outcome = running.reload();
+    service::tell(State::Ready(match &outcome {
+        Ok(_) => "serving",
+        Err(_) => "serving by the last good configuration: the reload was refused, see the log",
+    }));
+}
+
 async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_start_says_what_where_and_how_to_mend_it() {
+        let text = could_not_start(Path::new("fr.toml"), "cannot listen on [::]:80: in use\nhelp: stop the other");
+        let expected =
+            "error: could not start: cannot listen on [::]:80: in use\n --> fr.toml\n  = help: stop the other\n";
+        assert_eq!(text, expected);
     }
 }

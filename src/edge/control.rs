@@ -3,6 +3,7 @@
 use super::panel::PanelOf;
 use super::{Feeding, Shared};
 use crate::admin::{AdminDoor, Kind};
+use crate::base::service;
 use crate::base::snapshot::Reader;
 use crate::config::plan::{Address, Plan};
 use crate::feed::link::{self, Target};
@@ -13,6 +14,9 @@ use std::sync::{Arc, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// How long a door that a reload has moved may take to answer that reload.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// How often the certificate files towards other places are looked at.
 const LINKS_EVERY: Duration = Duration::from_secs(2);
@@ -75,32 +79,78 @@ fn run(shared: Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receiver<b
     });
 }
 
-/// Opens the observe and admin doors anew when a reload has moved them.
+/// Opens the observe and admin doors anew where a reload has moved them; the other one is not touched.
 async fn follow_doors(shared: &Arc<Shared>, mut doors: Vec<(Kind, AdminDoor)>) {
     let mut sites = shared.site.reader();
     let mut open = addresses(&sites.load().plan);
     while sites.changed().await {
         let wanted = addresses(&sites.load().plan);
-        if wanted == open {
-            continue;
+        for ((kind, old), (_, new)) in open.iter_mut().zip(wanted) {
+            if *old != new && move_door(shared, *kind, old.as_ref(), new.as_ref(), &mut doors).await {
+                *old = new;
+            }
         }
-        // Closed first: the new address may be the old one under another name.
-        doors.clear();
-        match open_doors(shared).await {
-            Ok(opened) => doors = opened,
-            Err(why) => tracing::error!("the observe or the admin door could not be opened after the reload: {why}"),
-        }
-        open = wanted;
     }
 }
 
-fn addresses(plan: &Plan) -> [Option<Address>; 2] {
-    [plan.observe.clone(), plan.admin.clone()]
+/// Moves one door; false where it could not be opened, and then the old one stays open.
+async fn move_door(
+    shared: &Arc<Shared>,
+    kind: Kind,
+    old: Option<&Address>,
+    new: Option<&Address>,
+    doors: &mut Vec<(Kind, AdminDoor)>,
+) -> bool {
+    let panel = Arc::new(PanelOf(shared.clone()));
+    let at = doors.iter().position(|(known, _)| *known == kind);
+    let mut leaving = at.map(|at| doors.swap_remove(at));
+    let Some(new) = new else {
+        retire(leaving);
+        return true;
+    };
+    let mut opened = AdminDoor::open(new, kind, panel.clone()).await;
+    if opened.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) && leaving.take().is_some() {
+        // The new address may be the old one under another name, such as 0.0.0.0 for 127.0.0.1.
+        tokio::task::yield_now().await;
+        opened = AdminDoor::open(new, kind, panel.clone()).await;
+    }
+    match opened {
+        Ok(door) => {
+            tracing::info!(door = name(kind), address = %show(door.address()), "listening");
+            retire(leaving);
+            doors.push((kind, door));
+            true
+        }
+        Err(error) => {
+            if leaving.is_none()
+                && let Some(old) = old
+            {
+                leaving = AdminDoor::open(old, kind, panel).await.ok().map(|door| (kind, door));
+            }
+            doors.extend(leaving);
+            let stays = doors.iter().any(|(known, _)| *known == kind);
+            tracing::error!(door = name(kind), stays, "a door could not be moved: {error}");
+            false
+        }
+    }
+}
+
+/// Closes a door, but not before it has answered the very reload that moved it.
+fn retire(door: Option<(Kind, AdminDoor)>) {
+    tokio::task::spawn_local(async move {
+        tokio::time::sleep(LAST_ANSWER).await;
+        drop(door);
+    });
+}
+
+fn addresses(plan: &Plan) -> [(Kind, Option<Address>); 2] {
+    [(Kind::Observe, plan.observe.clone()), (Kind::Admin, plan.admin.clone())]
 }
 
 fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receiver<bool>) {
     tokio::task::spawn_local(probe::run(shared.live.reader()));
     tokio::task::spawn_local(certificates(shared.clone()));
+    tokio::task::spawn_local(alive(shared.clone()));
     tokio::task::spawn_local(looks(shared.clone()));
     // Central calls no edge: each edge measures its way to Central, and tells.
     if shared.central.is_none() {
@@ -110,6 +160,17 @@ fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receive
         tokio::task::spawn_local(edges(shared.clone(), homes.edges_watch()));
         tokio::task::spawn_local(homes.clone().deliver());
         tokio::task::spawn_local(follow(feeding, shared.target.reader(), status.clone(), stopped));
+    }
+}
+
+/// Tells the service manager that this thread and all workers are alive, if it wants to know: a place that hangs is
+/// started anew.
+async fn alive(shared: Arc<Shared>) {
+    let Some(every) = service::alive_every() else { return };
+    loop {
+        shared.workers().alive().await;
+        service::tell(service::State::Alive);
+        tokio::time::sleep(every).await;
     }
 }
 
@@ -167,18 +228,21 @@ async fn open_doors(shared: &Arc<Shared>) -> Result<Vec<(Kind, AdminDoor)>, Stri
     let plan = shared.site.load().plan.clone();
     let panel = Arc::new(PanelOf(shared.clone()));
     let mut doors = Vec::new();
-    for (kind, address) in [(Kind::Observe, &plan.observe), (Kind::Admin, &plan.admin)] {
+    for (kind, address) in addresses(&plan) {
         if let Some(address) = address {
-            let door = AdminDoor::open(address, kind, panel.clone()).await;
-            doors.push((kind, door.map_err(|error| format!("{}: {error}", show(address)))?));
+            let door = AdminDoor::open(&address, kind, panel.clone()).await;
+            doors.push((kind, door.map_err(|error| error.to_string())?));
         }
     }
     Ok(doors)
 }
 
 fn shown((kind, door): &(Kind, AdminDoor)) -> (String, String) {
-    let name = if *kind == Kind::Observe { "observe" } else { "admin" };
-    (name.to_owned(), show(door.address()))
+    (name(*kind).to_owned(), show(door.address()))
+}
+
+fn name(kind: Kind) -> &'static str {
+    if kind == Kind::Observe { "observe" } else { "admin" }
 }
 
 fn show(address: &Address) -> String {

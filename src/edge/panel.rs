@@ -3,13 +3,13 @@
 use super::{Shared, faults, live};
 use crate::admin::{Ask, Later, Order, Panel, Refused};
 use crate::base::clock;
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, RouteSettings};
 use crate::feed::status::LinkStatus;
 use crate::homes::Figures;
 use crate::metrics::Page;
 use crate::proxy::Site;
 use crate::proxy::explain::{self, Explanation, Knowledge};
-use crate::route::decide::Decision;
+use crate::proxy::obtain;
 use crate::upstream::Cluster;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -72,19 +72,23 @@ fn explained(shared: &Shared, head: crate::message::RequestHead) -> Explanation 
     let home = |space: &str, key: &str| {
         shared.homes.as_ref().map_or(crate::home::Home::Unsynced, |homes| homes.look(space, key))
     };
-    let reachable = |decision| target(&site, decision).map(|cluster| cluster.is_reachable(clock::now()));
-    let endpoints = |decision| target(&site, decision).map(|cluster| authorities(&cluster)).unwrap_or_default();
+    let reachable = |decision, settings: &RouteSettings| {
+        obtain::cluster(&site, settings, decision).map(|cluster| cluster.is_reachable(clock::now()))
+    };
+    let endpoints = |decision, settings: &RouteSettings| {
+        obtain::cluster(&site, settings, decision).map(|cluster| authorities(&cluster)).unwrap_or_default()
+    };
     let seq = shared.homes.as_ref().map(|homes| homes.cursor().seq);
-    explain::explain(&site.plan, head, &Knowledge { home: &home, reachable: &reachable, endpoints: &endpoints, seq })
-}
-
-fn target(site: &Site, decision: Decision) -> Option<Arc<Cluster>> {
-    match decision {
-        Decision::Local => site.plan.local.and_then(|id| site.live.cluster(id)),
-        Decision::Central => site.live.central(),
-        Decision::Remote(edge) => site.live.edge(edge),
-    }
-    .cloned()
+    let can_ask = shared.link.as_ref().map(|link| link.is_up());
+    let known = Knowledge {
+        home: &home,
+        reachable: &reachable,
+        endpoints: &endpoints,
+        seq,
+        can_ask,
+        by: explain::Source::Running,
+    };
+    explain::explain(&site.plan, head, &known)
 }
 
 fn authorities(cluster: &Cluster) -> Vec<String> {

@@ -89,7 +89,8 @@ impl Line {
         }
         let tls = tls.ok_or("an https URL needs the certificates of `[peer]`")?;
         let name = rustls::pki_types::ServerName::try_from(url.host.clone()).map_err(|error| error.to_string())?;
-        let stream = TlsConnector::from(tls.clone()).connect(name, stream).await.map_err(text)?;
+        let handshake = TlsConnector::from(tls.clone()).connect(name, stream).await;
+        let stream = handshake.map_err(|error| with_remedy(&error, &error))?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         Line::speak(url, stream, http2).await
     }
@@ -127,8 +128,20 @@ impl Line {
             }
         };
         match timeout(HEAD_MAX, answer).await {
-            Ok(answer) => answer.map_err(|error| format!("{} ended the connection: {error}", self.authority)),
+            Ok(answer) => answer.map_err(|error| self.broken(&error)),
             Err(_) => Err(format!("{} did not answer within {} s", self.authority, HEAD_MAX.as_secs())),
+        }
+    }
+
+    /// What broke the connection, with its cause, and how to mend it where that can be told.
+    fn broken(&self, error: &hyper::Error) -> String {
+        let at = &self.authority;
+        if error.is_parse() && !self.secure {
+            return format!("{at} does not answer in plain HTTP ({error}): is it a TLS door? Then write https://");
+        }
+        match std::error::Error::source(error) {
+            Some(cause) => format!("{at} ended the connection: {}", with_remedy(&format!("{error}: {cause}"), error)),
+            None => format!("{at} ended the connection: {error}"),
         }
     }
 
@@ -150,6 +163,14 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         self.driver.abort();
+    }
+}
+
+/// What failed, and how to mend it where TLS says enough to know.
+fn with_remedy(shown: &dyn std::fmt::Display, error: &(dyn std::error::Error + 'static)) -> String {
+    match crate::tls::client::remedy(error) {
+        "" => shown.to_string(),
+        help => format!("{shown}: {help}"),
     }
 }
 

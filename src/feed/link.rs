@@ -353,9 +353,15 @@ async fn fetch(mut body: Incoming, zstd: bool, silence: Duration) -> Result<Imag
     let mut decoder = Decoder::default();
     let mut unpack = zstd.then(|| ZstdDecoder::new(Vec::new()));
     let mut found = Found::default();
+    let (mut received, mut told) = (0, clock::now());
     while let Some(frame) = timeout(silence, body.frame()).await.map_err(|_| "Central fell silent".to_owned())? {
         let frame = frame.map_err(|error| error.to_string())?;
         let Some(octets) = frame.data_ref() else { continue };
+        received += octets.len();
+        if clock::now().saturating_duration_since(told) >= TELL_EVERY {
+            told = clock::now();
+            tracing::info!(homes = found.rows.len(), received_bytes = received, "a snapshot of all homes is arriving");
+        }
         match &mut unpack {
             None => found.push(&mut decoder, octets)?,
             // In small steps: what a hostile stream expands to is read before it goes on.
@@ -374,6 +380,8 @@ async fn fetch(mut body: Incoming, zstd: bool, silence: Duration) -> Result<Imag
     if decoder.is_complete() { found.image() } else { Err("it was cut".to_owned()) }
 }
 
+/// Between two words on a long snapshot.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Compressed octets expanded at once; even these may become some MiB.
 const UNPACK_STEP: usize = 512;
 /// The most rows of a snapshot: 4 GiB while it is loaded.

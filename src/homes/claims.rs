@@ -139,12 +139,6 @@ impl Claims {
         self.added.notify_one();
     }
 
-    /// Puts back, before all others, a parcel that could not be delivered.
-    pub(super) fn send_again(&self, parcel: Parcel) {
-        self.parcels().push_front(parcel);
-        self.added.notify_one();
-    }
-
     fn parcels(&self) -> std::sync::MutexGuard<'_, VecDeque<Parcel>> {
         self.parcels.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,5 +1,6 @@
 //! Registration: what our origin has minted becomes durable, is served, and is claimed until Central has it (HOMES 2.6).
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -141,23 +142,35 @@ impl Homes {
 
     /// Delivers the outbox to Central, for ever: the control thread runs this once, beside whoever answers the
     /// [`AskReceiver`](super::AskReceiver). Without it, `register` is `Pending` at best.
+    ///
+    /// While Central is away, one claim at a time, with pauses between, finds out whether it is back.
     pub async fn deliver(self: Arc<Self>) {
         let mut flying = FuturesUnordered::new();
         let mut backoff = Backoff::links();
+        let mut pause = pin!(tokio::time::sleep(Duration::ZERO));
         loop {
+            let is_away = self.register.is_central_away.load(Ordering::Relaxed);
+            let room = if is_away { 1 } else { FLYING_MAX };
+            let next = async {
+                pause.as_mut().await;
+                self.claims.next_parcel().await
+            };
             tokio::select! {
-                parcel = self.claims.next_parcel(), if flying.len() < FLYING_MAX => {
-                    flying.push(self.clone().fly(parcel));
-                }
+                parcel = next, if flying.len() < room => flying.push(self.clone().fly(parcel)),
                 Some((parcel, answer)) = flying.next() => {
                     if self.conclude(&parcel, answer).await {
                         self.register.is_central_away.store(false, Ordering::Relaxed);
                         backoff.reset();
-                    } else {
-                        self.register.is_central_away.store(true, Ordering::Relaxed);
-                        self.claims.send_again(parcel);
-                        self.stir();
-                        tokio::time::sleep(backoff.next(backoff::random())).await;
+                        pause.set(tokio::time::sleep(Duration::ZERO));
+                        continue;
+                    }
+                    self.register.is_central_away.store(true, Ordering::Relaxed);
+                    // Behind the others: one that Central will not answer must not hold them up.
+                    self.claims.send_later(parcel);
+                    self.stir();
+                    // Those that were on their way when Central went all fail: they tell of one outage, not of many.
+                    if !is_away || flying.is_empty() {
+                        pause.set(tokio::time::sleep(backoff.next(backoff::random())));
                     }
                 }
             }

@@ -4,7 +4,7 @@
 //! octet. This is not a hash map on purpose: a proxy edits a few lines and passes the rest (DESIGN 8). The engines
 //! beneath may change how the buffer is filled without touching what stands on it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 macro_rules! names {
     ($($variant:ident = $text:literal),+ $(,)?) => {
@@ -20,14 +20,32 @@ macro_rules! names {
                 match self { $(Name::$variant => $text,)+ Name::Other => "" }
             }
 
-            /// Finds the id of a name in any case.
+            /// Finds the id of a name in any case. Cost: a look at the few names that are as long.
             pub fn of(text: &[u8]) -> Name {
-                $(if text.len() == $text.len() && text.eq_ignore_ascii_case($text.as_bytes()) { return Name::$variant; })+
-                Name::Other
+                let as_long = BY_LENGTH.get(text.len()).map_or(&[][..], |(count, ids)| &ids[..*count]);
+                let found = as_long.iter().find(|id| text.eq_ignore_ascii_case(id.as_str().as_bytes()));
+                found.copied().unwrap_or(Name::Other)
             }
         }
+
+        /// The names of each length: how many, and which.
+        const BY_LENGTH: [(usize, [Name; SAME_LENGTH_MAX]); LENGTH_MAX + 1] = {
+            let mut all = [(0, [Name::Other; SAME_LENGTH_MAX]); LENGTH_MAX + 1];
+            $(
+                let (count, ids) = &mut all[$text.len()];
+                ids[*count] = Name::$variant;
+                *count += 1;
+            )+
+            all
+        };
     };
 }
+
+/// The longest name below; a longer one stops the build.
+const LENGTH_MAX: usize = 19;
+
+/// At most so many names below are equally long; more stop the build.
+const SAME_LENGTH_MAX: usize = 8;
 
 names! {
     Host = "host",
@@ -107,7 +125,7 @@ struct Line {
 }
 
 /// An ordered list of field lines.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Fields {
     octets: Vec<u8>,
     lines: Vec<Line>,
@@ -119,6 +137,11 @@ impl Fields {
         Fields::default()
     }
 
+    /// No lines, with room for `lines` of them and `octets` of names and values.
+    pub fn with_room(octets: usize, lines: usize) -> Self {
+        Fields { octets: Vec::with_capacity(octets), lines: Vec::with_capacity(lines) }
+    }
+
     /// Appends a line. CR, LF and NUL in either part become spaces, so that nothing that we build can split a message.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         self.push_as(Name::of(name), name, value);
@@ -127,6 +150,17 @@ impl Fields {
     /// Appends a line under a well-known name in its lower-case spelling.
     pub fn add(&mut self, id: Name, value: impl AsRef<[u8]>) {
         self.push_as(id, id.as_str().as_bytes(), value.as_ref());
+    }
+
+    /// Appends a line under a well-known name, its value written in place: nothing is allocated but room for it.
+    pub fn put(&mut self, id: Name, value: impl fmt::Display) {
+        let name_at = self.append(id.as_str().as_bytes());
+        let value_at = self.octets.len();
+        let written = write!(Value(&mut self.octets), "{value}");
+        debug_assert!(written.is_ok(), "memory takes everything");
+        self.clean(value_at);
+        let value_len = (self.octets.len() - value_at) as u32;
+        self.lines.push(Line { id, name_at, name_len: id.as_str().len() as u32, value_at: value_at as u32, value_len });
     }
 
     /// Replaces all lines of a well-known name by one.
@@ -211,12 +245,39 @@ impl Fields {
     fn append(&mut self, part: &[u8]) -> u32 {
         let at = self.octets.len();
         self.octets.extend_from_slice(part);
-        for octet in &mut self.octets[at..] {
+        self.clean(at);
+        at as u32
+    }
+
+    /// Makes spaces of what could end a line.
+    fn clean(&mut self, from: usize) {
+        for octet in &mut self.octets[from..] {
             if matches!(*octet, b'\r' | b'\n' | 0) {
                 *octet = b' ';
             }
         }
-        at as u32
+    }
+}
+
+/// What a copy has room for beyond its original: it is made for a proxy to add its own lines.
+const ROOM: (usize, usize) = (256, 6);
+
+impl Clone for Fields {
+    fn clone(&self) -> Self {
+        let mut copy = Fields::with_room(self.octets.len() + ROOM.0, self.lines.len() + ROOM.1);
+        copy.octets.extend_from_slice(&self.octets);
+        copy.lines.extend_from_slice(&self.lines);
+        copy
+    }
+}
+
+/// The end of the buffer, as text is written to it.
+struct Value<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for Value<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }
 
@@ -261,7 +322,20 @@ mod tests {
     fn nothing_that_is_pushed_splits_a_message() {
         let mut fields = Fields::new();
         fields.push(b"x", b"a\r\nEvil: 1\0");
+        fields.put(Name::Via, format_args!("{}\n{}", 1, "b\r\0"));
         assert_eq!(fields.named("x").next(), Some(&b"a  Evil: 1 "[..]));
+        assert_eq!(fields.get(Name::Via), Some(&b"1 b  "[..]));
+    }
+
+    #[test]
+    fn names_are_found_in_any_case() {
+        for id in [Name::Te, Name::Host, Name::Location, Name::CoordinatorUnknown, Name::ProxyAuthorization] {
+            assert_eq!(Name::of(id.as_str().as_bytes()), id);
+            assert_eq!(Name::of(id.as_str().to_ascii_uppercase().as_bytes()), id);
+        }
+        for other in ["", "x", "hosts", "locatioN2", "coordinator-unknown-and-more"] {
+            assert_eq!(Name::of(other.as_bytes()), Name::Other, "{other}");
+        }
     }
 
     #[test]

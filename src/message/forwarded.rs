@@ -8,6 +8,8 @@ use super::authority;
 use super::fields::{Fields, Name};
 use super::head::Scheme;
 use super::list;
+use smallvec::{SmallVec, smallvec};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 /// Hops that are read at most, from the right.
@@ -23,7 +25,7 @@ pub struct Believed {
     /// The host that it asked that hop for, if a trusted hop says so.
     pub host: Option<String>,
     /// The client and the trusted hops after it, the one that called us last.
-    chain: Vec<IpAddr>,
+    chain: SmallVec<[IpAddr; 2]>,
     /// Whether who called us is trusted.
     by_trusted: bool,
 }
@@ -43,7 +45,7 @@ struct Hop {
 pub fn client_of(fields: &Fields, peer: IpAddr, door: Scheme, is_trusted: &dyn Fn(IpAddr) -> bool) -> Believed {
     let peer = peer.to_canonical();
     let by_trusted = is_trusted(peer);
-    let mut believed = Believed { client: peer, scheme: door, host: None, chain: vec![peer], by_trusted };
+    let mut believed = Believed { client: peer, scheme: door, host: None, chain: smallvec![peer], by_trusted };
     if !by_trusted {
         return believed;
     }
@@ -72,14 +74,25 @@ pub fn rebuild(fields: &mut Fields, believed: &Believed, authority: &str, also_f
     let ours = [Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded];
     fields.retain(|field| !ours.contains(&field.id) && (believed.by_trusted || !claims_origin(field.name)));
     let host = believed.host.as_deref().unwrap_or(authority);
-    let addresses: Vec<_> = believed.chain.iter().map(IpAddr::to_string).collect();
-    fields.add(Name::XForwardedFor, addresses.join(", "));
+    fields.put(Name::XForwardedFor, Chain(&believed.chain));
     fields.add(Name::XForwardedProto, believed.scheme.as_str());
     if !host.is_empty() {
         fields.add(Name::XForwardedHost, host);
     }
     if also_forwarded {
         fields.add(Name::Forwarded, believed.forwarded(host));
+    }
+}
+
+/// Addresses as X-Forwarded-For lists them.
+struct Chain<'a>(&'a [IpAddr]);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().enumerate().try_for_each(|(at, address)| {
+            out.write_str(if at > 0 { ", " } else { "" })?;
+            address.fmt(out)
+        })
     }
 }
 

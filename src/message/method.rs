@@ -82,5 +82,21 @@ pub fn is_token(text: &[u8]) -> bool {
 
 /// Whether an octet may stand in a token.
 pub fn is_tchar(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
+    TCHAR[usize::from(octet)]
 }
+
+/// One look-up instead of a dozen comparisons: every octet of every field name is asked for.
+const TCHAR: [bool; 256] = {
+    let mut table = [false; 256];
+    let (mut octet, others) = (0, b"!#$%&'*+-.^_`|~");
+    while octet < table.len() {
+        table[octet] = (octet as u8).is_ascii_alphanumeric();
+        octet += 1;
+    }
+    let mut at = 0;
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};

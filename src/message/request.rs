@@ -11,6 +11,7 @@ use super::head::{RequestHead, Scheme, Version};
 use super::method::{Method, is_tchar, is_token};
 use super::path;
 use crate::error::{Error, Kind, Result};
+use std::borrow::Cow;
 
 /// Brings a head into the form that the proxy sees: `authority` set and in its one spelling, no Host field, `target` a
 /// normalised path with its query untouched (or `*`), `scheme` the door's, an HTTP/2 Cookie in one line.
@@ -28,7 +29,9 @@ pub fn admit(head: &mut RequestHead, door_scheme: Scheme) -> Result<()> {
     }
     let target = Target::read(head)?;
     head.authority = one_authority(head, &target, door_scheme)?;
-    head.target = target.spelt;
+    if let Some(spelt) = target.spelt {
+        head.target = spelt;
+    }
     head.scheme = door_scheme;
     head.fields.remove(Name::Host);
     judge_expectation(head)?;
@@ -70,8 +73,8 @@ pub fn check_h2_fields(fields: &Fields) -> Result<()> {
 struct Target {
     /// The authority within it, in its one spelling, and the default port of its scheme.
     authority: Option<(String, u16)>,
-    /// Normalised path and query, or `*`.
-    spelt: String,
+    /// Normalised path and query, or `*`; `None` where it came so.
+    spelt: Option<String>,
 }
 
 impl Target {
@@ -79,7 +82,7 @@ impl Target {
         let raw = head.target.as_str();
         if raw == "*" {
             return match head.method {
-                Method::Options => Ok(Target { authority: None, spelt: "*".to_owned() }),
+                Method::Options => Ok(Target { authority: None, spelt: None }),
                 _ => Err(Error::bad_request("the target * is for OPTIONS only")),
             };
         }
@@ -94,10 +97,13 @@ impl Target {
         let authority = authority::normalise(authority.as_bytes()).map_err(Error::bad_request)?;
         let spelt = match local {
             "" if head.method == Method::Options => "*".to_owned(),
-            _ if local.starts_with('/') => spell(local)?,
-            _ => spell(&format!("/{local}"))?,
+            _ if local.starts_with('/') => spell(local)?.unwrap_or_else(|| local.to_owned()),
+            _ => {
+                let local = format!("/{local}");
+                spell(&local)?.unwrap_or(local)
+            }
         };
-        Ok(Target { authority: Some((authority, default_port)), spelt })
+        Ok(Target { authority: Some((authority, default_port)), spelt: Some(spelt) })
     }
 }
 
@@ -111,14 +117,18 @@ fn absolute(raw: &str) -> Option<(u16, &str)> {
     }
 }
 
-fn spell(target: &str) -> Result<String> {
+/// The one spelling of path and query; `None` if that is how `target` is spelt.
+fn spell(target: &str) -> Result<Option<String>> {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
     let path = path::normalise(path).map_err(Error::bad_request)?;
-    let Some(query) = query else { return Ok(path.into_owned()) };
-    if query.bytes().any(|octet| !octet.is_ascii_graphic() || octet == b'#') {
+    if query.is_some_and(|query| query.bytes().any(|octet| !octet.is_ascii_graphic() || octet == b'#')) {
         return Err(Error::bad_request("the query holds an octet that must be percent-encoded"));
     }
-    Ok(format!("{path}?{query}"))
+    Ok(match (path, query) {
+        (Cow::Borrowed(_), _) => None,
+        (Cow::Owned(path), None) => Some(path),
+        (Cow::Owned(path), Some(query)) => Some(format!("{path}?{query}")),
+    })
 }
 
 fn judge_method(head: &RequestHead) -> Result<()> {

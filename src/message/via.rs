@@ -6,16 +6,17 @@
 use super::fields::{Fields, Name};
 use super::head::Version;
 use super::list;
-use super::method::is_tchar;
+use super::method::{is_tchar, is_token};
+use std::fmt::{self, Write as _};
 
 /// Adds our line to Via: the version that the message came in, and who we are.
 pub fn add_via(fields: &mut Fields, received: Version, deployment: &str, edge: &str) {
-    fields.add(Name::Via, format!("{} {}-{}", received.as_str(), token(deployment), token(edge)));
+    fields.put(Name::Via, format_args!("{} {}-{}", received.as_str(), Token(deployment), Token(edge)));
 }
 
 /// Adds our line to CDN-Loop; those of others stay.
 pub fn add_loop(fields: &mut Fields, deployment: &str, edge: &str) {
-    fields.add(Name::CdnLoop, format!("{}; e={}", token(deployment), token(edge)));
+    fields.put(Name::CdnLoop, format_args!("{}; e={}", Token(deployment), Token(edge)));
 }
 
 /// Whether the request has passed an edge of this deployment before.
@@ -23,7 +24,10 @@ pub fn add_loop(fields: &mut Fields, deployment: &str, edge: &str) {
 /// Each line is read by itself, and a line with half a quoted string is split at every comma, so that nothing that a
 /// client writes before our element hides it.
 pub fn has_passed(fields: &Fields, deployment: &str) -> bool {
-    let own = token(deployment);
+    if !fields.has(Name::CdnLoop) {
+        return false;
+    }
+    let own = Token(deployment).to_string();
     fields.all(Name::CdnLoop).any(|line| {
         let line = String::from_utf8_lossy(line);
         let elements = list::split(&line, b',').unwrap_or_else(|| line.split(',').collect());
@@ -32,10 +36,19 @@ pub fn has_passed(fields: &Fields, deployment: &str) -> bool {
     })
 }
 
-/// A name as a token.
-fn token(name: &str) -> String {
-    let whole: String = name.bytes().map(|octet| if is_tchar(octet) { char::from(octet) } else { '-' }).collect();
-    if whole.is_empty() { "-".to_owned() } else { whole }
+/// A name as a token: what may not stand in one becomes `-`.
+struct Token<'a>(&'a str);
+
+impl fmt::Display for Token<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if is_token(self.0.as_bytes()) {
+            return out.write_str(self.0);
+        }
+        if self.0.is_empty() {
+            return out.write_char('-');
+        }
+        self.0.bytes().try_for_each(|octet| out.write_char(if is_tchar(octet) { char::from(octet) } else { '-' }))
+    }
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,12 +24,17 @@ const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// Buffers on their way to the disk: 256 × 32 KiB, about 40 000 lines.
 const QUEUE: usize = 256;
 
+/// How long the end waits for the lines that were handed over: what a disk needs for a full queue, with room to spare.
+const LAST_LINES: Duration = Duration::from_secs(2);
+
 /// The log of the process; owns the writing thread. When the last handle is dropped, what was handed over is written.
 #[derive(Debug)]
 pub struct AccessLog {
     shared: Arc<Shared>,
     queue: Option<SyncSender<Chunk>>,
     thread: Option<JoinHandle<()>>,
+    /// Closed by the writer when it is done.
+    over: Mutex<Receiver<()>>,
 }
 
 #[derive(Debug)]
@@ -60,9 +65,12 @@ impl AccessLog {
             dropped: AtomicU64::new(0),
         });
         let theirs = shared.clone();
-        let thread =
-            std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write(sink, &chunks, &theirs))?;
-        Ok(Arc::new(AccessLog { shared, queue: Some(queue), thread: Some(thread) }))
+        let (done, over) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+            write(sink, &chunks, &theirs);
+            drop(done);
+        })?;
+        Ok(Arc::new(AccessLog { shared, queue: Some(queue), thread: Some(thread), over: Mutex::new(over) }))
     }
 
     /// A buffer for a worker; to be called on its runtime, because it flushes itself from a task there.
@@ -106,10 +114,17 @@ impl AccessLog {
 impl Drop for AccessLog {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
-            // The writer ends once the queue is empty; its panic would already be on standard error.
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        // The writer drops its end once the queue is empty. A reader of a pipe that has stopped reading would hold it
+        // for ever: then the lines are lost, and the process must not be.
+        if self.over.get_mut().unwrap_or_else(PoisonError::into_inner).recv_timeout(LAST_LINES)
+            == Err(RecvTimeoutError::Timeout)
+        {
+            tracing::error!("the access log takes nothing; its last lines are lost");
+            return;
         }
+        // Its panic would already be on standard error.
+        let _ = thread.join();
     }
 }
 
@@ -213,7 +228,6 @@ fn lost(lines: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
 
     fn on_local<T>(body: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
@@ -264,5 +278,22 @@ mod tests {
             log.send(Chunk { octets: b"y\n".to_vec(), lines: 1 });
         }
         drop(log);
+    }
+
+    #[test]
+    fn a_log_that_takes_nothing_does_not_hold_the_exit() {
+        let out = Arc::new(Mutex::new(Vec::new()));
+        let held = out.lock().unwrap();
+        let log = AccessLog::start(Sink::Slow(out.clone()), None, 8).unwrap();
+        log.send(Chunk { octets: b"x\n".to_vec(), lines: 1 });
+        let (told, ended) = mpsc::channel();
+        let dropping = std::thread::spawn(move || {
+            drop(log);
+            let _ = told.send(());
+        });
+        let in_time = ended.recv_timeout(Duration::from_secs(20));
+        drop(held);
+        dropping.join().unwrap();
+        assert!(in_time.is_ok(), "it waits for a reader that is stuck");
     }
 }

@@ -64,7 +64,7 @@ pub struct Local {
 struct Found {
     plan: Option<Arc<Plan>>,
     routes: Vec<Option<Arc<RouteCells>>>,
-    clusters: Vec<Option<Arc<ClusterCells>>>,
+    clusters: HashMap<Arc<str>, Arc<ClusterCells>>,
     no_route: Option<Arc<RouteCells>>,
 }
 
@@ -150,6 +150,7 @@ impl Local {
         let cells = &self.shared.cells;
         cells.received.add(record.received);
         cells.sent.add(record.sent);
+        cells.coded(&record.coded, record.sent);
         cells.corrections.add(u64::from(record.corrections));
         if let Some((kind, side, _)) = &record.failure {
             cells.failed(*kind, *side);
@@ -174,9 +175,13 @@ impl Local {
     fn cluster(&self, plan: &Arc<Plan>, record: &Record) -> Option<Arc<ClusterCells>> {
         let found = &mut *self.found.borrow_mut();
         found.look_at(plan);
-        let at = record.cluster?.index();
-        let name = plan.clusters.get(at)?.name.as_str();
-        Some(found.clusters[at].get_or_insert_with(|| cell(&self.shared.clusters, name)).clone())
+        let name = record.cluster.as_ref()?;
+        if let Some(known) = found.clusters.get(name) {
+            return Some(known.clone());
+        }
+        let made = cell(&self.shared.clusters, name);
+        found.clusters.insert(name.clone(), made.clone());
+        Some(made)
     }
 }
 
@@ -187,7 +192,7 @@ impl Found {
         }
         self.plan = Some(plan.clone());
         self.routes = vec![None; plan.settings.len()];
-        self.clusters = vec![None; plan.clusters.len()];
+        self.clusters.clear();
     }
 }
 

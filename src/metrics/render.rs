@@ -6,16 +6,39 @@ use super::cells::{
 };
 use super::{Metrics, Shared, lock};
 use crate::error::KINDS;
+use crate::message::accept::Coding;
+use crate::record::Plain;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
 /// The content type of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The content type of [`classic`].
+pub const CLASSIC_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The same page for readers that do not ask for OpenMetrics: there HELP and TYPE of a counter name its `_total`, and
+/// nothing marks the end.
+pub fn classic(open: &str) -> String {
+    let counter = |line: &str| Some(line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?.to_owned());
+    let counters: HashSet<String> = open.lines().filter_map(counter).collect();
+    let mut out = String::with_capacity(open.len());
+    for line in open.lines().filter(|line| *line != "# EOF") {
+        let about = ["# HELP ", "# TYPE "].into_iter().find_map(|start| Some((start, line.strip_prefix(start)?)));
+        match about.and_then(|(start, rest)| Some((start, rest.split_once(' ')?))) {
+            Some((start, (name, rest))) if counters.contains(name) => {
+                out.extend([start, name, "_total ", rest, "\n"]);
+            }
+            _ => out.extend([line, "\n"]),
+        }
+    }
+    out
+}
 
 /// Label names and values of one line.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
@@ -88,6 +111,7 @@ impl Collector for Summed {
         let mut page = Page { encoder };
         connections(&mut page, &workers)?;
         failures(&mut page, &workers)?;
+        coded(&mut page, &workers)?;
         routes(&mut page, &workers)?;
         clusters(&mut page, &workers)?;
         for extra in lock(&self.0.extras).iter() {
@@ -150,6 +174,22 @@ fn failures(page: &mut Page<'_>, workers: &[Arc<Shared>]) -> fmt::Result {
         "421 answers of peers that were followed",
         &count(|cells| &cells.corrections),
     )
+}
+
+fn coded(page: &mut Page<'_>, workers: &[Arc<Shared>]) -> fmt::Result {
+    let labels: Vec<_> = Coding::ALL.iter().map(|coding| [("coding", coding.as_str())]).collect();
+    for (side, name, help) in [
+        (0, "coordinator_compress_in_bytes", "Response content before compression"),
+        (1, "coordinator_compress_out_bytes", "Response content after compression"),
+    ] {
+        let value = |at: usize| sum(workers, |cells| &cells.coded[at][side]);
+        let lines: Vec<_> = labels.iter().enumerate().map(|(at, label)| (&label[..], value(at))).collect();
+        page.counter(name, help, &lines)?;
+    }
+    let labels: Vec<_> = Plain::ALL.iter().map(|why| [("reason", why.as_str())]).collect();
+    let lines: Vec<_> =
+        labels.iter().enumerate().map(|(at, label)| (&label[..], sum(workers, |cells| &cells.plain[at]))).collect();
+    page.counter("coordinator_compress_skipped", "Responses sent plain for want of CPU or memory", &lines)
 }
 
 /// A histogram summed.

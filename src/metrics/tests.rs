@@ -46,6 +46,7 @@ fn settings(name: &str) -> RouteSettings {
         request_headers: HeaderEdit::default(),
         response_headers: HeaderEdit::default(),
         rewrite: None,
+        compress: None,
     }
 }
 
@@ -58,12 +59,15 @@ fn workers_are_summed_under_the_names_of_the_configuration() {
         record.route = Some(crate::base::id::RouteId(0));
         record.decision = "local";
         record.status = 200;
+        (record.cluster, record.attempts) = (Some("central".into()), 2);
         worker.observe(&plan, &record);
     }
     let text = metrics.render();
     for line in [
         "coordinator_requests_total{route=\"GET /v1/items/\",decision=\"local\",status=\"2xx\"} 2\n",
         "coordinator_request_duration_seconds_count{route=\"GET /v1/items/\",decision=\"local\"} 2\n",
+        "coordinator_upstream_attempts_total{cluster=\"central\"} 4\n",
+        "coordinator_upstream_retries_total{cluster=\"central\"} 2\n",
         "coordinator_answered_requests_total{route=\"GET /v1/items/\"} 2\n",
     ] {
         assert!(text.contains(line), "{line} is missing in\n{text}");

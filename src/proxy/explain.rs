@@ -1,8 +1,9 @@
 //! What would become of a request, and why: the very code that serves, without sending anything.
 
 use super::course::{self, Course};
-use crate::config::plan::{Plan, Regime, UnknownKey};
-use crate::error::Error;
+use super::serve;
+use crate::config::plan::{Plan, Regime, RouteSettings, UnknownKey};
+use crate::error::{Error, Kind};
 use crate::home::Home;
 use crate::message::{RequestHead, Scheme, request};
 use crate::record::Record;
@@ -38,9 +39,20 @@ pub struct Explanation {
     /// The RFC 9209 token, where we would refuse.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// How a refusal is mended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+    /// The edge that explains, and what it goes by: its running state, or a configuration alone.
+    pub explained_by: String,
     /// The places of the route in order, with what follows for each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub places: Vec<Line>,
+    /// The target that the origin sees, where the route rewrites it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rewritten: Option<String>,
+    /// The Location of a reply.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
     /// The endpoints of the decision.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
@@ -68,22 +80,58 @@ pub struct Knowledge<'a> {
     /// What is believed of a key.
     pub home: &'a dyn Fn(&str, &str) -> Home,
     /// Whether the target of a decision is believed reachable; `None` = not known here.
-    pub reachable: &'a dyn Fn(Decision) -> Option<bool>,
-    /// Endpoints of a decision.
-    pub endpoints: &'a dyn Fn(Decision) -> Vec<String>,
+    pub reachable: &'a dyn Fn(Decision, &RouteSettings) -> Option<bool>,
+    /// Endpoints of a decision, for a route with these settings.
+    pub endpoints: &'a dyn Fn(Decision, &RouteSettings) -> Vec<String>,
     /// The cursor of the map.
     pub seq: Option<u64>,
+    /// Whether Central can be asked for a home now; `None` = not known here.
+    pub can_ask: Option<bool>,
+    /// Where all this is known from.
+    pub by: Source,
+}
+
+/// Where the knowledge of an explanation comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A running process.
+    Running,
+    /// A configuration, with a list of homes.
+    FileAndHomes,
+    /// A configuration alone: every home is unknown.
+    File,
+}
+
+/// Who explains: a reader of the text elsewhere must be able to tell.
+fn explainer(plan: &Plan, by: Source) -> String {
+    let name = &plan.own.name;
+    match by {
+        Source::Running => format!("edge {name}, coordinator {}", env!("CARGO_PKG_VERSION")),
+        Source::FileAndHomes => format!("the configuration of edge {name} and the homes given, without a running edge"),
+        Source::File => {
+            format!(
+                "the configuration of edge {name} alone: every home is unknown (--homes gives some, --admin asks a running edge)"
+            )
+        }
+    }
 }
 
 /// Explains a request as a client would send it: `head` is not admitted yet.
 pub fn explain(plan: &Plan, mut head: RequestHead, knowledge: &Knowledge<'_>) -> Explanation {
-    let mut out = Explanation { seq: knowledge.seq, ..Explanation::default() };
+    let mut out =
+        Explanation { seq: knowledge.seq, explained_by: explainer(plan, knowledge.by), ..Explanation::default() };
     let scheme = head.scheme;
     if let Err(error) = request::admit(&mut head, scheme) {
         out.request = format!("{} {}", head.method, head.target);
         return refused(out, &error);
     }
     out.request = format!("{} {}://{}{}", head.method, head.scheme.as_str(), head.authority, head.target);
+    if serve::is_for_us(&mut head) {
+        out.decision = "reply 204".to_owned();
+        out.reason = "OPTIONS asks about the proxy itself".to_owned();
+        out.status = Some(204);
+        return out;
+    }
     let mut record = Record::start();
     match course::find(plan, &head, &mut record) {
         Err(error) => {
@@ -93,6 +141,7 @@ pub fn explain(plan: &Plan, mut head: RequestHead, knowledge: &Knowledge<'_>) ->
         Ok(course) => {
             name_route(&mut out, plan, &record);
             out.key = record.key;
+            (out.rewritten, out.location) = (course.rewritten.clone(), course.location.clone());
             follow(out, plan, &course, &head, knowledge)
         }
     }
@@ -108,8 +157,14 @@ fn name_route(out: &mut Explanation, plan: &Plan, record: &Record) {
 fn refused(mut out: Explanation, error: &Error) -> Explanation {
     out.decision = format!("refuse {}", error.status());
     out.reason = error.detail().to_owned();
-    out.status = Some(error.status());
-    out.error = Some(error.token().to_owned());
+    refusing(out, error.kind())
+}
+
+/// Adds what belongs to a refusal.
+fn refusing(mut out: Explanation, kind: Kind) -> Explanation {
+    out.status = Some(kind.status());
+    out.error = Some(kind.token().to_owned());
+    out.help = Some(kind.remedy().to_owned());
     out
 }
 
@@ -136,34 +191,44 @@ fn follow(
         if matches!(place, Place::Home(_)) {
             out.home = Some(describe(plan, home));
         }
-        let step = decide(place, &facts(plan, course, head, home));
-        let reachable = if let Step::Go(decision, _) = step { (known.reachable)(decision) } else { None };
+        let asked = if known.can_ask == Some(false) { Asked::Unreachable } else { Asked::NotYet };
+        let step = decide(place, &Facts { asked, ..facts(plan, course, head, home) });
+        let reachable =
+            if let Step::Go(decision, _) = step { (known.reachable)(decision, course.settings) } else { None };
         let (decision, reason) = words(plan, step);
         if chosen.is_none() && reachable != Some(false) {
             chosen = Some((step, decision.clone(), reason));
         }
         out.places.push(Line { place: written(plan, place), decision, reason: reason.to_owned(), reachable });
     }
-    conclude(out, chosen, known)
+    conclude(out, chosen, course.settings, known)
 }
 
-fn conclude(mut out: Explanation, chosen: Option<(Step, String, &'static str)>, known: &Knowledge<'_>) -> Explanation {
+fn conclude(
+    mut out: Explanation,
+    chosen: Option<(Step, String, &'static str)>,
+    settings: &RouteSettings,
+    known: &Knowledge<'_>,
+) -> Explanation {
     match chosen {
         Some((step, decision, reason)) => {
             if let Step::Go(decision, _) = step {
-                out.endpoints = (known.endpoints)(decision);
+                out.endpoints = (known.endpoints)(decision, settings);
             }
             out.decision = decision;
             out.reason = reason.to_owned();
+            match step {
+                Step::NoSuchKey => refusing(out, Kind::UnknownKey),
+                Step::Unavailable(_) => refusing(out, Kind::DestinationUnavailable),
+                Step::Go(..) | Step::Ask | Step::Claim => out,
+            }
         }
         None => {
             out.decision = "refuse 503".to_owned();
             out.reason = "no place of the route can be reached".to_owned();
-            out.status = Some(503);
-            out.error = Some("destination_unavailable".to_owned());
+            refusing(out, Kind::DestinationUnavailable)
         }
     }
-    out
 }
 
 fn facts(plan: &Plan, course: &Course<'_>, head: &RequestHead, home: Home) -> Facts {
@@ -261,7 +326,7 @@ impl fmt::Display for Explanation {
                 line(name, value)?;
             }
         }
-        if self.places.len() > 1 {
+        if self.places.len() > 1 || self.places.iter().any(|place| place.reachable == Some(false)) {
             for place in &self.places {
                 let state = match place.reachable {
                     Some(true) => ", reachable",
@@ -273,8 +338,12 @@ impl fmt::Display for Explanation {
         }
         line("decision", &self.decision)?;
         line("reason", &self.reason)?;
-        if let Some(error) = &self.error {
-            line("error", error)?;
+        for (name, value) in
+            [("error", &self.error), ("help", &self.help), ("rewritten", &self.rewritten), ("location", &self.location)]
+        {
+            if let Some(value) = value {
+                line(name, value)?;
+            }
         }
         if !self.endpoints.is_empty() {
             line("endpoints", &self.endpoints.join(", "))?;
@@ -282,6 +351,7 @@ impl fmt::Display for Explanation {
         if let Some(seq) = self.seq {
             line("map", &format!("seq {seq}"))?;
         }
+        line("explained by", &self.explained_by)?;
         out.write_str(&text)
     }
 }

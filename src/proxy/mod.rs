@@ -5,6 +5,7 @@
 //! through the peer door meets no code that forwards to a peer; nothing below this module knows what a decision is.
 
 pub mod claim;
+pub mod compress;
 pub mod correct;
 pub mod course;
 pub mod explain;
@@ -19,6 +20,7 @@ pub mod serve;
 pub mod tunnel;
 
 use crate::base::snapshot::Reader;
+use crate::body::encode::Encoders;
 use crate::body::replay::ReplayBudget;
 use crate::body::{Downstream, Request, Response};
 use crate::config::plan::{Plan, RouteSettings};
@@ -28,6 +30,7 @@ use crate::message::{Name, RequestHead};
 use crate::record::Record;
 use crate::upstream::{Live, Upstream};
 use crate::wire::HeadLimits;
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -64,6 +67,7 @@ pub struct Proxy {
     upstream: Rc<Upstream>,
     homes: Option<Arc<Homes>>,
     replays: Rc<ReplayBudget>,
+    encoders: Rc<Encoders>,
 }
 
 impl Proxy {
@@ -77,6 +81,7 @@ impl Proxy {
             upstream,
             homes,
             replays: ReplayBudget::new(REPLAY_MAX),
+            encoders: Encoders::new(),
         }
     }
 
@@ -94,10 +99,14 @@ impl Proxy {
     /// Answers a request from the public door.
     pub async fn public(&self, request: Request, record: &mut Record) -> Response {
         let site = self.site();
-        let accept = request.head.fields.get(Name::Accept).map(<[u8]>::to_vec);
+        let accept = request.head.fields.get(Name::Accept).map(SmallVec::<[u8; 128]>::from_slice);
         match tunnel::switched(request, async |request| self.serve(&site, request, record).await).await {
             Ok(response) => response,
-            Err(error) => explained(&site.plan, &error, accept.as_deref(), record),
+            Err(error) => {
+                record.failed(&error);
+                // The addresses behind a public door are nobody's business; the log has them.
+                refuse::response(&error, &site.plan.own.name, accept.as_deref(), asked(record))
+            }
         }
     }
 
@@ -106,7 +115,7 @@ impl Proxy {
         let site = self.site();
         match tunnel::switched(request, async |request| self.receive(&site, request, record).await).await {
             Ok(response) => response,
-            Err(error) => explained(&site.plan, &error, None, record),
+            Err(error) => explained(&site.plan, &error, record),
         }
     }
 
@@ -115,7 +124,7 @@ impl Proxy {
         let site = self.site();
         match tunnel::switched(request, async |request| self.at_central(&site, request, record).await).await {
             Ok(response) => response,
-            Err(error) => explained(&site.plan, &error, None, record),
+            Err(error) => explained(&site.plan, &error, record),
         }
     }
 
@@ -143,8 +152,13 @@ fn head_limits(plan: &Plan) -> HeadLimits {
     HeadLimits { head: plan.limits.head, fields: plan.limits.fields, uri: plan.limits.uri }
 }
 
-/// Turns a failure into its answer, and notes it once.
-fn explained(plan: &Plan, error: &Error, accept: Option<&[u8]>, record: &mut Record) -> Response {
+/// Whom we asked, as others may know it: the name of the cluster, which RFC 9209 allows, and no address.
+fn asked(record: &Record) -> Option<&str> {
+    record.endpoint.as_ref().and(record.cluster.as_deref())
+}
+
+/// Turns a failure into its answer to another place of the deployment, and notes it once.
+fn explained(plan: &Plan, error: &Error, record: &mut Record) -> Response {
     record.failed(error);
-    refuse::response(error, &plan.own.name, accept, record.endpoint.as_deref())
+    refuse::response(error, &plan.own.name, None, asked(record))
 }

@@ -4,7 +4,7 @@ use super::course::Course;
 use super::outgoing::{self, Note, Role};
 use super::serve::{self, Settled};
 use super::{Proxy, RETRY_AFTER, Site};
-use crate::base::backoff::random;
+use crate::base::backoff::chance;
 use crate::base::clock;
 use crate::body::replay::{Replay, ReplayBudget};
 use crate::body::{Interim, Request};
@@ -15,6 +15,7 @@ use crate::record::Record;
 use crate::route::Place;
 use crate::route::decide::{Decision, Reason};
 use crate::upstream::{Answer, Cluster, Outgoing};
+use smallvec::SmallVec;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,13 +130,9 @@ impl Proxy {
     /// At Central: through its Coordinator's door, or at its application directly.
     async fn centrally(&self, sending: &mut Sending<'_>, record: &mut Record) -> Result<Answer> {
         let note = Note::central(sending);
-        let own = sending.site.plan.central.as_ref().and_then(|central| central.origins);
-        if let Some(cluster) = own.and_then(|id| sending.site.live.cluster(id)) {
-            return self.attempts(sending, cluster, Role::Origin, &note, record).await;
-        }
-        let door = sending.site.live.central();
-        let door = door.ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this edge knows no Central"))?;
-        self.attempts(sending, door, Role::Central, &note, record).await
+        let (cluster, role) = central_cluster(sending.site)
+            .ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this edge knows no Central"))?;
+        self.attempts(sending, &cluster, role, &note, record).await
     }
 
     /// Attempts at one cluster, as DESIGN 5 allows them.
@@ -149,10 +146,11 @@ impl Proxy {
     ) -> Result<Answer> {
         let settings = sending.course.settings;
         let _active = cluster.begin();
+        record.cluster = Some(cluster.shared_name());
         let mut retrying = None;
-        let mut tried = Vec::new();
+        let mut tried = SmallVec::<[usize; 4]>::new();
         loop {
-            let endpoint = cluster.pick(&tried, random(), clock::now()).ok_or_else(|| nobody(cluster))?;
+            let endpoint = cluster.pick(&tried, chance(), clock::now()).ok_or_else(|| nobody(cluster))?;
             let Some(body) = sending.body.body() else {
                 return Err(Error::new(Kind::ConnectionTerminated, "the request content cannot be sent a second time"));
             };
@@ -195,13 +193,26 @@ pub(super) fn local_cluster(site: &Site, settings: &RouteSettings) -> Result<Arc
         .ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this place has no origin of its own"))
 }
 
+/// Central's application: where `[central] origins` says that it is, else behind Central's door.
+fn central_cluster(site: &Site) -> Option<(Arc<Cluster>, Role)> {
+    let own = site.plan.central.as_ref().and_then(|central| central.origins);
+    match own.and_then(|id| site.live.cluster(id)) {
+        Some(cluster) => Some((cluster.clone(), Role::Origin)),
+        None => site.live.central().map(|door| (door.clone(), Role::Central)),
+    }
+}
+
+/// Where a route's requests go by this decision.
+pub fn cluster(site: &Site, settings: &RouteSettings, decision: Decision) -> Option<Arc<Cluster>> {
+    match decision {
+        Decision::Local => local_cluster(site, settings).ok(),
+        Decision::Central => central_cluster(site).map(|(cluster, _)| cluster),
+        Decision::Remote(edge) => site.live.edge(edge).cloned(),
+    }
+}
+
 fn is_reachable(sending: &Sending<'_>, decision: Decision) -> bool {
-    let live = &sending.site.live;
-    let cluster = match decision {
-        Decision::Local => local_cluster(sending.site, sending.course.settings).ok(),
-        Decision::Central => live.central().cloned(),
-        Decision::Remote(edge) => live.edge(edge).cloned(),
-    };
+    let cluster = cluster(sending.site, sending.course.settings, decision);
     cluster.is_some_and(|cluster| cluster.is_reachable(clock::now()))
 }
 

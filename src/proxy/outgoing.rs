@@ -75,7 +75,7 @@ pub(super) fn shape(sending: &Sending<'_>, endpoint: &Endpoint, role: Role, note
     let mut head = sending.head.clone();
     match role {
         Role::Origin => {
-            head.fields.add(Name::Coordinator, told(note).to_string());
+            head.fields.put(Name::Coordinator, told(note));
             if settings.host == HostRule::Origin {
                 head.authority = endpoint.authority().to_owned();
             }
@@ -84,10 +84,10 @@ pub(super) fn shape(sending: &Sending<'_>, endpoint: &Endpoint, role: Role, note
             }
             edit(&mut head.fields, &settings.request_headers);
         }
-        Role::Central => head.fields.add(Name::CoordinatorFwd, fwd(sending.site, note, "central", seq).to_string()),
+        Role::Central => head.fields.put(Name::CoordinatorFwd, fwd(sending.site, note, "central", seq)),
         Role::Peer(edge) => {
             let to = plan.edges.name(edge);
-            head.fields.add(Name::CoordinatorFwd, fwd(sending.site, note, to, seq).to_string());
+            head.fields.put(Name::CoordinatorFwd, fwd(sending.site, note, to, seq));
         }
     }
     head

@@ -30,7 +30,7 @@ pub fn response(error: &Error, edge: &str, accept: Option<&[u8]>, next_hop: Opti
         error: Some(error.token()),
         next_hop,
         received_status: None,
-        details: Some(error.detail()),
+        details: Some(error.public_detail()),
     };
     fields.add(Name::ProxyStatus, status.to_string());
     if let Some(wait) = error.wait() {
@@ -50,6 +50,8 @@ struct Problem<'a> {
     detail: &'a str,
     /// The RFC 9209 error type: the same in Proxy-Status, log and metrics.
     token: &'a str,
+    /// How it is mended.
+    help: &'a str,
 }
 
 fn problem(error: &Error) -> String {
@@ -57,25 +59,33 @@ fn problem(error: &Error) -> String {
         r#type: format!("urn:coordinator:error:{}", error.kind().name()),
         title: phrase(error.status()),
         status: error.status(),
-        detail: error.detail(),
+        detail: error.public_detail(),
         token: error.token(),
+        help: error.kind().remedy(),
     };
     // Strings and a number always serialise.
     serde_json::to_string(&problem).unwrap_or_default() + "\n"
 }
 
+/// For people at a browser: they are told how to mend their own mistakes only, not how to run the deployment.
 fn page(error: &Error, edge: &str) -> String {
     let (status, title) = (error.status(), phrase(error.status()));
-    let (detail, token, edge) = (escaped(error.detail()), escaped(error.token()), escaped(edge));
+    let (detail, token, edge) = (escaped(error.public_detail()), escaped(error.token()), escaped(edge));
+    let help = match (error.is_for_clients(), error.wait()) {
+        (true, _) => format!("<p>{}</p>\n", escaped(error.kind().remedy())),
+        (false, Some(wait)) => format!("<p>Please try again in {} s.</p>\n", seconds(wait)),
+        (false, None) => String::new(),
+    };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{status} {title}</title>\n\
-         <h1>{status} {title}</h1>\n<p>{detail}</p>\n<p><small>{token} at {edge}</small></p>\n</html>\n"
+         <h1>{status} {title}</h1>\n<p>{detail}</p>\n{help}<p><small>{token} at {edge}</small></p>\n</html>\n"
     )
 }
 
 fn plain(error: &Error) -> String {
-    let detail: String = error.detail().chars().filter(|c| !c.is_control()).collect();
-    format!("{} {}\n{detail}\n{}\n", error.status(), phrase(error.status()), error.token())
+    let detail: String = error.public_detail().chars().filter(|c| !c.is_control()).collect();
+    let (status, help) = (error.status(), error.kind().remedy());
+    format!("{status} {}\n{detail}\nhelp: {help}\n{}\n", phrase(status), error.token())
 }
 
 fn escaped(text: &str) -> String {
@@ -115,15 +125,50 @@ mod tests {
     #[test]
     fn every_kind_has_a_title_and_a_token() {
         for kind in KINDS {
-            let response = response(&Error::new(kind, "x"), "fr", None, None);
+            let error = Error::new(kind, "x");
+            let response = response(&error, "fr", None, None);
             assert_ne!(phrase(response.head.status), "", "{kind:?}");
             let status = response.head.fields.text(Name::ProxyStatus).unwrap();
-            assert_eq!(status, format!("fr; error={}; details=\"x\"", kind.token()));
+            let details = error.public_detail().replace('\\', "\\\\").replace('"', "\\\"");
+            assert_eq!(status, format!("fr; error={}; details=\"{details}\"", kind.token()));
             assert_eq!(response.head.fields.text(Name::CacheControl), Some("no-store"));
             let problem: serde_json::Value = serde_json::from_str(&content(&response)).unwrap();
             assert_eq!(problem["status"], kind.status());
             assert_eq!(problem["token"], kind.token());
+            assert_eq!(problem["help"], kind.remedy());
         }
+    }
+
+    #[test]
+    fn every_kind_says_what_happened_and_how_to_mend_it() {
+        for kind in KINDS {
+            for sentence in [kind.cause(), kind.remedy()] {
+                assert!(sentence.ends_with('.') && sentence.len() > 20, "{kind:?}: {sentence}");
+                assert!(!sentence.contains(['|', '<', '\n']), "{kind:?}: {sentence}");
+            }
+        }
+    }
+
+    #[test]
+    fn clients_see_no_file_and_no_inner_name() {
+        for kind in [Kind::ProxyConfigurationError, Kind::ProxyInternalError, Kind::TlsCertificateError, Kind::DnsError]
+        {
+            let error = Error::new(kind, "/etc/coordinator/fr.key: not valid for db.internal");
+            for accept in ["application/json", "text/html", "text/plain"] {
+                let response = response(&error, "fr", Some(accept.as_bytes()), None);
+                let shown = content(&response) + response.head.fields.text(Name::ProxyStatus).unwrap();
+                assert!(!shown.contains("fr.key") && !shown.contains("db.internal"), "{shown}");
+                assert!(shown.contains(&kind.cause()[..20]), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn browsers_are_told_what_their_people_can_do() {
+        let html = |error: &Error| content(&response(error, "fr", Some(b"text/html"), None));
+        assert!(html(&Error::new(Kind::UriTooLong, "too long")).contains("Shorten the URL"));
+        let busy = html(&Error::unavailable("the place is down", Duration::from_secs(2)));
+        assert!(busy.contains("try again in 2 s") && !busy.contains("admin door"), "{busy}");
     }
 
     #[test]
@@ -150,8 +195,8 @@ mod tests {
         assert_eq!(response(&soon, "fr", None, None).head.fields.text(Name::RetryAfter), Some("1"));
         let method = Error::new(Kind::NoMethod, "x").allow("GET, HEAD".to_owned());
         assert_eq!(response(&method, "fr", None, None).head.fields.text(Name::Allow), Some("GET, HEAD"));
-        let hop = response(&Error::new(Kind::ConnectionRefused, ""), "fr", None, Some("10.0.0.1:3000"));
+        let hop = response(&Error::new(Kind::ConnectionRefused, ""), "fr", None, Some("local"));
         let status = hop.head.fields.text(Name::ProxyStatus).unwrap();
-        assert_eq!(status, "fr; error=connection_refused; next-hop=\"10.0.0.1:3000\"");
+        assert_eq!(status, "fr; error=connection_refused; next-hop=local");
     }
 }

@@ -270,8 +270,11 @@ impl<S: Service> Account<S> {
         Account { visit: visit.clone(), record: Some(record), summary: None }
     }
 
-    /// Notes what the log says of the head.
+    /// Notes what the log says of the head, if there is a log.
     pub(super) fn head(&mut self, head: &RequestHead) {
+        if !self.visit.desk.service.wants_summary() {
+            return;
+        }
         self.summary = Some(Summary {
             method: head.method.clone(),
             authority: head.authority.clone(),

@@ -2,6 +2,7 @@
 
 use super::Service;
 use super::conn::{self, Desk, Entry};
+use crate::base::{mend, service};
 use crate::body::Door;
 use crate::config::plan::{MutualTls, Plan};
 use crate::metrics::Cut;
@@ -74,11 +75,20 @@ pub fn connections_cap(wanted: Option<usize>) -> usize {
     wanted.unwrap_or(room)
 }
 
-/// Binds `count` sockets to one address; gives them, and the address that they really have.
+/// Binds `count` sockets to one address; gives them, and the address that they really have. A socket that the service
+/// manager handed over for this address is used instead, by all workers together.
 ///
 /// Errors: the first that cannot be bound; none stays open.
 pub(super) fn bind(address: SocketAddr, count: usize) -> io::Result<(Vec<StdListener>, SocketAddr)> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"));
+    let named = |error: io::Error| {
+        let wrong = format!("cannot listen on {address}: {error}");
+        io::Error::new(error.kind(), mend::told(wrong, mend::listen(&error)))
+    };
+    if let Some(first) = service::handed_socket(address) {
+        let first = first.map_err(named)?;
+        let rest = (1..count).map(|_| first.try_clone()).collect::<io::Result<Vec<_>>>().map_err(named)?;
+        return Ok(([first].into_iter().chain(rest).collect(), address));
+    }
     let first = bind_one(address).map_err(named)?;
     let actual = first.local_addr()?;
     let rest = (1..count).map(|_| bind_one(actual)).collect::<io::Result<Vec<_>>>().map_err(named)?;

@@ -33,6 +33,11 @@ pub trait Service: 'static {
     /// The answer to what could not even be read as a request, or could not be admitted.
     fn refuse(&self, error: &Error, head: Option<&RequestHead>, from: &Downstream) -> Response;
 
+    /// Whether `finish` wants to know what was asked.
+    fn wants_summary(&self) -> bool {
+        true
+    }
+
     /// The request is over: log and count it.
     fn finish(&self, record: Record, from: &Downstream, head: Option<&Summary>);
 }

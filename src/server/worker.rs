@@ -51,6 +51,8 @@ enum Order {
     Change(Key, DoorSpec),
     Close(Vec<Key>, oneshot::Sender<()>),
     Phase(Phase),
+    /// To be answered: a worker that hangs does not.
+    Alive(oneshot::Sender<()>),
     Stop,
 }
 
@@ -139,6 +141,16 @@ impl Workers {
             thread.orders.try_send(order).map_err(|_| io::Error::other("a worker does not take orders"))?;
         }
         Ok(())
+    }
+
+    /// Returns once every worker has answered; never, if one hangs or is dead.
+    pub async fn alive(&self) {
+        for thread in &self.threads {
+            let (told, answer) = oneshot::channel();
+            if thread.orders.send(Order::Alive(told)).await.is_err() || answer.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Open connections at public doors.
@@ -290,6 +302,10 @@ async fn run<S: Service>(seat: Seat, make: impl FnOnce(usize) -> S, mut orders: 
                 let _ = told.send(());
             }
             Order::Phase(phase) => desk.drain.reach(phase),
+            Order::Alive(told) => {
+                // Whoever asked may have stopped waiting.
+                let _ = told.send(());
+            }
             Order::Stop => return,
         }
     }

@@ -85,6 +85,56 @@ impl Client {
     }
 }
 
+/// What to do about a failed handshake between places, from the first TLS error in the chain of causes; empty where
+/// there is nothing better to say than the error itself.
+pub fn remedy(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+            return words(tls);
+        }
+        // The h2 crate keeps only the text of what broke its connection.
+        if error.downcast_ref::<h2::Error>().is_some_and(|error| error.to_string().contains("CertificateRequired")) {
+            return words(&rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired));
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = inner.map(|inner| inner as &(dyn std::error::Error + 'static)).or_else(|| error.source());
+    }
+    ""
+}
+
+fn words(error: &rustls::Error) -> &'static str {
+    use rustls::AlertDescription as Alert;
+    match error {
+        rustls::Error::InvalidCertificate(wrong) => match wrong {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "its certificate is from another CA than our `ca` file: both must come from one `coordinator certs` folder"
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired: delete its .pem there and run `coordinator certs` again"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet: compare the clocks of both machines"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for another place or host: make it with `coordinator certs --host NAME=HOST`"
+            }
+            _ => "",
+        },
+        rustls::Error::AlertReceived(Alert::UnknownCA | Alert::BadCertificate | Alert::DecryptError) => {
+            "it does not trust our certificate: both must come from one `coordinator certs` folder"
+        }
+        rustls::Error::AlertReceived(Alert::CertificateRequired) => {
+            "it asks for a certificate of the deployment: give `chain` and `key` in [peer], or --cert and --key"
+        }
+        rustls::Error::AlertReceived(Alert::CertificateExpired) => {
+            "our certificate has expired: delete its .pem and run `coordinator certs` again"
+        }
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS on this port: is its door plain, or the port wrong?",
+        _ => "",
+    }
+}
+
 /// The contents of the files that a trust names; empty where it names none.
 #[derive(Default)]
 struct Files {
@@ -114,12 +164,24 @@ fn read(trust: &Trust) -> Result<Files, String> {
 
 /// One configuration for each [`Alpn`], in the order of its variants.
 fn configure(trust: &Trust, files: &Files) -> Result<[Arc<ClientConfig>; 3], String> {
-    let base = base(trust, files)?;
+    let base = base(trust, files).map_err(|error| format!("{}: {error}", named(trust)))?;
     Ok([&[&b"http/1.1"[..]][..], &[b"h2"], &[b"h2", b"http/1.1"]].map(|offered| {
         let mut config = base.clone();
         config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
         Arc::new(config)
     }))
+}
+
+/// The files of a trust, for whoever must mend them.
+fn named(trust: &Trust) -> String {
+    match trust {
+        Trust::System => "the system's roots".to_owned(),
+        Trust::Private(roots) => roots.display().to_string(),
+        Trust::Deployment { files, .. } => {
+            let own = &files.own;
+            format!("{}, {} and {}", own.chain.display(), own.key.display(), files.ca.display())
+        }
+    }
 }
 
 fn base(trust: &Trust, files: &Files) -> Result<ClientConfig, String> {
@@ -138,7 +200,10 @@ fn base(trust: &Trust, files: &Files) -> Result<ClientConfig, String> {
         .with_custom_certificate_verifier(verifier);
     let Trust::Deployment { .. } = trust else { return Ok(builder.with_no_client_auth()) };
     let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| format!("the private key: {error}"))?;
-    let mut config = builder.with_client_auth_cert(certificates(&files.chain)?, key).map_err(text)?;
+    let mut config = builder.with_client_auth_cert(certificates(&files.chain)?, key).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => "certificate and key do not belong together".to_owned(),
+        other => other.to_string(),
+    })?;
     // A resumed session would outlive the certificate that opened it (DESIGN 10).
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// A named set of endpoints.
 pub struct Cluster {
-    name: String,
+    name: Arc<str>,
     kind: Kind,
     balance: Balance,
     health: Option<HealthCheck>,
@@ -60,12 +60,17 @@ impl Cluster {
             endpoints.iter().for_each(|endpoint| endpoint.unchecked());
         }
         let counts = old.map_or_else(Arc::default, |old| Arc::clone(&old.counts));
-        Cluster { name: name.to_owned(), kind, balance, health, endpoints, counts }
+        Cluster { name: name.into(), kind, balance, health, endpoints, counts }
     }
 
     /// Its name: that of the configuration, `central`, or the name of an edge.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same, to be kept by a record.
+    pub fn shared_name(&self) -> Arc<str> {
+        self.name.clone()
     }
 
     /// Its endpoints.
@@ -160,6 +165,6 @@ impl Cluster {
 
     /// Whether a reload that asks for this may keep it.
     pub(super) fn is(&self, name: &str, balance: Balance, health: Option<&HealthCheck>) -> bool {
-        self.name == name && self.balance == balance && self.health.as_ref() == health
+        *self.name == *name && self.balance == balance && self.health.as_ref() == health
     }
 }

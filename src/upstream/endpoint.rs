@@ -43,7 +43,7 @@ pub(super) struct Spec {
 pub struct Endpoint {
     id: usize,
     spec: Spec,
-    authority: String,
+    authority: Arc<str>,
     tls: Result<Option<Arc<Client>>, &'static str>,
     in_flight: AtomicUsize,
     passes: AtomicBool,
@@ -77,7 +77,7 @@ impl Endpoint {
         static IDS: AtomicUsize = AtomicUsize::new(0);
         Endpoint {
             id: IDS.fetch_add(1, Ordering::Relaxed),
-            authority: spec.url.authority(),
+            authority: spec.url.authority().into(),
             spec,
             tls,
             in_flight: AtomicUsize::new(0),
@@ -98,6 +98,11 @@ impl Endpoint {
     /// `host:port`, for logs and for `host = "origin"`.
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// The same, to be kept.
+    pub fn shared_authority(&self) -> Arc<str> {
+        Arc::clone(&self.authority)
     }
 
     /// Where it is.

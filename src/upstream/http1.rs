@@ -16,6 +16,7 @@ use crate::message::{Fields, Method, Name, ResponseHead, Version};
 use crate::wire::framing::Sender;
 use crate::wire::write::{self, Connection};
 use crate::wire::{Decoded, Decoder, Framing, Parsed, framing, head::HeadReader};
+use bytes::{Buf, Bytes};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -28,6 +29,8 @@ pub(super) const INTERIM_MAX: usize = 8;
 /// A connection with leave to use it.
 pub(super) struct Lease {
     pub(super) io: Io,
+    /// For the waits of this exchange; it stays with the connection.
+    pub(super) alarm: Alarm,
     pub(super) leave: Leave,
     pub(super) flight: InFlight,
     pub(super) pooled: bool,
@@ -44,11 +47,11 @@ pub(super) async fn exchange(lease: Lease, request: Outgoing, terms: Terms) -> R
         None => Framing::Chunked,
     };
     let connection = upgrade.as_deref().map_or(Connection::Keep, Connection::Upgrade);
-    write::request_head(&mut lease.io.outbox, &head, framing, connection);
+    write::request_head(lease.io.outbox(), &head, framing, connection);
     let expects = head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
     let upload = Upload::new(body, framing, expects);
     let pooled = lease.pooled;
-    let (reader, alarm) = (HeadReader::default(), Alarm::default());
+    let (reader, alarm) = (HeadReader::default(), std::mem::take(&mut lease.alarm));
     let mut talk = Talk { lease, upload, terms, reader, alarm, wait: None, seen: false };
     let answered = talk.answer(interim.as_deref(), upgrade.as_deref()).await?;
     talk.hand_over(answered, &head.method, pooled)
@@ -108,7 +111,7 @@ impl Talk {
             self.seen |= !io.inbox.is_empty();
             match self.reader.response(&io.inbox, &self.terms.limits)? {
                 Parsed::Whole(head, taken) => {
-                    let _ = io.inbox.split_to(taken);
+                    io.inbox.advance(taken);
                     return Poll::Ready(Ok(head));
                 }
                 Parsed::Partial => {}
@@ -203,15 +206,27 @@ struct Receiving {
 }
 
 impl Receiving {
-    /// `Empty` where there is nothing to wait for.
+    /// `Empty` or `Full` where there is nothing to wait for: the connection is given back at once.
     fn into_body(mut self) -> Body {
+        let octets = self.whole();
         if !self.decoder.is_done() {
             return Body::Pulled(Box::new(self));
         }
         let nothing = &mut Context::from_waker(std::task::Waker::noop());
-        match self.poll_release(nothing) {
-            Poll::Ready(Ok(())) => Body::Empty,
+        match (self.poll_release(nothing), octets) {
+            (Poll::Ready(Ok(())), Some(octets)) => Body::Full(octets),
+            (Poll::Ready(Ok(())), None) => Body::Empty,
             _ => Body::Pulled(Box::new(self)),
+        }
+    }
+
+    /// The whole content, where its length is stated, all of it came with the head, and the request is sent.
+    fn whole(&mut self) -> Option<Bytes> {
+        let length = self.decoder.remaining().filter(|length| *length > 0 && self.upload.is_over())?;
+        let lease = self.lease.as_mut().filter(|lease| lease.io.inbox.len() as u64 >= length)?;
+        match self.decoder.decode(&mut lease.io.inbox) {
+            Ok(Decoded::Data(octets)) => Some(octets),
+            _ => None,
         }
     }
 
@@ -224,7 +239,7 @@ impl Receiving {
             let (origin, octets) = (lease.flight.endpoint().authority(), lease.io.inbox.len());
             tracing::warn!(origin, octets, "an origin sent more than its answer; connection closed");
         } else if self.persists && self.upload.is_sent() && !lease.io.has_ended() {
-            lease.leave.give_back(lease.io, self.terms.pool_idle);
+            lease.leave.give_back(lease.io, std::mem::take(&mut self.alarm), self.terms.pool_idle);
         }
         Poll::Ready(Ok(()))
     }

@@ -36,6 +36,7 @@ use crate::message::{RequestHead, ResponseHead, hop};
 use crate::record::Record;
 use crate::tls::client::Alpn;
 use crate::wire::HeadLimits;
+use alarm::Alarm;
 use endpoint::{InFlight, Speaks};
 use link::{Opened, Slot};
 use pool::Pool;
@@ -155,7 +156,7 @@ impl Upstream {
         let flight = InFlight::enter(endpoint);
         let began = clock::now();
         record.attempts += 1;
-        record.endpoint = Some(endpoint.authority().to_owned());
+        record.endpoint = Some(endpoint.shared_authority());
         record.attempt_began = Some(began);
         hindered(endpoint, &terms).await?;
         let way = self.way(endpoint, request.upgrade.is_some(), flight, &terms).await;
@@ -218,8 +219,8 @@ impl Upstream {
 impl Door {
     async fn http1(&self, endpoint: &Arc<Endpoint>, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
         let leave = self.pool.enter(terms.left(terms.connect)).await?;
-        if let Some(io) = leave.reuse() {
-            return Ok(Way::Http1(http1::Lease { io, leave, flight, pooled: true }));
+        if let Some((io, alarm)) = leave.reuse() {
+            return Ok(Way::Http1(http1::Lease { io, alarm, leave, flight, pooled: true }));
         }
         let connected = connect::open(endpoint, alpn, terms.left(terms.connect)).await?;
         if connected.http2 {
@@ -227,7 +228,8 @@ impl Door {
             let leave = link.enter(terms.left(terms.connect)).await?;
             return Ok(Way::Http2(http2::Lease { leave, _flight: flight }));
         }
-        Ok(Way::Http1(http1::Lease { io: Io::new(connected.stream), leave, flight, pooled: false }))
+        let io = Io::new(connected.stream);
+        Ok(Way::Http1(http1::Lease { io, alarm: Alarm::default(), leave, flight, pooled: false }))
     }
 
     async fn http2(&self, endpoint: &Arc<Endpoint>, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
@@ -238,7 +240,8 @@ impl Door {
                 Opened::Http1(None) => return self.http1(endpoint, alpn, flight, terms).await,
                 Opened::Http1(Some(stream)) => {
                     let leave = self.pool.enter(terms.left(terms.connect)).await?;
-                    return Ok(Way::Http1(http1::Lease { io: Io::new(stream), leave, flight, pooled: false }));
+                    let (io, alarm) = (Io::new(stream), Alarm::default());
+                    return Ok(Way::Http1(http1::Lease { io, alarm, leave, flight, pooled: false }));
                 }
             },
         };

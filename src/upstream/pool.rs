@@ -3,6 +3,7 @@
 //! Invariant: what is handed out has no unread octets and has not ended, as far as the kernel knows at that moment; so
 //! that no answer that nobody asked for is taken as the answer to the next request.
 
+use super::alarm::Alarm;
 use crate::base::clock;
 use crate::body::io::{Io, Stream};
 use crate::error::{Again, Error, Kind, Result};
@@ -30,6 +31,7 @@ pub(super) struct Pool {
 
 struct Idle {
     io: Io,
+    alarm: Alarm,
     until: Instant,
 }
 
@@ -79,23 +81,25 @@ impl Pool {
 }
 
 impl Leave {
-    /// An idle connection, if a good one is left.
-    pub(super) fn reuse(&self) -> Option<Io> {
+    /// An idle connection and its alarm, if a good one is left.
+    pub(super) fn reuse(&self) -> Option<(Io, Alarm)> {
         let now = clock::now();
         loop {
             let mut idle = self.pool.idle.borrow_mut().pop_back()?;
             if idle.until > now && is_quiet(&mut idle.io) {
-                return Some(idle.io);
+                return Some((idle.io, idle.alarm));
             }
         }
     }
 
-    /// Gives a connection back on which the last exchange has ended completely.
-    pub(super) fn give_back(self, io: Io, idle: Duration) {
-        debug_assert!(io.inbox.is_empty() && io.outbox.is_empty());
+    /// Gives a connection back on which the last exchange has ended completely. Its alarm goes along: a timer that is in
+    /// the runtime's wheel already costs the next exchange nothing.
+    pub(super) fn give_back(self, mut io: Io, mut alarm: Alarm, idle: Duration) {
         if !idle.is_zero() {
             let until = clock::now() + idle;
-            self.pool.idle.borrow_mut().push_back(Idle { io, until });
+            io.rest();
+            alarm.set(None);
+            self.pool.idle.borrow_mut().push_back(Idle { io, alarm, until });
         }
     }
 }

@@ -242,7 +242,9 @@ fn connections_are_reused_newest_first_until_idle_for_too_long() {
     local(async {
         let endpoint = origin(|number, mut peer| async move {
             while !peer.head().await.is_empty() {
-                peer.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{number}")).await;
+                // In chunks: an answer of a length that is all there gives its connection back before it is read.
+                let chunks = format!("1\r\n{number}\r\n0\r\n\r\n");
+                peer.say(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}")).await;
             }
         })
         .await;

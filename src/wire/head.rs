@@ -139,6 +139,7 @@ impl HeadReader {
     fn scan(&mut self, buffer: &[u8], limits: &HeadLimits, dialect: Dialect) -> Result<bool, Refusal> {
         let within = buffer.get(..limits.head).unwrap_or(buffer);
         while self.line != Line::Over {
+            self.skip_target(within, limits);
             let Some(&octet) = within.get(self.at) else {
                 return self.out_of_octets(within.len(), limits, dialect);
             };
@@ -150,6 +151,15 @@ impl HeadReader {
             Ok(false) => self.out_of_octets(within.len(), limits, dialect),
             Err(Fault::Malformed(detail)) => Err(Refusal { kind: dialect.malformed, detail }),
             Err(Fault::TooMany) => Err(Refusal { kind: dialect.too_large, detail: "too many field lines" }),
+        }
+    }
+
+    /// Passes over the octets of a target that need no judgement of their own.
+    fn skip_target(&mut self, buffer: &[u8], limits: &HeadLimits) {
+        if self.line == Line::Target {
+            let most = buffer.len().min(self.mark.saturating_add(limits.uri));
+            let rest = buffer.get(self.at..most).unwrap_or_default();
+            self.at += section::run(rest, |octet| octet.is_ascii_graphic() && octet != b'#');
         }
     }
 

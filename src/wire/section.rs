@@ -40,10 +40,13 @@ impl Section {
     /// Scans on from `*at`, at most `lines_max` lines; whether the section is complete, and then `*at` is behind it.
     pub(super) fn scan(&mut self, octets: &[u8], at: &mut usize, lines_max: usize) -> Result<bool, Fault> {
         loop {
-            if self.phase == Phase::Value {
-                let rest = octets.get(*at..).unwrap_or_default();
-                *at += rest.iter().position(|&octet| !is_value(octet)).unwrap_or(rest.len());
-            }
+            // What goes on as it is needs no step of the automaton.
+            let rest = octets.get(*at..).unwrap_or_default();
+            *at += match self.phase {
+                Phase::Value => run(rest, is_value),
+                Phase::Name => run(rest, is_tchar),
+                _ => 0,
+            };
             let Some(&octet) = octets.get(*at) else {
                 return Ok(false);
             };
@@ -82,20 +85,34 @@ impl Section {
     }
 }
 
+/// How many octets from the start are of a kind.
+pub(super) fn run(octets: &[u8], kind: impl Fn(u8) -> bool) -> usize {
+    octets.iter().position(|&octet| !kind(octet)).unwrap_or(octets.len())
+}
+
 /// Whether an octet may stand in a field value, a reason phrase or a chunk extension: HTAB, SP, VCHAR and obs-text
 /// (RFC 9110 section 5.5).
 pub(super) fn is_value(octet: u8) -> bool {
     octet == b'\t' || (octet >= 0x20 && octet != 0x7f)
 }
 
+/// Room for what a proxy adds to a head.
+const ROOM: usize = 256;
+
+/// Lines that most heads have, those that a proxy adds included.
+const LINES: usize = 16;
+
 /// Reads the lines of a section that [`Section`] has passed.
 pub(super) fn read(octets: &[u8]) -> Fields {
-    let mut fields = Fields::new();
-    for line in octets.split(|&octet| octet == b'\n') {
+    let mut fields = Fields::with_room(octets.len() + ROOM, LINES);
+    let mut rest = octets;
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        let (line, after) = rest.split_at(end);
         if let Some(colon) = memchr::memchr(b':', line) {
             let (name, value) = line.split_at(colon);
             fields.push(name, value.get(1..).unwrap_or_default().trim_ascii());
         }
+        rest = after.get(1..).unwrap_or_default();
     }
     fields
 }

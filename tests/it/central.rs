@@ -225,8 +225,8 @@ async fn everybody_may_do_only_what_the_certificate_says() {
     for (caller, expected) in [
         (Caller::new(&world.central, Identity::Edge("fr".into())), [200, 403, 403, 200, 200, 200, 403, 204, 403, 200]),
         (Caller::new(&world.central, Identity::Edge("xx".into())), [200, 403, 403, 200, 200, 403, 403, 403, 403, 200]),
-        (Caller::new(&world.central, Identity::App), [200, 200, 200, 403, 403, 403, 403, 403, 403, 200]),
-        (Caller::new(&world.central, Identity::Operator), [200, 200, 200, 403, 403, 403, 403, 403, 403, 200]),
+        (Caller::new(&world.central, Identity::App), [200, 200, 200, 200, 403, 403, 403, 403, 403, 200]),
+        (Caller::new(&world.central, Identity::Operator), [200, 200, 200, 200, 403, 403, 403, 403, 403, 200]),
         (Caller::new(&world.central, Identity::Central), [200, 403, 403, 200, 200, 403, 403, 403, 403, 200]),
         (Caller::new(&world.central, Identity::Anyone), [403; 10]),
         (Caller::new(&world.central, Identity::Loopback), [200, 200, 200, 200, 200, 200, 200, 204, 204, 200]),

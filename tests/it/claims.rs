@@ -110,6 +110,22 @@ fn a_registration_without_central_is_answered_served_and_survives() {
 }
 
 #[test]
+fn many_registrations_without_central_are_delivered_soon_after_it_is_back() {
+    let mut world = world();
+    world.cut_central();
+    world.edge("jp").is_alone();
+    let mut client = world.edge("jp").client();
+    for n in 0..100 {
+        world.origin("jp").next(minted(&format!("kim-{n}")));
+        assert_eq!(client.ask("POST", "/v1/users", &[], b"x").status, 201);
+    }
+    assert_eq!(world.edge("jp").homes().figures().provisional, 100);
+    world.restore_central();
+    let left = || world.edge("jp").homes().figures().provisional;
+    wait::within(Duration::from_secs(5), "all claims to be delivered", left, |left| *left == 0);
+}
+
+#[test]
 fn a_route_may_insist_on_centrals_word() {
     let mut world = strict().start();
     let body = r#"{"account":{"id":4711,"name":"Kim"}}"#;
@@ -199,7 +215,7 @@ fn an_id_that_another_edge_owns_is_not_served_where_it_was_minted_again() {
 
 #[test]
 fn a_clash_that_was_found_late_is_alarmed_and_ends() {
-    let mut world = world();
+    let world = world();
     world.isolate("jp");
     let created = world.central().ask("PUT", "/v1/homes/user/448", "{\"home\":\"fr\"}");
     assert_eq!(created.status, 201);

@@ -8,10 +8,13 @@
 #[cfg(feature = "external")]
 mod browser;
 mod central;
+mod cli_comfort;
 mod demo;
 mod claims;
+mod compress;
 mod differential;
 mod door;
+mod field;
 mod h2_malformed;
 mod harness;
 mod harness_works;
@@ -19,9 +22,14 @@ mod homes;
 mod homes_command;
 mod link;
 mod lists;
+mod packaging;
 mod page;
 mod peers;
+mod service_manager;
+mod reference;
+mod processes;
 mod sim;
+mod start_failures;
 mod tidy;
 mod trailers;
 mod upgrade;

@@ -514,6 +514,37 @@ fn interim_answers_come_from_far_away() {
 }
 
 #[test]
+fn a_client_that_goes_away_frees_the_home_far_away() {
+    let world = world();
+    world.central().put_home("user", "450", "jp");
+    for entry in ["jp", "fr"] {
+        world.origin("jp").next(origin::Answer::new().stall());
+        let mut client = world.edge(entry).client();
+        client.send("GET /v1/users/450/x HTTP/1.1\r\nHost: a\r\n\r\n");
+        wait::until("the request at the home", || world.landed().len(), |landed| *landed == 1);
+        client.reset();
+        wait::until("the origin to be let go", || world.origin("jp").open(), |open| *open == 0);
+
+        // In the middle of an answer, and in the middle of content.
+        let head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this";
+        world.origin("jp").next(origin::Answer::bytes(head).stall());
+        let mut client = world.edge(entry).client();
+        client.send("GET /v1/users/450/x HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(client.next_head().0, 200);
+        client.reset();
+        wait::until("the origin to be let go", || world.origin("jp").open(), |open| *open == 0);
+        world.landed();
+        let mut client = world.edge(entry).client();
+        client.send("PUT /v1/users/450/x HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nonly this");
+        wait::until("the request at the home", || world.landed().len(), |landed| *landed == 1);
+        client.reset();
+        wait::until("the origin to be let go", || world.origin("jp").open(), |open| *open == 0);
+        let cut = world.origin("jp").seen().pop().unwrap();
+        assert!(!cut.is_complete(), "content that was cut is complete nowhere: {cut:?}");
+    }
+}
+
+#[test]
 fn a_home_that_comes_back_is_reached_again() {
     let mut world = world();
     world.central().put_home("user", "450", "jp");

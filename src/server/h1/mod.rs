@@ -19,6 +19,7 @@ use crate::error::{Error, Kind};
 use crate::message::{Method, Name, RequestHead, Version};
 use crate::metrics::Cut;
 use crate::wire::{Framing, HeadLimits, HeadReader, Parsed, framing};
+use bytes::Buf;
 use respond::Shape;
 use std::future::poll_fn;
 use std::io;
@@ -53,8 +54,10 @@ enum Next {
 }
 
 /// How waiting for a head ends.
+// It lives for a moment and is moved once: a box would cost more.
+#[allow(clippy::large_enum_variant)]
 enum Start {
-    Head(Box<RequestHead>, Instant),
+    Head(RequestHead, Instant),
     Refused(Error, Instant),
     /// Nothing more comes, or nothing came for too long.
     Over,
@@ -63,14 +66,14 @@ enum Start {
 /// Serves a connection whose first octets may be in the inbox already.
 pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
     let link = Link { watcher: visit.watcher(), visit, wire: Wire::new(io) };
-    let mut reader = HeadReader::default();
+    let (mut reader, mut alarm) = (HeadReader::default(), Alarm::default());
     loop {
         let plan = link.visit.plan();
-        let next = match link.head(&plan, &mut reader).await {
+        let next = match link.head(&plan, &mut reader, &mut alarm).await {
             Start::Over => return,
             Start::Refused(error, began) => link.refuse_octets(&plan, &error, began).await,
             // The state of an exchange lives only as long as it does; an idle connection holds none of it.
-            Start::Head(head, began) => Box::pin(link.exchange(&plan, *head, began)).await,
+            Start::Head(head, began) => Box::pin(link.exchange(&plan, head, began)).await,
         };
         match next {
             Next::Keep => {}
@@ -88,10 +91,10 @@ struct Link<S: Service> {
 }
 
 impl<S: Service> Link<S> {
-    /// Waits for the next request head.
-    async fn head(&self, plan: &Plan, reader: &mut HeadReader) -> Start {
+    /// Waits for the next request head. One alarm serves the whole connection, so its timer is seldom touched.
+    async fn head(&self, plan: &Plan, reader: &mut HeadReader, alarm: &mut Alarm) -> Start {
         let limits = HeadLimits { head: plan.limits.head, fields: plan.limits.fields, uri: plan.limits.uri };
-        let (mut began, mut alarm) = (None, Alarm::default());
+        let mut began = None;
         alarm.set(plan.timeouts.idle);
         poll_fn(|cx| {
             let io = &mut self.wire.borrow_mut().io;
@@ -104,8 +107,8 @@ impl<S: Service> Link<S> {
                     match reader.request(&io.inbox, self.visit.from.scheme, &limits) {
                         Ok(Parsed::Partial) => {}
                         Ok(Parsed::Whole(head, taken)) => {
-                            let _ = io.inbox.split_to(taken);
-                            return Poll::Ready(Start::Head(Box::new(head), at));
+                            io.inbox.advance(taken);
+                            return Poll::Ready(Start::Head(head, at));
                         }
                         Err(refusal) => return Poll::Ready(Start::Refused(refusal.into(), at)),
                     }
@@ -116,9 +119,9 @@ impl<S: Service> Link<S> {
                     Poll::Pending => {
                         if began.is_none() {
                             // An idle connection holds no buffers.
-                            (io.inbox, io.outbox) = Default::default();
+                            io.rest();
                         }
-                        return self.poll_wait(cx, &mut alarm, began);
+                        return self.poll_wait(cx, alarm, began);
                     }
                 }
             }

@@ -5,6 +5,7 @@
 
 use super::wire::{Gone, Wire};
 use super::{Link, lost};
+use crate::body::io::Io;
 use crate::body::{Body, Piece, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind, Side};
@@ -23,8 +24,9 @@ use tokio::io::AsyncWrite;
 /// The outbox is sent before more is pulled into it beyond this.
 const OUTBOX_HIGH: usize = 64 << 10;
 
-/// Content up to this is copied behind its head, so that both leave in one send; longer is sent from where it lies.
-const COPY_MAX: usize = 8 << 10;
+/// Content up to this, which is all that one read brings, is copied behind its head, so that both leave in one send: a
+/// send costs more than the copy. Longer is sent from where it lies.
+const COPY_MAX: usize = Io::READ;
 
 /// How a response is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +71,7 @@ pub(super) async fn write<S: Service>(
         wire.answer();
         let connection = if shape.close { Connection::Close } else { Connection::Keep };
         let old = version == Version::Http10;
-        response_head(&mut wire.io.outbox, &response.head, shape.framing, shape.stated, connection, old);
+        response_head(wire.io.outbox(), &response.head, shape.framing, shape.stated, connection, old);
     }
     let body = if shape.framing == Framing::None { Body::Empty } else { response.body };
     let (framing, alarm) = (shape.framing, Alarm::default());

@@ -98,6 +98,13 @@ impl Client {
         Ok(Client::over(Box::new(rustls::StreamOwned::new(session, tcp)), alpn))
     }
 
+    /// A client on a connection that stands already.
+    pub fn over_plain(tcp: TcpStream) -> Client {
+        let limited = tcp.set_read_timeout(Some(PATIENCE)).and_then(|()| tcp.set_write_timeout(Some(PATIENCE)));
+        limited.and_then(|()| tcp.set_nodelay(true)).expect("a socket has timeouts");
+        Client::over(Box::new(tcp), None)
+    }
+
     fn over(stream: Box<dyn Stream>, alpn: Option<String>) -> Client {
         Client { reader: Reader::new(stream), alpn }
     }

@@ -3,6 +3,7 @@
 //! Everything here is blocking and on threads of its own, so that it shares no runtime, no timer and no parser with
 //! what is tested. The parsers are lenient on purpose: they report what came, and the test says what should have come.
 
+pub mod app;
 pub mod certs;
 pub mod client;
 pub mod edge;

@@ -39,7 +39,7 @@ impl Process {
 
     /// As `start`, with temporary files in `temporary`.
     pub fn start_with_temporary(temporary: &Path, words: &[&str]) -> Process {
-        Process::spawn(command(words).env("TMPDIR", temporary))
+        Process::spawn(command(words).env("TMPDIR", temporary).stdin(Stdio::null()))
     }
 
     /// As `start`, with a working folder.
@@ -48,16 +48,12 @@ impl Process {
         if let Some(folder) = folder {
             command.current_dir(folder);
         }
-        Process::spawn(&mut command)
+        Process::spawn(command.stdin(Stdio::null()))
     }
 
-    fn spawn(command: &mut Command) -> Process {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
+    /// As `start`, of a command made elsewhere, with its own environment and standard input.
+    pub fn spawn(command: &mut Command) -> Process {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let lines = Arc::default();
         listen(child.stdout.take().expect("stdout is piped"), &lines);
         listen(child.stderr.take().expect("stderr is piped"), &lines);
@@ -138,7 +134,8 @@ pub fn run(words: &[&str]) -> Output {
     command(words).stdin(Stdio::null()).output().expect("the binary starts")
 }
 
-fn command(words: &[&str]) -> Command {
+/// `coordinator` with `words`, not yet started.
+pub fn command(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coordinator"));
     command.args(words);
     command

@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// The edges of every world.
@@ -58,7 +59,7 @@ pub struct World {
 pub struct Edge {
     place: Place,
     to_central: Relay,
-    is_isolated: bool,
+    is_isolated: AtomicBool,
 }
 
 /// What Central and the edges have in common.
@@ -151,7 +152,7 @@ impl Setup {
             .map(|name| Edge {
                 place: Place::new(name, &self),
                 to_central: Relay::to(central.peer),
-                is_isolated: false,
+                is_isolated: AtomicBool::new(false),
             })
             .collect();
         folder.write("ca.pem", issuer.ca_pem());
@@ -225,7 +226,9 @@ impl World {
     #[track_caller]
     pub fn synced(&self) {
         let head = self.central().head();
-        for edge in self.edges.iter().filter(|edge| edge.place.running.is_some() && !edge.is_isolated) {
+        for edge in
+            self.edges.iter().filter(|edge| edge.place.running.is_some() && !edge.is_isolated.load(Ordering::Relaxed))
+        {
             edge.reached(head);
         }
     }
@@ -252,20 +255,20 @@ impl World {
 
     /// Cuts the wire between an edge and Central until [`World::rejoin`], and waits until the edge has noticed.
     #[track_caller]
-    pub fn isolate(&mut self, edge: &str) {
-        let at = self.edges.iter().position(|one| one.place.name == edge).expect("an edge of the world");
-        self.edges[at].is_isolated = true;
-        self.edges[at].to_central.cut();
-        if self.edges[at].place.running.is_some() {
-            self.edges[at].is_alone();
+    pub fn isolate(&self, edge: &str) {
+        let edge = self.edge(edge);
+        edge.is_isolated.store(true, Ordering::Relaxed);
+        edge.to_central.cut();
+        if edge.place.running.is_some() {
+            edge.is_alone();
         }
     }
 
     /// Mends what [`World::isolate`] cut.
-    pub fn rejoin(&mut self, edge: &str) {
-        let at = self.edges.iter().position(|one| one.place.name == edge).expect("an edge of the world");
-        self.edges[at].is_isolated = false;
-        self.edges[at].to_central.mend();
+    pub fn rejoin(&self, edge: &str) {
+        let edge = self.edge(edge);
+        edge.is_isolated.store(false, Ordering::Relaxed);
+        edge.to_central.mend();
     }
 
     /// Stops an edge.
@@ -290,7 +293,10 @@ impl World {
         self.central.running = None;
         let file = self.folder.join("central.toml");
         self.central.running = Some(launch(&file, load::central, Running::central));
-        self.edges.iter().filter(|edge| !edge.is_isolated).for_each(|edge| edge.to_central.mend());
+        self.edges
+            .iter()
+            .filter(|edge| !edge.is_isolated.load(Ordering::Relaxed))
+            .for_each(|edge| edge.to_central.mend());
     }
 
     /// Starts an edge.
@@ -311,6 +317,12 @@ impl World {
     /// Writes an entry into Central's log, behind Central's back.
     pub fn write_home(&mut self, space: &str, key: &str, to: &str, epoch: u32) {
         self.cut_central();
+        self.append_home(space, key, to, epoch);
+        self.restore_central();
+    }
+
+    /// The same while Central does not run.
+    pub fn append_home(&self, space: &str, key: &str, to: &str, epoch: u32) {
         let data = self.folder.join("data-central");
         let mut log = Log::open(&data, "central", [0; 16], 1, |_, _| {}).expect("Central's log is free");
         let event = Event {
@@ -323,8 +335,6 @@ impl World {
         };
         log.append(&serde_json::to_vec(&event).expect("an event is JSON")).expect("the log takes it");
         log.commit().expect("the log is durable");
-        drop(log);
-        self.restore_central();
     }
 
     /// A certificate of this deployment.
