@@ -175,6 +175,17 @@ async fn a_unix_socket_is_its_owners_and_replaces_a_dead_one() {
 }
 
 #[tokio::test]
+async fn metrics_come_in_the_form_that_is_asked_for() {
+    let (_door, at) = open(Kind::Observe, true).await;
+    let prometheus =
+        "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1\r\n";
+    let (_, open) = ask(at, "GET /metrics", prometheus).await;
+    assert!(open.contains("content-type: application/openmetrics-text;") && open.ends_with("# EOF\n"), "{open}");
+    let (_, plain) = ask(at, "GET /metrics", "Accept: */*\r\n").await;
+    assert!(plain.contains("content-type: text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
+}
+
+#[tokio::test]
 async fn faults_are_read_and_refused_with_what_to_do() {
     let (_door, at) = open(Kind::Admin, true).await;
     for (line, status, holds) in [
@@ -214,15 +225,4 @@ async fn the_page_is_our_own_files_under_a_strict_policy() {
         assert!(!answer.contains("://") || path == "/page.js", "{path} names another place");
         assert!(!answer.contains(" style=") && !answer.contains(" onclick="), "{path}: the policy would refuse it");
     }
-}
-
-#[tokio::test]
-async fn metrics_come_in_the_form_that_is_asked_for() {
-    let (_door, at) = open(Kind::Observe, true).await;
-    let prometheus =
-        "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1\r\n";
-    let (_, open) = ask(at, "GET /metrics", prometheus).await;
-    assert!(open.contains("content-type: application/openmetrics-text;") && open.ends_with("# EOF\n"), "{open}");
-    let (_, plain) = ask(at, "GET /metrics", "Accept: */*\r\n").await;
-    assert!(plain.contains("content-type: text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
 }
