@@ -12,7 +12,6 @@ mod live;
 mod panel;
 
 use crate::base::clock;
-use crate::base::fault::Fault;
 use crate::base::id::EdgeId;
 use crate::base::mend;
 use crate::base::snapshot::{Reader, Snapshot};
@@ -332,6 +331,8 @@ fn adopt_claims(homes: &Homes, data: &Path) {
 
 /// Where the feed is followed, and as whom.
 fn target(plan: &Plan, instance: Option<&instance::Instance>, live: &Live) -> Target {
+    // The way to Central stays the same object as long as its first address does.
+    let way = live.central().and_then(|central| central.endpoints().first());
     let folder = instance.and_then(|instance| instance.dir().file_name());
     Target {
         edge: plan.own.name.clone(),
@@ -339,14 +340,9 @@ fn target(plan: &Plan, instance: Option<&instance::Instance>, live: &Live) -> Ta
         urls: plan.central.as_ref().map(|central| central.urls.clone()).unwrap_or_default(),
         tls: live.central_tls(),
         pace: Pace::default(),
-        fault: central_fault(live),
+        fault: way.map(|way| way.fault().clone()).unwrap_or_default(),
+        rtt: way.map(|way| way.rtt().clone()).unwrap_or_default(),
     }
-}
-
-/// The faults on the way to Central: the same object as long as its first address stays.
-fn central_fault(live: &Live) -> Arc<Fault> {
-    let first = live.central().and_then(|central| central.endpoints().first());
-    first.map(|endpoint| endpoint.fault().clone()).unwrap_or_default()
 }
 
 /// The plan with the feed's edge table laid over the configuration's: the feed wins.

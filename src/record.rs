@@ -3,7 +3,9 @@
 use crate::base::clock;
 use crate::base::id::RouteId;
 use crate::error::{Error, Kind, Side};
+use crate::message::accept::Coding;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 /// What is known of a request; every field starts as "not reached".
@@ -45,8 +47,49 @@ pub struct Record {
     pub received: u64,
     /// Octets of response content written.
     pub sent: u64,
+    /// What was done about the coding of the response's content.
+    pub coded: Coded,
     /// What failed, if anything did: the first thing.
     pub failure: Option<(Kind, Side, String)>,
+}
+
+/// What was done about the coding of a response's content.
+#[derive(Debug, Default)]
+pub enum Coded {
+    /// Nothing: it passed as it came.
+    #[default]
+    No,
+    /// It was compressed on its way; `taken` counts the octets before that, while it is sent.
+    By {
+        /// The coding.
+        coding: Coding,
+        /// Octets before coding.
+        taken: Arc<AtomicU64>,
+    },
+    /// It would have been, but for this.
+    Not(Plain),
+}
+
+/// Why an answer that could be compressed is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {
+    /// The worker has no CPU to spare.
+    Busy,
+    /// The answers that are being compressed hold all the memory that they may.
+    Full,
+}
+
+impl Plain {
+    /// All of them, in the order of their cells.
+    pub const ALL: [Plain; 2] = [Plain::Busy, Plain::Full];
+
+    /// As a label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Plain::Busy => "busy",
+            Plain::Full => "full",
+        }
+    }
 }
 
 impl Record {
@@ -71,6 +114,7 @@ impl Record {
             status: 0,
             received: 0,
             sent: 0,
+            coded: Coded::No,
             failure: None,
         }
     }

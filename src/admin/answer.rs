@@ -95,7 +95,7 @@ fn no_page(kind: Kind) -> &'static str {
             "there is no such page; this door has /health/live, /health/ready and /metrics, the admin door has the rest\n"
         }
         Kind::Admin => {
-            "there is no such page; there are /status, /explain?url=…, /homes/SPACE/KEY, /reload, /drain, /metrics and /health/…\n"
+            "there is no such page; there are / (for a browser), /status, /explain?url=…, /homes/SPACE/KEY, /live, /faults, /reload, /drain, /metrics and /health/…\n"
         }
     }
 }

@@ -14,6 +14,12 @@ pub fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// The CPU time that the calling thread has used; zero where the system does not tell.
+pub fn thread_cpu() -> Duration {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+}
+
 /// `wall` as an RFC 3339 time in UTC with milliseconds, as logs print it: `2026-11-20T20:31:07.123Z`.
 pub fn rfc3339(wall: Duration) -> String {
     let (year, month, day) = civil(wall.as_secs() / 86_400);

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod clock;
 pub mod fault;
 pub mod id;
+pub mod load;
 pub mod mend;
 pub mod service;
 pub mod snapshot;

@@ -158,6 +158,20 @@ struct Ack {
     durable: u64,
     #[serde(default)]
     nack: Vec<Nack>,
+    /// The edge's round trip to here, as it measured it.
+    #[serde(default)]
+    rtt_us: Option<u64>,
+}
+
+/// What Central knows of an edge that follows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Follower {
+    /// The last seq that it had applied.
+    pub applied: u64,
+    /// How long ago it said so.
+    pub ago: Duration,
+    /// Its round trip to here.
+    pub rtt_us: Option<u64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -180,9 +194,12 @@ impl Acks {
         }
     }
 
-    /// How far an edge was, and how long ago it said so.
-    pub(super) fn applied(&self, edge: &str, now: Instant) -> Option<(u64, Duration)> {
-        lock(&self.0).get(edge).map(|(ack, at)| (ack.applied, now.saturating_duration_since(*at)))
+    /// How an edge was when it last said so.
+    pub(super) fn follower(&self, edge: &str, now: Instant) -> Option<Follower> {
+        let all = lock(&self.0);
+        let (ack, at) = all.get(edge)?;
+        let ago = now.saturating_duration_since(*at);
+        Some(Follower { applied: ack.applied, ago, rtt_us: ack.rtt_us })
     }
 
     /// The last acknowledgement of an edge, for the status; null if there was none.

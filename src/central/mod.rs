@@ -139,9 +139,11 @@ impl Central {
         &self.stop
     }
 
-    /// How many events an edge had applied when it last said so, and how long ago that was.
-    pub fn applied(&self, edge: &str) -> Option<(u64, Duration)> {
-        self.acks.applied(edge, clock::now())
+    /// The registered edges by name, with what each that follows has said of itself.
+    pub fn followers(&self) -> Vec<(String, Option<feed::Follower>)> {
+        let names: Vec<_> = read(&self.state).edges().iter().map(|edge| edge.name.clone()).collect();
+        let now = clock::now();
+        names.into_iter().map(|name| (name.clone(), self.acks.follower(&name, now))).collect()
     }
 
     /// The oldest seq from which a stream may start.

@@ -1,7 +1,8 @@
 //! `coordinator demo`: a deployment to look at, in this terminal.
 
-use crate::demo::tour;
+use crate::demo::distance::Distances;
 use crate::demo::world::{self, World};
+use crate::demo::{tour, traffic};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -19,9 +20,26 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Run Central, three edges and sample origins in this terminal, to see it work
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The first port to try: fourteen in a row are taken, here or in the first free block above
+    /// The first port to try: fifteen in a row are taken, here or in the first free block above
     #[arg(long, value_name = "PORT", default_value_t = 8100)]
     pub port: u16,
+    /// A round trip between two places, such as fr-us=80ms or central-jp=230ms; all=0ms sets every one
+    #[arg(long, value_name = "PLACES=TIME")]
+    pub rtt: Vec<String>,
+    /// Send no requests of its own
+    #[arg(long)]
+    pub no_traffic: bool,
+    /// Print no requests
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+impl Args {
+    fn distances(&self) -> Result<Distances, String> {
+        let mut distances = Distances::usual();
+        self.rtt.iter().try_for_each(|rtt| distances.set(rtt))?;
+        Ok(distances)
+    }
 }
 
 /// Runs the demo until Ctrl-C.
@@ -31,7 +49,14 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.to_string()),
     };
-    match runtime.block_on(show(args.port)) {
+    let distances = match args.distances() {
+        Ok(distances) => distances,
+        Err(why) => {
+            eprintln!("error: --rtt: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    match runtime.block_on(show(args, distances)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => failed(&why),
     }
@@ -42,21 +67,31 @@ fn failed(why: &str) -> ExitCode {
     ExitCode::from(1)
 }
 
-async fn show(port: u16) -> Result<(), String> {
+async fn show(args: &Args, distances: Distances) -> Result<(), String> {
     // Asked for first: a Ctrl-C while things start must not leave files behind either.
     let mut ends = Ends::listen().map_err(|error| error.to_string())?;
-    let world = world::start(port)?;
+    let world = world::start(args.port, distances)?;
     tokio::select! {
-        over = run_in(&world) => over,
+        over = run_in(&world, args) => over,
         () = ends.wait() => Ok(()),
     }
 }
 
-async fn run_in(world: &World) -> Result<(), String> {
+async fn run_in(world: &World, args: &Args) -> Result<(), String> {
     synced(world).await?;
     world::fill(world).await?;
-    print(&introduction(world))?;
-    follow(world).await
+    print(&introduction(world, args))?;
+    let traffic = async {
+        if !args.no_traffic {
+            traffic::run(world).await;
+        }
+        std::future::pending().await
+    };
+    let follow = async { if args.quiet { std::future::pending().await } else { follow(world).await } };
+    tokio::select! {
+        over = follow => over,
+        over = traffic => over,
+    }
 }
 
 /// What ends the demo: Ctrl-C, a stop from outside, or the terminal that closes.
@@ -93,7 +128,7 @@ fn print(text: &str) -> Result<(), String> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| error.to_string())
 }
 
-fn introduction(world: &World) -> String {
+fn introduction(world: &World, args: &Args) -> String {
     let mut text = "Central and three edges are running.\n\n".to_owned();
     text += &format!("  central  https://{}  (mutual TLS: its feed, claims and homes)\n", world.central);
     for edge in &world.edges {
@@ -102,12 +137,31 @@ fn introduction(world: &World) -> String {
             edge.name, edge.http, edge.https, edge.admin
         );
     }
-    text += "\nTry these in another terminal, from the top; each request shows up below.\n";
+    text += &format!(
+        "\nRound trips between them, simulated: {}.\n(--rtt fr-us=10ms sets one, --rtt all=0ms all of them.)\n",
+        world.distances
+    );
+    text += &pages(world, args);
+    text += "\nTry these in another terminal, from the top";
+    text += if args.quiet { ".\n" } else { "; each request shows up below.\n" };
     let own = std::env::current_exe().map_or_else(|_| "coordinator".to_owned(), |path| path.display().to_string());
     for stop in tour::stops(world, &own) {
         text += &format!("\n{stop}");
     }
     text + "\nCtrl-C ends it and leaves nothing behind.\n\n"
+}
+
+/// Where to look, and what there is to see.
+fn pages(world: &World, args: &Args) -> String {
+    let mut text =
+        format!("\nWatch it in a browser, and cut links there:\n\n  central  http://{}/\n", world.central_admin);
+    for edge in &world.edges {
+        text += &format!("  {}       http://{}/\n", edge.name, edge.admin);
+    }
+    if !args.no_traffic {
+        text += "\nA trickle of requests flows; it is on the pages only, not below. --no-traffic leaves it out.\n";
+    }
+    text
 }
 
 /// Prints each request of each edge as it ends.
@@ -134,6 +188,9 @@ fn open(path: &Path) -> Result<BufReader<File>, String> {
 /// One request in one line, for people.
 fn told(edge: &str, line: &str) -> String {
     let Ok(value) = serde_json::from_str::<Value>(line) else { return String::new() };
+    if value["target"].as_str().is_some_and(|target| target.ends_with(&format!("?{}", traffic::MARK))) {
+        return String::new();
+    }
     let text = |name: &str| value[name].as_str().unwrap_or("-").to_owned();
     let to = match (value["decision"].as_str(), value["home"].as_str()) {
         (Some("remote"), Some(home)) => format!("remote {home} ({})", text("reason")),

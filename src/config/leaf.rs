@@ -6,6 +6,7 @@ use super::plan::{Address, Network, Url, UrlScheme};
 use super::read::{Leaf, Read, Reader, Wrong, nearest};
 use super::tree::Node;
 use crate::base::units::{self, ByteSize};
+use crate::message::media::MediaRange;
 use crate::message::method::is_token;
 use crate::route::KeySource;
 use crate::route::pattern::Pattern;
@@ -409,6 +410,20 @@ impl Leaf for FieldLine {
             return Err(Wrong::new(format!("`{text}` is not a field line"), "write \"NAME: value\""));
         }
         Ok(FieldLine(name.to_owned(), value.to_owned()))
+    }
+}
+
+/// A media type, or a range of them.
+#[derive(Debug, Clone)]
+pub struct MediaType(pub MediaRange);
+
+impl Leaf for MediaType {
+    const WHAT: &'static str = "a media type, such as \"application/json\", \"text/*\" or \"application/*+json\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let remedy = "write \"type/subtype\", \"type/*\" or \"type/*+suffix\", without parameters";
+        let range = MediaRange::parse(text).map(MediaType);
+        range.ok_or_else(|| Wrong::new(format!("`{text}` is not a media type"), remedy))
     }
 }
 

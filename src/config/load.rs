@@ -96,6 +96,23 @@ fn file(kind: Option<Kind>, path: &Path, env: Env<'_>, strictness: Strictness) -
     loader.finish(kind, root)
 }
 
+/// What is wrong when an edge is started on Central's configuration, or the other way round.
+fn other_kind(asked: Kind, guess: Kind, root: &Table) -> Option<Problem> {
+    let (table, wrong, help) = match (asked, guess) {
+        (Kind::Edge, Kind::Central) => (
+            "central",
+            "this is Central's configuration, not an edge's",
+            "run it with `coordinator central --config FILE`",
+        ),
+        (Kind::Central, Kind::Edge) if root.get("edge").is_some() => {
+            ("edge", "this is an edge's configuration, not Central's", "run it with `coordinator run --config FILE`")
+        }
+        _ => return None,
+    };
+    let place = root.get(table).map(|entry| entry.node.place);
+    Some(place.map_or_else(|| Problem::new(wrong), |place| Problem::at(place, wrong)).help(help))
+}
+
 struct Loader<'a> {
     env: Env<'a>,
     strictness: Strictness,
@@ -244,8 +261,16 @@ impl<'a> Loader<'a> {
     fn finish(mut self, kind: Option<Kind>, root: Table) -> (Kind, Outcome) {
         let has = |table: &Table, key: &str| matches!(table.get(key).map(|entry| &entry.node.value), Some(Value::Table(table)) if table.get("data").is_some());
         let guess = if root.get("edge").is_none() && has(&root, "central") { Kind::Central } else { Kind::Edge };
+        let other = kind.and_then(|kind| other_kind(kind, guess, &root));
         let kind = kind.unwrap_or(guess);
-        let mut plan = self.judge(kind, root);
+        let mut plan = match other {
+            // Judged as what it is not, it would be wrong in every line.
+            Some(problem) => {
+                self.problems.push(problem);
+                None
+            }
+            None => self.judge(kind, root),
+        };
         // In the order of the files, as they are read and mended.
         self.problems.sort_by_key(|problem| problem.spots.first().map(|spot| spot.0));
         self.problems.dedup();

@@ -4,6 +4,8 @@
 
 use crate::base::id::{ClusterId, EdgeId, SpaceId};
 use crate::message::Fields;
+use crate::message::accept::Coding;
+use crate::message::media::MediaRange;
 use crate::route::table::Table;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -329,6 +331,8 @@ pub struct RouteSettings {
     pub response_headers: HeaderEdit,
     /// `rewrite`: the path that the origin sees, as a template over the captures.
     pub rewrite: Option<String>,
+    /// Compression of answers to clients; `None` = they pass as they are.
+    pub compress: Option<Compress>,
 }
 
 /// Field edits in order: removals, then sets.
@@ -482,6 +486,65 @@ pub struct Retry {
 impl Default for Retry {
     fn default() -> Self {
         Retry { attempts: 2, statuses: Vec::new(), unsafe_methods: false, budget_percent: 20 }
+    }
+}
+
+/// Which answers are compressed, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compress {
+    /// The codings that are offered, in order of preference; never empty, each once.
+    pub codings: Vec<Coding>,
+    /// The level of gzip.
+    pub gzip_level: u32,
+    /// The level of br.
+    pub br_level: u32,
+    /// The level of zstd.
+    pub zstd_level: u32,
+    /// The smallest content that is compressed, where its length is known.
+    pub min_size: u64,
+    /// The media types that are compressed; never empty.
+    pub types: Vec<MediaRange>,
+}
+
+impl Compress {
+    /// The media types of the default: what is text in some form, and the binary forms that browsers get uncompressed.
+    pub const TYPES: [&str; 14] = [
+        "text/*",
+        "application/json",
+        "application/*+json",
+        "application/xml",
+        "application/*+xml",
+        "application/javascript",
+        "application/x-javascript",
+        "application/x-ndjson",
+        "application/wasm",
+        "application/vnd.ms-fontobject",
+        "font/ttf",
+        "font/otf",
+        "image/svg+xml",
+        "image/x-icon",
+    ];
+
+    /// The level of a coding.
+    pub fn level(&self, coding: Coding) -> u32 {
+        match coding {
+            Coding::Zstd => self.zstd_level,
+            Coding::Br => self.br_level,
+            Coding::Gzip => self.gzip_level,
+        }
+    }
+}
+
+impl Default for Compress {
+    fn default() -> Self {
+        Compress {
+            codings: Coding::ALL.to_vec(),
+            gzip_level: 4,
+            br_level: 4,
+            zstd_level: 1,
+            min_size: 1 << 10,
+            types: Compress::TYPES.iter().filter_map(|text| MediaRange::parse(text)).collect(),
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 //! that are not built yet parse all the same, so that a file written for a later version says what it lacks.
 
 use super::leaf::{
-    AnswerKey, Door, FieldLine, FieldName, FieldValue, FilePath, Key, Name, Origin, Percent, RequestPath, Size, Target,
-    Time, Words,
+    AnswerKey, Door, FieldLine, FieldName, FieldValue, FilePath, Key, MediaType, Name, Origin, Percent, RequestPath,
+    Size, Target, Time, Words,
 };
 use super::plan::{Address, Network};
 use super::read::{At, Count, Either, Named, OneOrMany, table, words};
@@ -45,7 +45,7 @@ table! {
         "timeouts" timeouts: Timeouts;
         /// Further attempts.
         "retry" retry: Retry;
-        /// Compression of answers.
+        /// Compression of answers to clients; absent = none, unless a route says so.
         "compress" compress: Compress;
         /// The store of the cache.
         "cache" cache: CacheStore;
@@ -241,7 +241,7 @@ table! {
         "timeout" timeout: Either<Time, RouteTimeouts>;
         /// Overrides `[retry]`.
         "retry" retry: RouteRetry;
-        /// Overrides `[compress]`; `false` switches it off.
+        /// Compression of this route: overrides `[compress]`; `false` switches it off, `true` on.
         "compress" compress: Either<bool, Compress>;
         /// Overrides `[limits]`.
         "limits" limits: RouteLimits;
@@ -410,15 +410,15 @@ table! {
         /// The codings in order of preference.
         "codings" codings: Vec<At<Coding>>;
         /// The level of gzip.
-        "gzip_level" gzip_level: Count<1, 9>;
+        "gzip_level" gzip_level: Count<1, 9> = 4;
         /// The level of br.
-        "br_level" br_level: Count<0, 11>;
-        /// The level of zstd.
-        "zstd_level" zstd_level: Count<1, 22>;
-        /// The smallest answer that is compressed.
-        "min_size" min_size: Size;
+        "br_level" br_level: Count<0, 11> = 4;
+        /// The level of zstd; those above 19 need more memory than an answer is worth.
+        "zstd_level" zstd_level: Count<1, 19> = 1;
+        /// The smallest answer that is compressed, where its length is known.
+        "min_size" min_size: Size = "1KiB";
         /// The media types that are compressed.
-        "types" types: Vec<At<Words>>;
+        "types" types: Vec<At<MediaType>>;
     }
 
     /// The store of the cache.

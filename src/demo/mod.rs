@@ -1,5 +1,7 @@
 //! `coordinator demo`: Central, edges and small sample origins in one process on loopback.
 
+pub mod distance;
 pub mod origin;
 pub mod tour;
+pub mod traffic;
 pub mod world;

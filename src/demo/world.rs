@@ -3,10 +3,11 @@
 //! It is configured as an operator would do it, by TOML files in a folder of its own, and starts the way `run` does. The
 //! folder goes when the world goes.
 
+use super::distance::{Distances, Relays};
 use super::origin::{self, CENTRAL};
 use crate::config;
 use crate::config::load::{self, Strictness};
-use crate::config::plan::{CertificateFiles, MutualTls, Plan};
+use crate::config::plan::{CertificateFiles, Edge, MutualTls, Plan};
 use crate::edge::{ReadPlan, Running};
 use crate::feed::client::{Call, Line};
 use crate::tls::client::{Alpn, Client, Trust};
@@ -25,7 +26,7 @@ use tokio::sync::oneshot;
 pub const EDGES: [&str; 3] = ["fr", "us", "jp"];
 
 /// Users who exist from the start, with their homes.
-const USERS: [(&str, &str); 3] = [("448", "fr"), ("449", "us"), ("450", "jp")];
+pub(super) const USERS: [(&str, &str); 3] = [("448", "fr"), ("449", "us"), ("450", "jp")];
 
 /// The routes that all edges share.
 const ROUTES: &str = include_str!("routes.toml");
@@ -51,11 +52,16 @@ pub struct World {
     pub edges: [EdgeDoors; 3],
     /// Central's door.
     pub central: SocketAddr,
+    /// Central's admin door.
+    pub central_admin: SocketAddr,
+    /// How far the places are from each other.
+    pub distances: Distances,
     /// The deployment's CA, which also signed the certificates of the HTTPS doors.
     pub ca: PathBuf,
     /// The folder with the certificates and configurations.
     pub folder: PathBuf,
     running: Vec<Running>,
+    _relays: Relays,
     _origins: Origins,
     _ports: Ports,
     _folder: Folder,
@@ -64,29 +70,34 @@ pub struct World {
 /// Starts everything: Central first, then the edges. Errors: what could not be started.
 ///
 /// `base` is the first of the ports to try: a block of them is taken, there or in the first free place above.
-pub fn start(base: u16) -> Result<World, String> {
+pub fn start(base: u16, distances: Distances) -> Result<World, String> {
     let folder = Folder::make().map_err(|error| format!("no folder for the demo's files could be made: {error}"))?;
     let at = folder.0.clone();
     certificates(&at)?;
     let mut ports = Ports::claim(base)?;
     let origins = Origins::start()?;
-    let central = ports.next();
+    let (central, central_admin) = (ports.next(), ports.next());
     let edges = EDGES.map(|name| Seats::take(name, &mut ports));
+    let ways = Ways::start(&edges, central, &distances)?;
     write(&at.join("routes.toml"), ROUTES)?;
-    write(&at.join("central.toml"), &central_config(&at, central, origins.addresses[EDGES.len()], &edges))?;
-    let mut running = vec![launch(&at.join("central.toml"), load::central, Running::central)?];
+    let doors = [central, central_admin, origins.addresses[EDGES.len()]];
+    write(&at.join("central.toml"), &central_config(&at, doors, &edges))?;
+    let mut running = vec![launch(&at.join("central.toml"), central_plan, Running::central)?];
     for (edge, origin) in edges.iter().zip(&origins.addresses) {
         let file = at.join(format!("{}.toml", edge.doors.name));
-        write(&file, &edge_config(&at, edge, *origin, central))?;
+        write(&file, &edge_config(&at, edge, *origin, &ways))?;
         running.push(launch(&file, load::edge, Running::edge)?);
     }
     let edges = edges.map(|edge| EdgeDoors { log: at.join(format!("{}.log", edge.doors.name)), ..edge.doors });
     Ok(World {
         edges,
         central,
+        central_admin,
+        distances,
         ca: at.join("ca.pem"),
         folder: at,
         running,
+        _relays: ways.relays,
         _origins: origins,
         _ports: ports,
         _folder: folder,
@@ -128,6 +139,46 @@ impl Drop for World {
     }
 }
 
+/// The ways between places, each with its length: an edge calls another place at the near end of the way to it.
+struct Ways {
+    relays: Relays,
+    ends: Vec<(String, String)>,
+}
+
+impl Ways {
+    fn start(edges: &[Seats], central: SocketAddr, distances: &Distances) -> Result<Ways, String> {
+        let doors = edges.iter().map(|edge| (edge.doors.name.as_str(), edge.peer)).chain([(CENTRAL, central)]);
+        let doors: Vec<_> = doors.collect();
+        let (mut ends, mut lengths) = (Vec::new(), Vec::new());
+        for from in EDGES {
+            for (to, door) in doors.iter().filter(|(to, _)| *to != from) {
+                ends.push((from.to_owned(), (*to).to_owned()));
+                lengths.push((*door, distances.between(from, to)));
+            }
+        }
+        let relays = Relays::start(&lengths);
+        Ok(Ways { relays: relays.map_err(|error| format!("no distance could be simulated: {error}"))?, ends })
+    }
+
+    /// The places that an edge calls, each with where it does.
+    fn from<'a>(&'a self, edge: &'a str) -> impl Iterator<Item = (&'a str, SocketAddr)> {
+        let all = self.ends.iter().zip(self.relays.addresses());
+        all.filter(move |((from, _), _)| from == edge).map(|((_, to), near)| (to.as_str(), *near))
+    }
+}
+
+/// Central's plan with the names of the edges only. Central calls no edge; if it told all of them one address of each,
+/// which then wins over their configurations, there could not be a way of its own between each two.
+fn central_plan(file: &Path, env: load::Env<'_>, strictness: Strictness) -> load::Outcome {
+    let mut outcome = load::central(file, env, strictness);
+    if let Some(plan) = &mut outcome.plan {
+        for edge in plan.edges.list().into_iter().cloned().collect::<Vec<_>>() {
+            plan.edges.insert(Edge { peer: None, ..edge });
+        }
+    }
+    outcome
+}
+
 /// The addresses of an edge.
 struct Seats {
     doors: EdgeDoors,
@@ -151,8 +202,8 @@ struct Ports {
     _held: Socket,
 }
 
-/// Central's door, four of each edge, and the port that is held.
-const BLOCK: u16 = 1 + 4 * EDGES.len() as u16 + 1;
+/// Central's two doors, four of each edge, and the port that is held.
+const BLOCK: u16 = 2 + 4 * EDGES.len() as u16 + 1;
 
 impl Ports {
     /// The first free block from `base` on.
@@ -258,12 +309,12 @@ fn certificates(at: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn central_config(at: &Path, door: SocketAddr, origin: SocketAddr, edges: &[Seats]) -> String {
+fn central_config(at: &Path, [door, admin, origin]: [SocketAddr; 3], edges: &[Seats]) -> String {
     let at = at.display();
     let mut text = format!(
         "[central]\ndeployment = \"demo\"\ndata = \"{at}/central\"\n\n[log]\naccess = false\n\n\
          [peer]\naddress = \"{door}\"\nchain = \"{at}/central.pem\"\nkey = \"{at}/central.key\"\nca = \"{at}/ca.pem\"\n\n\
-         [local]\norigins = [\"http://{origin}\"]\n"
+         [admin]\naddress = \"{admin}\"\nfaults = true\n\n[local]\norigins = [\"http://{origin}\"]\n"
     );
     for edge in edges {
         text += &format!("\n[edges.{}]\npeer = \"https://{}\"\n", edge.doors.name, edge.peer);
@@ -271,14 +322,19 @@ fn central_config(at: &Path, door: SocketAddr, origin: SocketAddr, edges: &[Seat
     text
 }
 
-fn edge_config(at: &Path, edge: &Seats, origin: SocketAddr, central: SocketAddr) -> String {
+fn edge_config(at: &Path, edge: &Seats, origin: SocketAddr, ways: &Ways) -> String {
     let (at, name) = (at.display(), &edge.doors.name);
+    let places = ways.from(name).map(|(to, near)| match to {
+        CENTRAL => format!("[central]\nurl = [\"https://{near}\"]\n\n"),
+        edge => format!("[edges.{edge}]\npeer = \"https://{near}\"\n\n"),
+    });
+    let places: String = places.collect();
     format!(
         "include = [\"routes.toml\"]\n\n[edge]\nname = \"{name}\"\ndeployment = \"demo\"\ndata = \"{at}/{name}\"\nworkers = 1\n\n\
          [[listen]]\naddress = \"{}\"\n\n[[listen]]\naddress = \"{}\"\n[[listen.certificate]]\nchain = \"{at}/public.pem\"\n\
          key = \"{at}/public.key\"\n\n[peer]\naddress = \"{}\"\nchain = \"{at}/peer-{name}.pem\"\nkey = \"{at}/peer-{name}.key\"\n\
-         ca = \"{at}/ca.pem\"\n\n[admin]\naddress = \"{}\"\n\n[local]\norigins = [\"http://{origin}\"]\n\n\
-         [central]\nurl = [\"https://{central}\"]\n\n[log]\nfile = \"{at}/{name}.log\"\n",
+         ca = \"{at}/ca.pem\"\n\n[admin]\naddress = \"{}\"\nfaults = true\n\n[local]\norigins = [\"http://{origin}\"]\n\n\
+         {places}[log]\nfile = \"{at}/{name}.log\"\n",
         edge.doors.http, edge.doors.https, edge.peer, edge.doors.admin
     )
 }

@@ -152,7 +152,10 @@ fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receive
     tokio::task::spawn_local(certificates(shared.clone()));
     tokio::task::spawn_local(alive(shared.clone()));
     tokio::task::spawn_local(looks(shared.clone()));
-    tokio::task::spawn_local(pulse::run(shared.live.reader()));
+    // Central calls no edge: each edge measures its way to Central, and tells.
+    if shared.central.is_none() {
+        tokio::task::spawn_local(pulse::run(shared.live.reader()));
+    }
     if let (Some(feeding), Some(homes), Some(status)) = (feeding, &shared.homes, &shared.link) {
         tokio::task::spawn_local(edges(shared.clone(), homes.edges_watch()));
         tokio::task::spawn_local(homes.clone().deliver());

@@ -55,7 +55,9 @@ fn apply(fault: &Fault, order: &Order, now: Instant) {
 /// Every place that can have a fault, with the fault of each of its addresses.
 fn all<'a>(shared: &'a Shared, site: &'a Site) -> Vec<(&'a str, &'a Fault)> {
     let own = shared.central.iter().map(|central| (CENTRAL, central.stop()));
-    let links = site.live.links().flat_map(|link| link.endpoints().iter().map(|one| (link.name(), &**one.fault())));
+    // At Central there is nothing to cut: the edges are those who call.
+    let links = site.live.links().filter(|_| shared.central.is_none());
+    let links = links.flat_map(|link| link.endpoints().iter().map(|one| (link.name(), &**one.fault())));
     let mut all: Vec<_> = own.chain(links).collect();
     all.sort_by_key(|(place, _)| *place);
     all

@@ -4,6 +4,7 @@
 
 use super::{Shared, faults};
 use crate::base::clock;
+use crate::central::feed::Follower;
 use crate::metrics::cells::DecisionLabel;
 use crate::metrics::window::{Buckets, quantile};
 use crate::proxy::Site;
@@ -15,6 +16,9 @@ use std::time::Duration;
 
 /// Requests shown.
 const RECENT_MAX: usize = 40;
+
+/// Silence after which Central takes an edge for gone: three beats, and the way of one.
+const SILENT: Duration = Duration::from_secs(4);
 
 /// Everything.
 pub(super) fn live(shared: &Shared) -> Value {
@@ -61,28 +65,41 @@ fn feed(shared: &Shared) -> Value {
 
 fn places(shared: &Shared, site: &Site) -> Vec<Value> {
     let local = site.plan.local.and_then(|id| site.live.cluster(id));
-    let mut places: Vec<_> = local.map(|cluster| place(shared, "local", cluster)).into_iter().collect();
-    places.extend(site.live.central().map(|cluster| place(shared, "central", cluster)));
+    let mut places: Vec<_> = local.map(|cluster| place("local", cluster)).into_iter().collect();
+    if let Some(central) = &shared.central {
+        places.extend(central.followers().into_iter().map(|(name, edge)| follower(&name, edge)));
+        return places;
+    }
+    places.extend(site.live.central().map(|cluster| place("central", cluster)));
     let edges = site.plan.edges.list().into_iter().filter_map(|edge| site.live.edge(edge.id));
-    places.extend(edges.map(|cluster| place(shared, "edge", cluster)));
+    places.extend(edges.map(|cluster| place("edge", cluster)));
     places
 }
 
-fn place(shared: &Shared, kind: &str, cluster: &Cluster) -> Value {
+fn place(kind: &str, cluster: &Cluster) -> Value {
     let first = cluster.endpoints().first();
-    let applied =
-        shared.central.as_ref().filter(|_| kind == "edge").and_then(|central| central.applied(cluster.name()));
+    let rtt = cluster.endpoints().iter().filter_map(|one| one.rtt().last()).min();
     json!({
         "name": cluster.name(),
         "kind": kind,
         "state": state(cluster),
         "endpoints": cluster.endpoints().iter().map(|one| one.authority()).collect::<Vec<_>>(),
-        "rtt_us": cluster.endpoints().iter().filter_map(|one| one.rtt()).map(|rtt| rtt.as_micros() as u64).min(),
+        "rtt_us": rtt.map(|rtt| rtt.as_micros() as u64),
         "fault": first.and_then(|one| faults::shown(one.fault(), clock::now())),
         "active": cluster.active(),
         "requests": cluster.begun(),
-        "applied": applied.map(|(seq, _)| seq),
-        "applied_ago_ms": applied.map(|(_, ago)| millis(ago)),
+    })
+}
+
+/// An edge as Central sees it: it is up as long as it says every second how far it is.
+fn follower(name: &str, edge: Option<Follower>) -> Value {
+    json!({
+        "name": name,
+        "kind": "edge",
+        "state": if edge.is_some_and(|edge| edge.ago < SILENT) { "up" } else { "down" },
+        "rtt_us": edge.and_then(|edge| edge.rtt_us),
+        "applied": edge.map(|edge| edge.applied),
+        "applied_ago_ms": edge.map(|edge| millis(edge.ago)),
     })
 }
 

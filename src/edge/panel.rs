@@ -170,7 +170,7 @@ fn edges(plan: &Plan) -> Vec<Value> {
 /// The round trips of links.
 fn links(site: &Site, page: &mut Page<'_>) -> std::fmt::Result {
     let all = site.live.links().flat_map(|link| link.endpoints().iter().map(move |one| (link.name(), one)));
-    let known: Vec<_> = all.filter_map(|(name, one)| Some((name, one.authority(), one.rtt()?))).collect();
+    let known: Vec<_> = all.filter_map(|(name, one)| Some((name, one.authority(), one.rtt().last()?))).collect();
     let labels: Vec<_> = known.iter().map(|(name, at, _)| [("place", *name), ("endpoint", *at)]).collect();
     let lines: Vec<_> = labels.iter().zip(&known).map(|(labels, (.., rtt))| (&labels[..], rtt.as_secs_f64())).collect();
     page.gauge("coordinator_link_rtt_seconds", "From the last PING to its PONG, by place", &lines)

@@ -16,6 +16,7 @@ use crate::home::cursor::{Cursor, FeedId};
 use crate::home::event::{Frame, LINE_MAX};
 use crate::home::snapshot::{Decoder, Header, Part};
 use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck};
+use crate::upstream::endpoint::Rtt;
 use async_compression::tokio::write::ZstdDecoder;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -42,6 +43,8 @@ pub struct Target {
     pub pace: Pace,
     /// The faults on purpose on the way to Central.
     pub fault: Arc<Fault>,
+    /// The round trip to Central, which it is told.
+    pub rtt: Arc<Rtt>,
 }
 
 /// The link's waits.

@@ -1,5 +1,6 @@
 //! HTTP semantics as pure functions and types, one concern per file (RFC 9110). Knows no sockets and no config.
 
+pub mod accept;
 pub mod authority;
 pub mod dictionary;
 pub mod fields;
@@ -7,6 +8,7 @@ pub mod forwarded;
 pub mod head;
 pub mod hop;
 pub mod list;
+pub mod media;
 pub mod method;
 pub mod negotiate;
 pub mod path;

@@ -67,8 +67,8 @@ fn range(text: &str) -> Option<Range<'_>> {
     Some(Range { kind, subtype, quality: weight.map_or(Some(1000), quality)? })
 }
 
-/// Reads a qvalue as thousandths.
-fn quality(text: &str) -> Option<u16> {
+/// Reads a qvalue (RFC 9110 section 12.4.2) as thousandths.
+pub(super) fn quality(text: &str) -> Option<u16> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = fraction.len() <= 3 && fraction.bytes().all(|octet| octet.is_ascii_digit());
     let thousandths: u16 = format!("{fraction:0<3}").parse().ok().filter(|_| digits)?;

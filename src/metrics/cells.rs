@@ -4,6 +4,8 @@
 //! moment had. Cost: a few nanoseconds, no lock, no allocation after a route's first request.
 
 use crate::error::{KINDS, Kind, Side};
+use crate::message::accept::Coding;
+use crate::record::{Coded, Plain};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -198,6 +200,10 @@ pub struct Cells {
     pub sent: Count,
     /// Corrections (421) followed.
     pub corrections: Count,
+    /// Octets of response content before and after compression, by coding in the order of `Coding::ALL`.
+    pub coded: [[Count; 2]; Coding::ALL.len()],
+    /// Responses that were not compressed for want of CPU or memory, in the order of `Plain::ALL`.
+    pub plain: [Count; Plain::ALL.len()],
 }
 
 impl Default for Cells {
@@ -211,6 +217,8 @@ impl Default for Cells {
             received: Count::default(),
             sent: Count::default(),
             corrections: Count::default(),
+            coded: Default::default(),
+            plain: Default::default(),
         }
     }
 }
@@ -224,6 +232,22 @@ impl Cells {
     /// Counts a handshake.
     pub fn handshake(&self, door: DoorLabel, how: Handshake) {
         self.handshakes[door as usize][how as usize].add(1);
+    }
+
+    /// Counts what was done about the coding of a response, of which `sent` octets went out.
+    pub fn coded(&self, coded: &Coded, sent: u64) {
+        match coded {
+            Coded::No => {}
+            Coded::By { coding, taken } => {
+                let at = Coding::ALL.iter().position(|each| each == coding).unwrap_or_default();
+                self.coded[at][0].add(taken.load(Relaxed));
+                self.coded[at][1].add(sent);
+            }
+            Coded::Not(why) => {
+                let at = Plain::ALL.iter().position(|each| each == why).unwrap_or_default();
+                self.plain[at].add(1);
+            }
+        }
     }
 
     /// Counts a failure.

@@ -150,6 +150,7 @@ impl Local {
         let cells = &self.shared.cells;
         cells.received.add(record.received);
         cells.sent.add(record.sent);
+        cells.coded(&record.coded, record.sent);
         cells.corrections.add(u64::from(record.corrections));
         if let Some((kind, side, _)) = &record.failure {
             cells.failed(*kind, *side);

@@ -6,6 +6,8 @@ use super::cells::{
 };
 use super::{Metrics, Shared, lock};
 use crate::error::KINDS;
+use crate::message::accept::Coding;
+use crate::record::Plain;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -109,6 +111,7 @@ impl Collector for Summed {
         let mut page = Page { encoder };
         connections(&mut page, &workers)?;
         failures(&mut page, &workers)?;
+        coded(&mut page, &workers)?;
         routes(&mut page, &workers)?;
         clusters(&mut page, &workers)?;
         for extra in lock(&self.0.extras).iter() {
@@ -171,6 +174,22 @@ fn failures(page: &mut Page<'_>, workers: &[Arc<Shared>]) -> fmt::Result {
         "421 answers of peers that were followed",
         &count(|cells| &cells.corrections),
     )
+}
+
+fn coded(page: &mut Page<'_>, workers: &[Arc<Shared>]) -> fmt::Result {
+    let labels: Vec<_> = Coding::ALL.iter().map(|coding| [("coding", coding.as_str())]).collect();
+    for (side, name, help) in [
+        (0, "coordinator_compress_in_bytes", "Response content before compression"),
+        (1, "coordinator_compress_out_bytes", "Response content after compression"),
+    ] {
+        let value = |at: usize| sum(workers, |cells| &cells.coded[at][side]);
+        let lines: Vec<_> = labels.iter().enumerate().map(|(at, label)| (&label[..], value(at))).collect();
+        page.counter(name, help, &lines)?;
+    }
+    let labels: Vec<_> = Plain::ALL.iter().map(|why| [("reason", why.as_str())]).collect();
+    let lines: Vec<_> =
+        labels.iter().enumerate().map(|(at, label)| (&label[..], sum(workers, |cells| &cells.plain[at]))).collect();
+    page.counter("coordinator_compress_skipped", "Responses sent plain for want of CPU or memory", &lines)
 }
 
 /// A histogram summed.

@@ -46,6 +46,7 @@ fn settings(name: &str) -> RouteSettings {
         request_headers: HeaderEdit::default(),
         response_headers: HeaderEdit::default(),
         rewrite: None,
+        compress: None,
     }
 }
 

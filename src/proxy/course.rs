@@ -84,6 +84,7 @@ pub fn fallback(plan: &Plan) -> RouteSettings {
         request_headers: HeaderEdit::default(),
         response_headers: HeaderEdit::default(),
         rewrite: None,
+        compress: None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! through the peer door meets no code that forwards to a peer; nothing below this module knows what a decision is.
 
 pub mod claim;
+pub mod compress;
 pub mod correct;
 pub mod course;
 pub mod explain;
@@ -19,6 +20,7 @@ pub mod serve;
 pub mod tunnel;
 
 use crate::base::snapshot::Reader;
+use crate::body::encode::Encoders;
 use crate::body::replay::ReplayBudget;
 use crate::body::{Downstream, Request, Response};
 use crate::config::plan::{Plan, RouteSettings};
@@ -65,6 +67,7 @@ pub struct Proxy {
     upstream: Rc<Upstream>,
     homes: Option<Arc<Homes>>,
     replays: Rc<ReplayBudget>,
+    encoders: Rc<Encoders>,
 }
 
 impl Proxy {
@@ -78,6 +81,7 @@ impl Proxy {
             upstream,
             homes,
             replays: ReplayBudget::new(REPLAY_MAX),
+            encoders: Encoders::new(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::course::{self, Course};
 use super::obtain::Sending;
-use super::{Proxy, RETRY_AFTER, Site, finish, limit, reply};
+use super::{Proxy, RETRY_AFTER, Site, compress, finish, limit, reply};
 use crate::body::{Request, Response};
 use crate::config::plan::{Regime, Space, UnknownKey};
 use crate::error::{Error, Kind, Result};
@@ -35,7 +35,8 @@ impl Proxy {
         }
         let course = course::find(&site.plan, &request.head, record)?;
         let Some(Action::To(places)) = course.rule.map(|rule| &rule.action) else {
-            return reply::response(&course, record);
+            let response = reply::response(&course, record)?;
+            return Ok(compress::response(&self.encoders, course.settings, &request.head, response, record));
         };
         request.body = limit::bound(request.body, course.settings.body_max)?;
         self.claimable(&course).await?;
@@ -46,7 +47,8 @@ impl Proxy {
             Some(rule) if decision == Decision::Local => self.claim(rule, &sending, answer, record).await?,
             _ => answer.into(),
         };
-        Ok(finish::response(site, course.settings, response))
+        let response = finish::response(site, course.settings, response);
+        Ok(compress::response(&self.encoders, course.settings, &sending.head, response, record))
     }
 
     /// Settles where a place of the route is, asking Central where only it can tell.

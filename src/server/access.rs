@@ -9,8 +9,9 @@ use crate::base::clock;
 use crate::body::{Door, Downstream, Identity};
 use crate::config::plan::Plan;
 use crate::error::Side;
-use crate::record::Record;
+use crate::record::{Coded, Record};
 use std::io::Write;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 /// Appends the line of a request that has ended, with its newline.
@@ -25,6 +26,10 @@ pub fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record, from: &Downstream, 
     object.number("status", u64::from(record.status));
     object.number("received", record.received);
     object.number("sent", record.sent);
+    if let Coded::By { coding, taken } = &record.coded {
+        object.text("encoding", coding.as_str());
+        object.number("unencoded", taken.load(Relaxed));
+    }
     decided(&mut object, plan, record);
     tried(&mut object, record);
     times(&mut object, record, clock::now());
@@ -275,6 +280,7 @@ mod tests {
         (record.decision, record.reason, record.epoch) = ("remote", "home", Some(3));
         (record.status, record.attempts, record.sent) = (502, 2, 17);
         record.cluster = Some("de".into());
+        record.coded = Coded::By { coding: crate::message::accept::Coding::Br, taken: std::sync::Arc::new(99.into()) };
         record.failed(&Error::new(Kind::HttpResponseIncomplete, "cut \"off\""));
         let head = Summary {
             method: Method::Get,
@@ -288,6 +294,8 @@ mod tests {
             ("/method", "GET".into()),
             ("/target", "/v1/users/448/x?q=\"1\"".into()),
             ("/status", 502.into()),
+            ("/encoding", "br".into()),
+            ("/unencoded", 99.into()),
             ("/route", "/v1/users/{user}/".into()),
             ("/decision", "remote".into()),
             ("/epoch", 3.into()),

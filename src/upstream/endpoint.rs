@@ -51,8 +51,25 @@ pub struct Endpoint {
     pub(super) breaker: Breaker,
     addresses: Mutex<Option<(Instant, Vec<SocketAddr>)>>,
     fault: Arc<Fault>,
-    /// Microseconds from the last PING to its PONG; 0 = none came yet.
-    rtt: AtomicU64,
+    rtt: Arc<Rtt>,
+}
+
+/// How long the last round trip to an endpoint took.
+#[derive(Debug, Default)]
+pub struct Rtt {
+    /// In microseconds; 0 = none yet.
+    micros: AtomicU64,
+}
+
+impl Rtt {
+    /// The last one; none before the first.
+    pub fn last(&self) -> Option<Duration> {
+        Some(self.micros.load(Ordering::Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
+    }
+
+    fn took(&self, time: Duration) {
+        self.micros.store(u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1), Ordering::Relaxed);
+    }
 }
 
 impl Endpoint {
@@ -69,7 +86,7 @@ impl Endpoint {
             breaker: Breaker::default(),
             addresses: Mutex::default(),
             fault: Arc::default(),
-            rtt: AtomicU64::new(0),
+            rtt: Arc::default(),
         }
     }
 
@@ -113,15 +130,13 @@ impl Endpoint {
         &self.fault
     }
 
-    /// How long the last PING took to its PONG, on any worker's HTTP/2 connection; none before the first. A PONG may
-    /// have queued behind a large body.
-    pub fn rtt(&self) -> Option<Duration> {
-        Some(self.rtt.load(Ordering::Relaxed)).filter(|micros| *micros > 0).map(Duration::from_micros)
+    /// From the last PING to its PONG, on any worker's HTTP/2 connection. A PONG may have queued behind a large body.
+    pub fn rtt(&self) -> &Arc<Rtt> {
+        &self.rtt
     }
 
     pub(super) fn answered_ping(&self, took: Duration) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        self.rtt.store(micros, Ordering::Relaxed);
+        self.rtt.took(took);
     }
 
     /// Whether active checks, where there are any, call it healthy.

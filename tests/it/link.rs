@@ -44,6 +44,7 @@ impl Edge {
             tls: None,
             pace,
             fault: Default::default(),
+            rtt: Default::default(),
         });
         let (status, stop) = (Arc::new(LinkStatus::default()), watch::Sender::new(false));
         let link = link::run(applier, asks, target.reader(), status.clone(), stop.subscribe());

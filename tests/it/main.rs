@@ -5,10 +5,13 @@
 // Not every part of the harness is used in every build of the tests.
 #![allow(dead_code)]
 
+#[cfg(feature = "external")]
+mod browser;
 mod central;
 mod cli_comfort;
 mod demo;
 mod claims;
+mod compress;
 mod differential;
 mod door;
 mod field;
@@ -20,11 +23,13 @@ mod homes_command;
 mod link;
 mod lists;
 mod packaging;
+mod page;
 mod peers;
 mod service_manager;
 mod reference;
 mod processes;
 mod sim;
+mod start_failures;
 mod tidy;
 mod trailers;
 mod upgrade;

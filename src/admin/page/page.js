@@ -44,6 +44,7 @@ function stateOf(place) {
 }
 
 function rateOf(place, look) {
+  if (place.requests == null) return null; // it calls us
   const old = before && before.places.find((known) => known.name === place.name && known.kind === place.kind);
   const time = before ? (look.now_ms - before.now_ms) / 1000 : 0;
   return old && time > 0 ? Math.max(0, place.requests - old.requests) / time : 0;
@@ -53,18 +54,19 @@ const titleOf = (place) => (place.kind === "local" ? "own origins" : place.name)
 
 // ---- the map
 
-/** Where places are drawn: this one in the middle, its origins below it, Central above, edges around. */
+/** Where places are drawn: this one in the middle, its origins below it, Central above, edges to the left and right. */
 function spots(places) {
   const edges = places.filter((place) => place.kind === "edge");
   const far = new Map();
   edges.forEach((place, at) => {
-    const share = edges.length === 1 ? 0.5 : at / (edges.length - 1);
-    const angle = edges.length < 3 ? [Math.PI, 0][at] : Math.PI * (1.12 + 0.76 * share * (1 + 0));
-    far.set(place.name, [180 + 135 * Math.cos(angle), 125 + 95 * Math.sin(angle)]);
+    const [side, nth] = [at % 2 ? 1 : -1, Math.floor(at / 2)];
+    const many = Math.ceil((edges.length - (at % 2)) / 2);
+    const angle = many === 1 ? 0 : (nth / (many - 1) - 0.5) * 1.9;
+    far.set(place.name, [180 + side * 135 * Math.cos(angle), 125 + 95 * Math.sin(angle)]);
   });
   return (place) => {
     if (place.kind === "local") return [180, 215];
-    if (place.kind === "central") return [180, edges.length < 3 ? 35 : 125];
+    if (place.kind === "central") return [180, 35];
     return far.get(place.name);
   };
 }
@@ -82,12 +84,12 @@ function drawMap(look) {
     map.append(make("line", { x1: own[0], y1: own[1], x2: x, y2: y, class: `way${down}` }));
     const middle = [own[0] * 0.45 + x * 0.55, own[1] * 0.45 + y * 0.55 + (y === own[1] ? -7 : 4)];
     const told = place.state === "down" ? "down" : place.rtt_us != null ? duration(place.rtt_us) : "";
-    if (told) nodes.push(make("text", { x: middle[0], y: middle[1], class: `small${down}` }, told));
+    if (told) nodes.push(make("text", { x: middle[0] + (x === own[0] ? 26 : 0), y: middle[1], class: `small${down}` }, told));
     nodes.push(make("circle", { cx: x, cy: y, r: 26, class: `place${down}` }));
     nodes.push(make("text", { x, y: y + 4, class: "name" }, place.kind === "local" ? "origins" : place.name));
     const rate = rateOf(place, look);
-    if (rate > 0) nodes.push(make("text", { x, y: y + 17, class: "small" }, `${rate.toFixed(rate < 10 ? 1 : 0)}/s`));
-    if (before && !still.matches) fly(map, own, [x, y], place.kind, Math.round(rate));
+    if (rate) nodes.push(make("text", { x, y: y + 17, class: "small" }, `${rate.toFixed(rate < 10 ? 1 : 0)}/s`));
+    if (rate && !still.matches) fly(map, own, [x, y], place.kind, Math.round(rate));
   }
   map.append(...flying, ...nodes);
   map.append(make("circle", { cx: own[0], cy: own[1], r: 30, class: "place here" }));
@@ -117,18 +119,18 @@ function drawPlaces(look) {
     row.append(
       cell("State", stateOf(place), place.state === "down" ? "down" : ""),
       cell("Round trip", place.kind === "local" ? "" : duration(place.rtt_us), "num"),
-      cell("Requests/s", rate.toFixed(rate < 10 ? 1 : 0), "num"),
-      cell("In flight", count(place.active), "num"),
+      cell("Requests/s", rate == null ? "" : rate.toFixed(rate < 10 ? 1 : 0), "num"),
+      cell("In flight", place.active == null ? "" : count(place.active), "num"),
       cell("Feed", feed),
     );
     const acts = make("td", { class: "acts" });
-    if (look.faults_permitted && place.kind !== "local") acts.append(...buttons(place.name, place.fault, true));
+    if (look.faults_permitted && look.role === "edge" && place.kind !== "local") acts.append(...buttons(place.name, place.fault, true));
     row.append(acts);
     return row;
   });
   keepingFocus(() => bodyOf("places").replaceChildren(...rows));
   byId("faults-off").hidden = look.faults_permitted;
-  document.querySelector("#places thead .acts").hidden = !look.faults_permitted;
+  document.querySelector("#places thead .acts").hidden = !look.faults_permitted || look.role !== "edge";
 }
 
 /** The buttons for faults at a place. */
@@ -166,7 +168,7 @@ function drawOwn(look) {
 function drawLatency(look) {
   const rows = look.decisions.rows.filter((row) => row.total > 0);
   byId("span").textContent = `The last ${look.decisions.seconds} s, from the first octet to the last`;
-  const name = { none: "none (refused)", reply: "reply (by itself)" };
+  const name = { none: look.role === "central" ? "API" : "refused", reply: "by itself" };
   bodyOf("latency").replaceChildren(...rows.map((row) => make("tr", {},
     make("th", { scope: "row", class: row.decision }, name[row.decision] || row.decision),
     ...[count(row.recent), ...[row.p50_us, row.p90_us, row.p99_us, row.p999_us].map(duration)].map((text) => cell("", text, "num")))));
@@ -182,7 +184,7 @@ function drawRecent(look) {
     const to = one.decision === "remote" && one.home ? `remote ${one.home}` : decision;
     const kind = one.failure ? "failed" : decision;
     return make("tr", {},
-      cell("Time", new Date(one.at_ms).toTimeString().slice(0, 8), "num"),
+      cell("Time", new Date(one.at_ms).toTimeString().slice(0, 8)),
       cell("Request", make("span", { class: "mono path" }, `${one.method} ${one.path}`)),
       cell("Went to", to, kind),
       cell("Because", (one.failure || one.reason).replaceAll("_", " "), one.failure ? "failed" : ""),
@@ -220,7 +222,7 @@ function draw(look) {
   const since = up < 120 ? `${up} s` : up < 7200 ? `${Math.floor(up / 60)} min` : `${Math.floor(up / 3600)} h`;
   const state = look.draining ? "draining" : look.ready ? "ready" : `not ready: ${look.not_ready.join(", ")}`;
   const role = look.role === "central" ? "Central" : "Edge";
-  byId("facts").textContent = `${role} of ${look.deployment}, ${state}, up for ${since}, ${count(look.connections)} connections, version ${look.version}`;
+  byId("facts").textContent = `${role} of ${look.deployment}, ${state}, up for ${since}, ${count(look.connections)} connection${look.connections === 1 ? "" : "s"}, version ${look.version}`;
   const told = news(look);
   if (told.length) tell(told.join(" "));
   drawMap(look);

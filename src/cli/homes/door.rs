@@ -52,7 +52,7 @@ impl CentralDoor {
                     .map_err(|error| usage(format!("{}: no private key: {error}", key.display())))?;
                 config
                     .with_client_auth_cert(certificates(chain)?, private)
-                    .map_err(|error| usage(format!("{}: {error}", chain.display())))?
+                    .map_err(|error| usage(mismatch(&error, chain, key)))?
             }
             _ => config.with_no_client_auth(),
         };
@@ -75,6 +75,17 @@ impl CentralDoor {
         let text = content(answer.into_body(), ANSWER_MAX).await?;
         let value = serde_json::from_slice(&text).unwrap_or(Value::Null);
         Ok((status, value))
+    }
+}
+
+/// Why a certificate and a key cannot be used together.
+fn mismatch(error: &rustls::Error, chain: &Path, key: &Path) -> String {
+    let (chain, key) = (chain.display(), key.display());
+    match error {
+        rustls::Error::InconsistentKeys(_) => format!(
+            "{chain} and {key} do not belong together\nhelp: `coordinator certs` writes both with one name, such as operator.pem and operator.key"
+        ),
+        other => format!("{chain}: {other}"),
     }
 }
 

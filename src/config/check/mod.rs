@@ -4,6 +4,7 @@
 //! comes out only if nothing is an error and nothing needed is unknown.
 
 mod certs;
+mod compress;
 mod doors;
 mod places;
 mod reload;
@@ -71,7 +72,8 @@ pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>,
     let central = places::central(&file.central, &file.peer, peer.as_ref(), &mut clusters, &mut found);
     let edges = places::edges(&file.edges, own.as_ref().map(|own| own.name.as_str()), &mut found);
     let spaces = places::spaces(&file.homes);
-    let common = Common::read(&file.limits, &file.timeouts, &file.retry, &file.log, &mut found);
+    let mut common = Common::read(&file.limits, &file.timeouts, &file.retry, &file.log, &mut found);
+    common.compress = compress::section(&file.compress, &mut found);
     let routes = routes::routes(file, &clusters, &spaces, &edges, &common, &mut found);
     let plan = own.zip(routes).map(|(own, (routes, settings))| Plan {
         own,
@@ -164,7 +166,6 @@ fn workers(field: &Field<Count<0, 1024>>) -> usize {
 
 /// What parses and has no effect yet: a note where requests pass plain, a problem where silence would break a promise.
 fn not_built(file: &EdgeFile, found: &mut Found<'_>) {
-    found.later(&file.compress, Level::Note, "answers pass as they are");
     found.later(&file.cache, Level::Note, "answers are not stored");
     found.later(&file.trace, Level::Note, "traceparent is passed on; no spans are exported");
     if let Some(edge) = file.edge.get() {
@@ -188,6 +189,8 @@ struct Common {
     timeouts: plan::Timeouts,
     retry: plan::Retry,
     log: plan::Log,
+    /// Of an edge only: Central faces no clients.
+    compress: Option<plan::Compress>,
 }
 
 impl Common {
@@ -203,6 +206,7 @@ impl Common {
             timeouts: timeouts.get().map_or_else(plan::Timeouts::default, |timeouts| read_timeouts(timeouts, found)),
             retry: retry.get().map_or_else(plan::Retry::default, read_retry),
             log: read_log(log.get(), found),
+            compress: None,
         }
     }
 }

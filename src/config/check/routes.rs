@@ -1,7 +1,7 @@
 //! The routes: each by itself, then as a table in which no two may tie.
 
 use super::places::Clusters;
-use super::{Common, Found, not_zero, set};
+use super::{Common, Found, compress, not_zero, set};
 use crate::base::id::{RouteId, SpaceId};
 use crate::config::leaf::{FieldName, Target};
 use crate::config::plan::{
@@ -109,6 +109,7 @@ impl Judge<'_, '_> {
             request_headers: self.edit(raw.headers.get().map(|headers| &headers.request)),
             response_headers: self.edit(raw.headers.get().map(|headers| &headers.response)),
             rewrite: self.rewrite(raw),
+            compress: compress::route(self.common.compress.as_ref(), &raw.compress, self.found),
         };
         let when = raw.when.get().and_then(|when| when.header.get());
         let when = when.map(|line| When { name: line.0.to_ascii_lowercase(), value: line.1.clone() });
@@ -510,10 +511,8 @@ impl Judge<'_, '_> {
             self.found.later_at(at.place, Level::Error, effect);
         }
         self.found.later(&raw.deliver, Level::Error, "requests would wait instead of being queued");
-        let compresses = !matches!(raw.compress.get(), Some(Either::Short(false)));
         let ranked = raw.priority.get() != Some(&raw::Priority::Normal);
         self.note_later("cache", "answers are not stored", raw.cache.place());
-        self.note_later("compress", "answers pass as they are", raw.compress.place().filter(|_| compresses));
         self.note_later("priority", "all requests are equal", raw.priority.place().filter(|_| ranked));
     }
 

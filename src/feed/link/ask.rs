@@ -32,9 +32,10 @@ pub(super) async fn answer(mut asks: AskReceiver, target: Reader<Target>, status
                 None => return,
             },
             Some(_) = running.join_next() => {}
-            _ = tick.tick(), if central.status.is_connected() && running.len() < ASKS_MAX => {
+            // The link may come up while this waits: so it is looked at on each tick, not only before the wait.
+            _ = tick.tick() => if central.status.is_connected() && running.len() < ASKS_MAX {
                 running.spawn(central.clone().acknowledge());
-            }
+            },
         }
     }
 }
@@ -102,7 +103,8 @@ impl Asked {
     async fn acknowledge(self: Arc<Self>) {
         let applied = self.status.applied();
         let target = self.target.clone().load().clone();
-        let ack = json!({ "edge": target.edge, "inst": target.instance, "applied": applied, "durable": applied });
+        let rtt = target.rtt.last().map(|rtt| rtt.as_micros() as u64);
+        let ack = json!({ "edge": target.edge, "inst": target.instance, "applied": applied, "durable": applied, "rtt_us": rtt });
         if let Err(why) = self.exchange(&target, |edge| post("/feed/v1/ack", edge, &ack)).await {
             tracing::debug!(why, "Central did not take the acknowledgement");
         }

@@ -383,7 +383,8 @@ impl World {
 
     fn central_toml(&self, setup: &Setup) -> String {
         let mut toml = format!(
-            "[central]\ndata = \"data-central\"\ndeployment = \"shop\"\nworkers = 1\n\n{}\n[log]\naccess = false\n",
+            "[central]\ndata = \"data-central\"\ndeployment = \"shop\"\nworkers = 1\n\n{}\n[admin]\naddress = \"127.0.0.1:0\"\nfaults = true\n\n\
+             [log]\naccess = false\n",
             self.peer_toml(&self.central)
         );
         if setup.central_has_application {
@@ -399,7 +400,7 @@ impl World {
         let name = edge.place.name;
         format!(
             "include = [\"routes.toml\"]\n\n[edge]\nname = \"{name}\"\ndeployment = \"shop\"\ndata = \"data-{name}\"\n\
-             workers = 1\n\n[[listen]]\naddress = \"127.0.0.1:0\"\n\n{}\n[admin]\naddress = \"127.0.0.1:0\"\n\n\
+             workers = 1\n\n[[listen]]\naddress = \"127.0.0.1:0\"\n\n{}\n[admin]\naddress = \"127.0.0.1:0\"\nfaults = true\n\n\
              [log]\naccess = false\n\n[central]\nurl = [\"{}://{}\"]\n{}\n{}",
             self.peer_toml(&edge.place),
             self.scheme(),
@@ -488,12 +489,22 @@ impl Edge {
     /// What its admin door tells.
     #[track_caller]
     pub fn status(&self) -> Value {
-        let doors = self.running().doors();
-        let (_, admin) = doors.iter().find(|(name, _)| name == "admin").expect("every edge has an admin door");
-        // The door answers to its own names only, so that no page in an operator's browser can ask it.
-        let mut client = Client::plain(admin.parse().expect("an address"));
-        client.ask("GET", "/status", &[("Host", admin)], b"").json()
+        self.admin("GET", "/status").json()
     }
+
+    /// Asks its admin door.
+    #[track_caller]
+    pub fn admin(&self, method: &str, path: &str) -> Answer {
+        ask_admin(self.running(), method, path)
+    }
+}
+
+#[track_caller]
+fn ask_admin(running: &Running, method: &str, path: &str) -> Answer {
+    let doors = running.doors();
+    let (_, admin) = doors.iter().find(|(name, _)| name == "admin").expect("every place has an admin door");
+    // The door answers to its own names only, so that no page in an operator's browser can ask it.
+    Client::plain(admin.parse().expect("an address")).ask(method, path, &[("Host", admin)], b"")
 }
 
 impl Authority<'_> {
@@ -535,6 +546,12 @@ impl Authority<'_> {
     #[track_caller]
     pub fn ask_as(&self, party: Party<'_>, method: &str, path: &str, body: &str) -> Answer {
         self.world.call(self.address(), party).ask(method, path, &[], body.as_bytes())
+    }
+
+    /// Asks its admin door.
+    #[track_caller]
+    pub fn admin(&self, method: &str, path: &str) -> Answer {
+        ask_admin(self.world.central.running.as_ref().expect("Central runs"), method, path)
     }
 
     /// Its door.

@@ -40,8 +40,14 @@ pub struct Frame {
 impl WebSocket {
     /// Opens a WebSocket on a connection. Panics unless the answer is 101 with the right accept key.
     #[track_caller]
-    pub fn open(mut client: Client, target: &str) -> WebSocket {
-        client.send(request(target));
+    pub fn open(client: Client, target: &str) -> WebSocket {
+        WebSocket::open_at(client, "shop.example", target)
+    }
+
+    /// The same, calling the server `host`.
+    #[track_caller]
+    pub fn open_at(mut client: Client, host: &str, target: &str) -> WebSocket {
+        client.send(request(target).replace("shop.example", host));
         let answer = client.answer();
         assert_eq!(answer.status, 101, "{answer:?}");
         assert_eq!(answer.field("sec-websocket-accept"), Some(ACCEPT), "{answer:?}");
