@@ -5,7 +5,7 @@
 
 use crate::harness::client::Client;
 use crate::harness::origin::{Answer, Origin};
-use crate::harness::{edge, process};
+use crate::harness::{edge, process, wait};
 use coordinator::error::KINDS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -108,9 +108,14 @@ fn every_metric_is_told() {
     assert_eq!(Client::plain(edge.address()).ask("GET", "/", &[], b"").status, 200);
     // A request that fails, so that every metric has a line with its labels.
     assert_eq!(Client::plain(edge.address()).ask("CONNECT", "a:1", &[], b"").status, 501);
-    let text = Client::plain(edge.door("observe"))
-        .ask("GET", "/metrics", &[("Accept", "application/openmetrics-text")], b"")
-        .text();
+    let observe = edge.door("observe");
+    let accept = [("Accept", "application/openmetrics-text")];
+    // A record is closed after its answer has gone out.
+    let text = wait::until(
+        "the failure to be counted",
+        || Client::plain(observe).ask("GET", "/metrics", &accept, b"").text(),
+        |text| text.contains("coordinator_failures_total{") && text.contains("coordinator_requests_total{"),
+    );
     let mut made = "| metric | type | labels | what it counts or shows |\n|---|---|---|---|\n".to_owned();
     for (name, Metric { kind, help, labels }) in metrics(&text) {
         let name = if kind == "counter" { format!("{name}_total") } else { name };
