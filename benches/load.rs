@@ -4,6 +4,9 @@
 //! what a request costs when the core is busy, and at half that rate on a fixed schedule, which shows latency as clients
 //! of a proxy that is not overloaded see it. Figures are told, never asserted; only failed requests fail the run.
 
+// Benchmarks are outside the rules for clocks and threads that `clippy.toml` sets for the data path.
+#![allow(clippy::disallowed_methods)]
+
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/daemon.rs"]

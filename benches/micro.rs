@@ -3,6 +3,9 @@
 //! `cargo bench --bench micro [-- --smoke] [--json FILE] [NAME]`. Times are for comparing two commits on one quiet machine;
 //! the minimum is what the code costs, the median what the machine made of it. Nothing is asserted.
 
+// Benchmarks are outside the rules for clocks and threads that `clippy.toml` sets for the data path.
+#![allow(clippy::disallowed_methods)]
+
 #[path = "support/alloc.rs"]
 mod alloc;
 #[path = "support/report.rs"]

@@ -56,8 +56,11 @@ impl AsyncWrite for Stream {
 }
 
 /// Buffers that a worker keeps for the connections that will need them next: enough for those that are busy at the same
-/// moment, and 2 MiB at most.
+/// moment.
 const SPARE_MAX: usize = 64;
+
+/// A buffer that has grown beyond this goes back to the system, so that all spare ones together hold about 2 MiB at most.
+const SPARE_SIZE_MAX: usize = 2 * Io::READ;
 
 thread_local! {
     static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
@@ -75,6 +78,9 @@ fn spare() -> BytesMut {
 fn put_aside(buffer: &mut BytesMut) {
     let mut buffer = std::mem::take(buffer);
     buffer.clear();
+    if buffer.capacity() > SPARE_SIZE_MAX {
+        return;
+    }
     SPARE.with_borrow_mut(|spare| {
         if spare.len() < SPARE_MAX {
             spare.push(buffer);

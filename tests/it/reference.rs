@@ -118,7 +118,9 @@ fn every_metric_is_told() {
     );
     let mut made = "| metric | type | labels | what it counts or shows |\n|---|---|---|---|\n".to_owned();
     for (name, Metric { kind, help, labels }) in metrics(&text) {
-        let name = if kind == "counter" { format!("{name}_total") } else { name };
+        // OpenMetrics names a counter without its ending, Prometheus text with it.
+        let ends = kind == "counter" && !name.ends_with("_total");
+        let name = if ends { format!("{name}_total") } else { name };
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         made += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
     }
