@@ -184,3 +184,45 @@ async fn metrics_come_in_the_form_that_is_asked_for() {
     let (_, plain) = ask(at, "GET /metrics", "Accept: */*\r\n").await;
     assert!(plain.contains("content-type: text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
 }
+
+#[tokio::test]
+async fn faults_are_read_and_refused_with_what_to_do() {
+    let (_door, at) = open(Kind::Admin, true).await;
+    for (line, status, holds) in [
+        ("GET /faults", 200, "None"),
+        ("POST /faults?place=us&do=cut&for=30s", 200, "Cut, lasts: 30s"),
+        ("POST /faults?place=us&do=delay&by=200ms&for=1m", 200, "Delay(200ms), lasts: 60s"),
+        ("POST /faults?place=%6as&do=mend", 200, r#"place: \"js\", what: Mend"#),
+        ("POST /faults?place=mars&do=mend", 400, "no such place"),
+        ("POST /faults?place=us&do=cut&for=30", 400, "30"),
+        ("POST /faults", 400, "place is missing"),
+        ("PUT /faults", 405, "GET, HEAD, POST"),
+    ] {
+        let (seen, answer) = ask(at, line, "").await;
+        assert_eq!((seen, answer.contains(holds)), (status, true), "{line}: {answer}");
+    }
+    let (status, _) = ask(at, "POST /faults?place=us&do=mend", "Origin: http://evil.example\r\n").await;
+    assert_eq!(status, 403);
+    let (_off, at) = open(Kind::Admin, false).await;
+    assert_eq!(ask(at, "GET /faults", "").await.0, 403);
+    let (_observe, at) = open(Kind::Observe, true).await;
+    for path in ["/", "/page.js", "/live", "/faults"] {
+        assert_eq!(ask(at, &format!("GET {path}"), "").await.0, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_our_own_files_under_a_strict_policy() {
+    let (_door, at) = open(Kind::Admin, true).await;
+    for (path, kind, holds) in
+        [("/", "text/html", "/page.js"), ("/page.css", "text/css", ":root"), ("/page.js", "text/javascript", "/live")]
+    {
+        let (status, answer) = ask(at, &format!("GET {path}"), "").await;
+        assert_eq!(status, 200);
+        for wanted in [kind, holds, "default-src 'none'", "nosniff"] {
+            assert!(answer.contains(wanted), "{path}: {wanted}: {answer}");
+        }
+        assert!(!answer.contains("://") || path == "/page.js", "{path} names another place");
+        assert!(!answer.contains(" style=") && !answer.contains(" onclick="), "{path}: the policy would refuse it");
+    }
+}

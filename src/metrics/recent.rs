@@ -37,7 +37,7 @@ pub struct Recent {
     /// From the first octet to the last, in microseconds.
     pub took_us: u64,
     /// What failed.
-    pub failure: Option<String>,
+    pub failure: Option<&'static str>,
 }
 
 impl Recent {
@@ -53,7 +53,7 @@ impl Recent {
             home: record.home.clone(),
             status: record.status,
             took_us: u64::try_from(now.saturating_duration_since(record.began).as_micros()).unwrap_or(u64::MAX),
-            failure: record.failure.as_ref().map(|(kind, ..)| kind.token().to_owned()),
+            failure: record.failure.as_ref().map(|(kind, ..)| kind.name()),
         }
     }
 }

@@ -87,7 +87,6 @@ fn checked(text: &str) -> Option<String> {
 /// Reads the whole content, if it is small enough, and puts it back.
 async fn peek(response: &mut Response) -> Result<Option<Bytes>> {
     let mut rest = std::mem::take(&mut response.body);
-    let length = rest.length();
     let mut first = BytesMut::new();
     let mut trailers = None;
     let mut is_whole = false;
@@ -104,32 +103,31 @@ async fn peek(response: &mut Response) -> Result<Option<Bytes>> {
     }
     let first = first.freeze();
     let rest = if is_whole { Body::Empty } else { rest };
-    response.body = Body::Pulled(Box::new(Again { first: Some(first.clone()), trailers, rest, length }));
+    response.body = Body::Pulled(Box::new(Again { first: first.clone(), trailers, rest }));
     Ok(is_whole.then_some(first))
 }
 
 /// Content that was read ahead, then what follows it.
 struct Again {
-    first: Option<Bytes>,
+    first: Bytes,
     trailers: Option<crate::message::Fields>,
     rest: Body,
-    length: Option<u64>,
 }
 
 impl Pull for Again {
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
-        if let Some(first) = self.first.take().filter(|first| !first.is_empty()) {
-            self.length = self.length.map(|length| length.saturating_sub(first.len() as u64));
-            return Poll::Ready(Some(Ok(Piece::Data(first))));
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(Piece::Data(std::mem::take(&mut self.first)))));
         }
         if let Some(trailers) = self.trailers.take() {
             return Poll::Ready(Some(Ok(Piece::Trailers(trailers))));
         }
-        self.length = None;
         self.rest.poll_piece(cx)
     }
 
+    /// None with trailers, which only content of no stated length can carry.
     fn length(&self) -> Option<u64> {
-        self.length.or_else(|| self.rest.length())
+        let rest = self.rest.length().filter(|_| self.trailers.is_none())?;
+        Some(rest + self.first.len() as u64)
     }
 }

@@ -43,6 +43,7 @@ impl Proxy {
         request.body = limit::bound(request.body, course.settings.body_max)?;
         let settled = Settled { decision: Decision::Local, reason: Reason::SentHere, epoch };
         noted(settled, &fwd, record);
+        record.home = fwd.key.as_ref().map(|_| site.plan.own.name.clone());
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let cluster = obtain::local_cluster(site, course.settings)?;
         let own = site.plan.own.name.as_str();

@@ -141,7 +141,12 @@ async fn handshake<S: Service>(
     let accept = tokio_rustls::TlsAcceptor::from(tls.config()).accept(tcp);
     let accepted = tokio::time::timeout(desk.service.plan().timeouts.head, accept).await;
     let stream = accepted.map_err(|_| Handshake::Late)?.map_err(|_| Handshake::Failed)?;
-    let identity = tls.identify(stream.get_ref().1.peer_certificates()).ok_or(Handshake::Stranger)?;
+    let Some(identity) = tls.identify(stream.get_ref().1.peer_certificates()) else {
+        // Only holders of a certificate of our CA get here: a mistake of the operator's, who must be able to find it.
+        let client = stream.get_ref().0.peer_addr().ok();
+        tracing::warn!(?client, "a certificate of our CA names no party of this deployment; connection closed");
+        return Err(Handshake::Stranger);
+    };
     Ok((stream, identity))
 }
 

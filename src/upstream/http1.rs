@@ -1,8 +1,8 @@
 //! One exchange over HTTP/1.1: the request is sent while the answer is awaited, and goes on being sent while the answer
 //! streams. One task polls both directions; nothing is spawned.
 //!
-//! Invariant: a connection returns to the pool only when both messages have ended by their framing and not one octet is
-//! left over.
+//! Invariant: a connection returns to the pool only when both messages have ended by their framing, the request first, and
+//! not one octet is left over.
 
 use super::alarm::Alarm;
 use super::endpoint::InFlight;
@@ -178,6 +178,7 @@ impl Talk {
             terms: self.terms,
             alarm: self.alarm,
             waiting: false,
+            early: false,
             trailers: None,
             failed: false,
         };
@@ -201,6 +202,9 @@ struct Receiving {
     /// Whether the alarm counts for the read that is pending.
     waiting: bool,
     persists: bool,
+    /// Whether the answer ended before its request did. Who answers unheard may never read the rest, and then take it for
+    /// the next request: such a connection is not used again.
+    early: bool,
     trailers: Option<Fields>,
     failed: bool,
 }
@@ -233,12 +237,13 @@ impl Receiving {
     /// The content has ended: what remains of the request is sent if the answer welcomes it; then the connection is
     /// given back or closed.
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.early |= !self.upload.is_over();
         ready!(self.poll_rest(cx))?;
         let Some(lease) = self.lease.take() else { return Poll::Ready(Ok(())) };
         if !lease.io.inbox.is_empty() {
             let (origin, octets) = (lease.flight.endpoint().authority(), lease.io.inbox.len());
             tracing::warn!(origin, octets, "an origin sent more than its answer; connection closed");
-        } else if self.persists && self.upload.is_sent() && !lease.io.has_ended() {
+        } else if self.persists && !self.early && self.upload.is_sent() && !lease.io.has_ended() {
             lease.leave.give_back(lease.io, std::mem::take(&mut self.alarm), self.terms.pool_idle);
         }
         Poll::Ready(Ok(()))

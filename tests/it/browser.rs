@@ -87,7 +87,7 @@ impl Browser {
 
     fn open(&mut self, url: &str) {
         self.call("Page.navigate", json!({ "url": url }));
-        self.until(&format!("location.href === '{url}' && document.documentElement.dataset.looked === 'yes'"));
+        self.until(&format!("location.href === '{url}' && document.documentElement?.dataset.looked === 'yes'"));
     }
 
     /// Shows the page at a width, in a scheme.

@@ -135,6 +135,20 @@ fn a_route_may_insist_on_centrals_word() {
     world.one_at("us");
     assert_eq!(world.central().home("user", "4711"), Some(("us".to_owned(), 1)));
 
+    // Content whose length nobody stated passes as whole, and so do its trailers.
+    for (id, end) in [("4712", "\r\n"), ("4713", "x-sum: 1\r\n\r\n")] {
+        let body = format!("{{\"account\":{{\"id\":{id}}}}}");
+        let chunk = format!(
+            "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n{end}",
+            body.len()
+        );
+        world.origin("us").next(origin::Answer::bytes(chunk));
+        let answer = world.edge("us").ask("POST", "/v1/accounts", &[], b"{}");
+        assert_eq!((answer.status, answer.text()), (201, body), "{answer:?}");
+        world.one_at("us");
+        assert_eq!(world.central().home("user", id), Some(("us".to_owned(), 1)));
+    }
+
     world.cut_central();
     world.origin("us").next(origin::Answer::status(201, r#"{"account":{"id":"late"}}"#));
     let answer = world.edge("us").ask("POST", "/v1/accounts", &[], b"{}");

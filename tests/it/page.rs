@@ -88,9 +88,9 @@ fn a_cut_link_refuses_until_it_is_mended() {
     assert_eq!(fr.status()["faults"][0]["place"], "us");
     assert_eq!(place(&live(&world, "fr"), "us")["state"], "down");
     let metrics = fr.admin("GET", "/metrics").text();
-    assert!(metrics.contains("coordinator_fault_on{place=\"us\"} 1"), "{metrics}");
+    assert!(metrics.contains("coordinator_fault_on{place=\"us\"} 1.0"), "{metrics}");
     assert!(metrics.contains("coordinator_faults_made_total{place=\"us\"} 1"), "{metrics}");
-    assert!(metrics.contains("coordinator_link_rtt_seconds{place=\"jp\""), "{metrics}");
+    assert!(metrics.contains("coordinator_link_rtt_seconds{place=\"us\""), "{metrics}");
 
     assert_eq!(fr.admin("POST", "/faults?place=us&do=mend").json()["faults"], Value::Array(vec![]));
     wait::until("us to be reached again", || fr.get("/v1/users/448/x").status, |status| *status == 200);

@@ -108,10 +108,14 @@ fn every_metric_is_told() {
     assert_eq!(Client::plain(edge.address()).ask("GET", "/", &[], b"").status, 200);
     // A request that fails, so that every metric has a line with its labels.
     assert_eq!(Client::plain(edge.address()).ask("CONNECT", "a:1", &[], b"").status, 501);
-    let text = Client::plain(edge.door("observe")).ask("GET", "/metrics", &[], b"").text();
+    let text = Client::plain(edge.door("observe"))
+        .ask("GET", "/metrics", &[("Accept", "application/openmetrics-text")], b"")
+        .text();
     let mut made = "| metric | type | labels | what it counts or shows |\n|---|---|---|---|\n".to_owned();
     for (name, Metric { kind, help, labels }) in metrics(&text) {
-        let name = if kind == "counter" { format!("{name}_total") } else { name };
+        // OpenMetrics names a counter without its ending, Prometheus text with it.
+        let ends = kind == "counter" && !name.ends_with("_total");
+        let name = if ends { format!("{name}_total") } else { name };
         let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
         made += &format!("| `{name}` | {kind} | {} | {help} |\n", labels.join(", "));
     }

@@ -65,8 +65,8 @@ function spots(places) {
     far.set(place.name, [180 + side * 135 * Math.cos(angle), 125 + 95 * Math.sin(angle)]);
   });
   return (place) => {
-    if (place.kind === "local") return [180, 215];
-    if (place.kind === "central") return [180, 35];
+    if (place.kind === "local") return [180, 218];
+    if (place.kind === "central") return [180, 32];
     return far.get(place.name);
   };
 }
@@ -85,10 +85,10 @@ function drawMap(look) {
     const middle = [own[0] * 0.45 + x * 0.55, own[1] * 0.45 + y * 0.55 + (y === own[1] ? -7 : 4)];
     const told = place.state === "down" ? "down" : place.rtt_us != null ? duration(place.rtt_us) : "";
     if (told) nodes.push(make("text", { x: middle[0] + (x === own[0] ? 26 : 0), y: middle[1], class: `small${down}` }, told));
-    nodes.push(make("circle", { cx: x, cy: y, r: 26, class: `place${down}` }));
+    nodes.push(make("circle", { cx: x, cy: y, r: 29, class: `place${down}` }));
     nodes.push(make("text", { x, y: y + 4, class: "name" }, place.kind === "local" ? "origins" : place.name));
     const rate = rateOf(place, look);
-    if (rate) nodes.push(make("text", { x, y: y + 17, class: "small" }, `${rate.toFixed(rate < 10 ? 1 : 0)}/s`));
+    if (rate) nodes.push(make("text", { x, y: y + 17, class: "rate" }, `${rate.toFixed(rate < 10 ? 1 : 0)}/s`));
     if (rate && !still.matches) fly(map, own, [x, y], place.kind, Math.round(rate));
   }
   map.append(...flying, ...nodes);
@@ -121,14 +121,15 @@ function drawPlaces(look) {
       cell("Round trip", place.kind === "local" ? "" : duration(place.rtt_us), "num"),
       cell("Requests/s", rate == null ? "" : rate.toFixed(rate < 10 ? 1 : 0), "num"),
       cell("In flight", place.active == null ? "" : count(place.active), "num"),
-      cell("Feed", feed),
     );
-    const acts = make("td", { class: "acts" });
-    if (look.faults_permitted && look.role === "edge" && place.kind !== "local") acts.append(...buttons(place.name, place.fault, true));
-    row.append(acts);
+    if (look.role === "central") row.append(cell("Feed", feed));
+    if (look.faults_permitted && look.role === "edge") {
+      row.append(make("td", { class: "acts" }, ...(place.kind === "local" ? [] : buttons(place.name, place.fault, true))));
+    }
     return row;
   });
   keepingFocus(() => bodyOf("places").replaceChildren(...rows));
+  document.querySelector("#places thead .feed").hidden = look.role !== "central";
   byId("faults-off").hidden = look.faults_permitted;
   document.querySelector("#places thead .acts").hidden = !look.faults_permitted || look.role !== "edge";
 }
@@ -225,6 +226,7 @@ function draw(look) {
   byId("facts").textContent = `${role} of ${look.deployment}, ${state}, up for ${since}, ${count(look.connections)} connection${look.connections === 1 ? "" : "s"}, version ${look.version}`;
   const told = news(look);
   if (told.length) tell(told.join(" "));
+  byId("explaining").hidden = look.role === "central"; // it has no routes
   drawMap(look);
   drawPlaces(look);
   drawOwn(look);

@@ -1,3 +1,5 @@
+//! Content that goes through an engine against decoders that refuse what is cut.
+
 use super::*;
 use brotli::Decompressor;
 use futures_util::FutureExt;

@@ -29,16 +29,19 @@ impl Size {
 const ROUTES_MIN: usize = 3;
 /// The width of a route's column, as the terminal allows it; longer routes are cut.
 const ROUTE_WIDTH: std::ops::RangeInclusive<usize> = 16..=40;
-/// What the other columns of a route take.
-const ROUTE_REST: usize = 54;
+/// What the other columns of a route take, and one more: some terminals wrap a line that is full.
+const ROUTE_REST: usize = 55;
 
 /// Draws a frame: rates and latencies since `before`, or since the process started.
 pub fn draw(now: &Figures, before: Option<&Figures>, size: Size, address: &str) -> String {
     let (since, took) = now.since(before);
-    let head = head(now, &since, (took, before.is_none()), address);
+    let head = head(now, &since, took, address);
     let places = places(&now.status);
     let room = size.rows.saturating_sub(head.len() + places.len()).max(ROUTES_MIN);
-    let lines = head.into_iter().chain(routes(&since, took, (size.columns, room))).chain(places);
+    let period =
+        if before.is_none() { "since the start".to_owned() } else { format!("over {:.1} s", took.as_secs_f64()) };
+    let routes = routes(&since, took, &period, (size.columns, room));
+    let lines = head.into_iter().chain(routes).chain(places);
     lines.take(size.rows).map(|line| fit(&line, size.columns) + "\n").collect()
 }
 
@@ -67,7 +70,7 @@ fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-fn head(now: &Figures, since: &Figures, (took, from_start): (Duration, bool), address: &str) -> Vec<String> {
+fn head(now: &Figures, since: &Figures, took: Duration, address: &str) -> Vec<String> {
     let status = &now.status;
     let uptime = duration(number(status, "uptime_ms") as f64 / 1000.0);
     let mut lines = vec![format!(
@@ -82,12 +85,11 @@ fn head(now: &Figures, since: &Figures, (took, from_start): (Duration, bool), ad
     let (asked, answered) = since.asked;
     let yielded = if asked == 0 { "-".to_owned() } else { format!("{:.2} %", answered as f64 / asked as f64 * 100.0) };
     lines.push(format!(
-        "{} connections   {} requests/s   yield {yielded}   in {}/s   out {}/s   {}",
+        "{} connections, {} requests/s, yield {yielded}, in {}/s, out {}/s",
         number(status, "connections"),
         rate(all.requests, took),
         size(per_second(since.octets.0, took) as u64),
-        size(per_second(since.octets.1, took) as u64),
-        if from_start { "since the start".to_owned() } else { format!("over {:.1} s", took.as_secs_f64()) }
+        size(per_second(since.octets.1, took) as u64)
     ));
     lines.extend(feed(status));
     lines.push(String::new());
@@ -127,11 +129,17 @@ fn feed(status: &Value) -> Vec<String> {
 }
 
 /// The busiest first.
-fn routes(since: &Figures, took: Duration, (columns, room): (usize, usize)) -> Vec<String> {
+fn routes(since: &Figures, took: Duration, period: &str, (columns, room): (usize, usize)) -> Vec<String> {
     let width = columns.saturating_sub(ROUTE_REST).clamp(*ROUTE_WIDTH.start(), *ROUTE_WIDTH.end());
     let mut lines = vec![format!(
         "{:width$} {:8} {:>8} {:>8} {:>8} {:>8} {:>8}",
-        "ROUTE", "DECISION", "REQ/S", "5XX/S", "P50", "P90", "P99"
+        format!("ROUTE, {period}"),
+        "DECISION",
+        "REQ/S",
+        "5XX/S",
+        "P50",
+        "P90",
+        "P99"
     )];
     let mut rows: Vec<_> = since.routes.iter().collect();
     rows.sort_by_key(|(name, traffic)| (std::cmp::Reverse(traffic.requests), *name));
@@ -232,11 +240,11 @@ mod tests {
         let frame = draw(&figures(2), None, Size::UNBOUNDED, "127.0.0.1:9900");
         let expected = "\
 fr of shop   version 1.0.0   up 10 s   NOT READY: draining   at 127.0.0.1:9900
-3 connections   10 requests/s   yield -   in 0 B/s   out 0 B/s   since the start
+3 connections, 10 requests/s, yield -, in 0 B/s, out 0 B/s
 feed followed, at event 88, 2 behind, 7 ms
 homes 100 keys, 40 owned here, 1 claims on their way
 
-ROUTE                                    DECISION    REQ/S    5XX/S      P50      P90      P99
+ROUTE, since the start                   DECISION    REQ/S    5XX/S      P50      P90      P99
 /r1                                      local          10        0   > 30 s   > 30 s   > 30 s
 /r0                                      local           0        0   > 30 s   > 30 s   > 30 s
 

@@ -93,8 +93,7 @@ fn an_edge_s_file_is_not_central_s() {
     let text =
         "[edge]\nname = \"fr\"\n[[listen]]\naddress = \"127.0.0.1:80\"\n[central]\nurl = \"http://127.0.0.1:1\"\n";
     let outcome = load::from_text(Kind::Central, "fr.toml", text, &some_env, Strictness::Run);
-    let expected =
-        "1:1 [edge] | this is an edge's configuration, not Central's | run it with `coordinator run --config FILE`\n";
+    let expected = "fr.toml:1:1 [edge] | this is an edge's configuration, not Central's | run it with `coordinator run --config FILE`\n";
     assert_eq!(all(&outcome), expected);
 }
 

@@ -1,3 +1,5 @@
+//! What is compressed, what passes as it came, and what the head of either says.
+
 use super::*;
 use crate::metrics::tests::plan;
 use std::io::Read;

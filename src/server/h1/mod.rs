@@ -246,11 +246,6 @@ impl<S: Service> Link<S> {
             let error = Error::new(Kind::HttpUpgradeFailed, "a switch of protocols that nobody asked for");
             return self.refuse(plan, account, &error, None).await;
         };
-        if !self.wire.borrow().is_read() {
-            // The rest of the request would reach the other side as words of the new protocol.
-            let error = Error::new(Kind::HttpUpgradeFailed, "a switch of protocols before the end of the request");
-            return self.refuse(plan, account, &error, None).await;
-        }
         let protocol = response.head.fields.text(Name::Upgrade).unwrap_or(&asked).to_owned();
         account.record().status = 101;
         let mut io = {

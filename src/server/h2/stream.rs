@@ -8,7 +8,7 @@ use crate::body::tunnel::Tunnel;
 use crate::body::{Body, Duplex, Interim, Piece, Pull, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind, Result, Side};
-use crate::message::{Fields, Method, RequestHead, ResponseHead, request};
+use crate::message::{Fields, Method, Name, RequestHead, ResponseHead, request};
 use crate::metrics::Cut;
 use crate::server::alarm::Alarm;
 use crate::server::conn::{Account, Visit, date, stated_length};
@@ -17,7 +17,7 @@ use crate::server::{Service, tunnel};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -36,7 +36,8 @@ pub(super) async fn serve<S: Service>(
     let plan = visit.plan();
     let mut account = Account::open(&visit, clock::now());
     let (parts, content) = asked.into_parts();
-    let stream = Stream { watcher: visit.watcher(), respond: Rc::new(RefCell::new(respond)), visit, plan };
+    let (watcher, respond) = (visit.watcher(), Rc::new(RefCell::new(respond)));
+    let stream = Stream { watcher, respond, expects: Rc::default(), visit, plan };
     if let Err(error) = stream.exchange(&mut account, &parts, content).await {
         account.record().failed(&error);
         stream.visit.cut(match error.kind() {
@@ -52,6 +53,8 @@ struct Stream<S: Service> {
     visit: Rc<Visit<S>>,
     plan: std::sync::Arc<Plan>,
     respond: Respond,
+    /// Whether the client waits for `100 Continue`.
+    expects: Rc<Cell<bool>>,
     watcher: Watcher,
 }
 
@@ -73,8 +76,9 @@ impl<S: Service> Stream<S> {
             return self.respond(account, response, &head.method).await;
         }
         let method = head.method.clone();
+        self.expects.set(head.fields.has(Name::Expect));
         let (body, tunnel) = self.body(&head, content, length);
-        let interim: Rc<dyn Interim> = Rc::new(InterimLine(self.respond.clone()));
+        let interim: Rc<dyn Interim> = Rc::new(self.interim());
         let counted = body.1;
         let asked = Request { head, body: body.0, interim: Some(interim), from: self.visit.from.clone() };
         let response = self.call(account, asked).await;
@@ -88,6 +92,10 @@ impl<S: Service> Stream<S> {
                 written
             }
         }
+    }
+
+    fn interim(&self) -> InterimLine {
+        InterimLine { respond: self.respond.clone(), expects: self.expects.clone() }
     }
 
     fn within(&self, length: Option<u64>) -> Result<()> {
@@ -105,8 +113,8 @@ impl<S: Service> Stream<S> {
         head: &RequestHead,
         content: RecvStream,
         length: Option<u64>,
-    ) -> ((Body, Rc<std::cell::Cell<u64>>), Option<RecvStream>) {
-        let taken: Rc<std::cell::Cell<u64>> = Rc::default();
+    ) -> ((Body, Rc<Cell<u64>>), Option<RecvStream>) {
+        let taken: Rc<Cell<u64>> = Rc::default();
         if head.method == Method::Connect {
             return ((Body::Empty, taken), Some(content));
         }
@@ -115,6 +123,7 @@ impl<S: Service> Stream<S> {
         }
         let pull = RequestBody {
             content,
+            interim: self.interim(),
             length,
             taken: taken.clone(),
             limit: self.plan.limits.body,
@@ -154,6 +163,7 @@ impl<S: Service> Stream<S> {
         let length = length.filter(|_| response.head.status != 204);
         let body = if bodiless { Body::Empty } else { response.body };
         let head = convert::response(&response.head, length);
+        self.expects.set(false);
         let send = self.respond.borrow_mut().send_response(head, body.is_empty()).map_err(|_| gone())?;
         if body.is_empty() {
             return Ok(());
@@ -206,13 +216,28 @@ fn stopping() -> Error {
 }
 
 /// Relays interim responses.
-struct InterimLine(Respond);
+struct InterimLine {
+    respond: Respond,
+    expects: Rc<Cell<bool>>,
+}
 
 impl Interim for InterimLine {
     fn send(&self, head: &ResponseHead) {
         if head.is_interim() {
+            if head.status == 100 {
+                self.expects.set(false);
+            }
             // Fails only where the final response has begun or the stream is gone: then it is too late anyway.
-            let _ = self.0.borrow_mut().send_informational(convert::response(head, None));
+            let _ = self.respond.borrow_mut().send_informational(convert::response(head, None));
+        }
+    }
+}
+
+impl InterimLine {
+    /// Asks for the content, where the client waits for that.
+    fn go_on(&self) {
+        if self.expects.get() {
+            self.send(&ResponseHead::new(100));
         }
     }
 }
@@ -220,8 +245,9 @@ impl Interim for InterimLine {
 /// The content of a request.
 struct RequestBody {
     content: RecvStream,
+    interim: InterimLine,
     length: Option<u64>,
-    taken: Rc<std::cell::Cell<u64>>,
+    taken: Rc<Cell<u64>>,
     limit: Option<u64>,
     wait: Duration,
     alarm: Alarm,
@@ -233,6 +259,7 @@ impl Pull for RequestBody {
             let step = match self.content.poll_data(cx) {
                 Poll::Ready(step) => step,
                 Poll::Pending => {
+                    self.interim.go_on();
                     self.alarm.arm(self.wait);
                     let late = Error::new(Kind::RequestTimeout, "the request content came too slowly");
                     return self.alarm.poll(cx).map(|()| Some(Err(late)));

@@ -154,6 +154,22 @@ fn interim_responses_are_relayed() {
 }
 
 #[test]
+fn content_that_waits_for_leave_gets_it_once_it_is_wanted() {
+    let world = world();
+    run(async {
+        let mut client = client(&world).await;
+        let mut asks = request(Method::POST, "/echo");
+        asks.headers_mut().insert("expect", "100-continue".parse().unwrap());
+        let (mut response, mut content_of) = client.send_request(asks, false).unwrap();
+        let leave = std::future::poll_fn(|cx| response.poll_informational(cx)).await.unwrap().unwrap();
+        assert_eq!(leave.status(), 100);
+        content_of.send_data("hi".into(), true).unwrap();
+        assert!(std::future::poll_fn(|cx| response.poll_informational(cx)).await.is_none(), "leave is given once");
+        assert_eq!(content(response.await.unwrap()).await.0, "hi|[]");
+    });
+}
+
+#[test]
 fn what_cannot_be_admitted_is_refused() {
     let mut small = plan();
     small.limits.uri = 512;
