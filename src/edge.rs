@@ -511,7 +511,8 @@ impl Service for Worker {
     }
 
     fn wants_summary(&self) -> bool {
-        self.log.borrow_mut().is_open()
+        // The page of the admin door shows the last requests, logged or not.
+        self.log.borrow_mut().is_open() || self.proxy.site().plan.admin.is_some()
     }
 
     fn finish(&self, record: Record, from: &Downstream, head: Option<&Summary>) {
