@@ -162,9 +162,10 @@ impl Workers {
     /// Readiness and `drain_wait` come before it and are the caller's.
     pub async fn drain(&self, deadline: Duration) -> Drained {
         let start = clock::now();
+        // First: no answer may promise to keep a connection once there is no door to come back through.
+        self.reach(Phase::Draining);
         self.close_doors().await;
         let open = self.connections();
-        self.reach(Phase::Draining);
         if !self.empty(deadline / 2).await {
             self.reach(Phase::HalfTime);
             self.empty(deadline.saturating_sub(clock::now().saturating_duration_since(start))).await;
