@@ -206,8 +206,8 @@ fn slow_clients_run_out_of_time() {
     assert_eq!(world.talk(""), "", "an idle connection closes without a word");
     let kept = world.talk(&get("/hello"));
     assert!(kept.ends_with("hello"));
-    assert_eq!(world.metric("coordinator_connections_cut_total{reason=\"idle\"}"), 2);
-    assert_eq!(world.metric("coordinator_connections_cut_total{reason=\"slow_head\"}"), 1);
+    until("the count", || world.metric("coordinator_connections_cut_total{reason=\"idle\"}") == 2);
+    until("the count", || world.metric("coordinator_connections_cut_total{reason=\"slow_head\"}") == 1);
 }
 
 #[test]
