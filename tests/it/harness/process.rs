@@ -11,6 +11,8 @@ use std::thread;
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
+    /// Who reads its outputs.
+    readers: Vec<thread::JoinHandle<()>>,
     ended: Option<ExitStatus>,
 }
 
@@ -55,9 +57,11 @@ impl Process {
     pub fn spawn(command: &mut Command) -> Process {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         let lines = Arc::default();
-        listen(child.stdout.take().expect("stdout is piped"), &lines);
-        listen(child.stderr.take().expect("stderr is piped"), &lines);
-        Process { child, lines, ended: None }
+        let readers = vec![
+            listen(child.stdout.take().expect("stdout is piped"), &lines),
+            listen(child.stderr.take().expect("stderr is piped"), &lines),
+        ];
+        Process { child, lines, readers, ended: None }
     }
 
     /// What it has printed so far.
@@ -71,11 +75,10 @@ impl Process {
         let found = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
         let line = wait::until(
             &format!("a line with {text:?}"),
-            || (found(&self.lines()), self.is_over(), self.lines()),
-            |(line, over, _)| line.is_some() || *over,
+            || (self.is_over(), found(&self.lines()), self.lines()),
+            |(over, line, _)| line.is_some() || *over,
         );
-        // The output of a process that is over may still be on its way through the pipe.
-        line.0.or_else(|| found(&self.lines())).unwrap_or_else(|| panic!("the process ended: {:#?}", self.lines()))
+        line.1.or_else(|| found(&self.lines())).unwrap_or_else(|| panic!("the process ended: {:#?}", self.lines()))
     }
 
     /// Its process id.
@@ -98,12 +101,12 @@ impl Process {
         assert!(sent.status.success() || name == "KILL", "kill -{name}: {}", String::from_utf8_lossy(&sent.stderr));
     }
 
-    /// Whether it has ended.
+    /// Whether it has ended, and all that it printed has been read.
     pub fn is_over(&mut self) -> bool {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().expect("a child can be waited for");
         }
-        self.ended.is_some()
+        self.ended.is_some() && self.readers.iter().all(thread::JoinHandle::is_finished)
     }
 
     /// Waits for its end; the exit code, or `None` if a signal ended it.
@@ -141,12 +144,12 @@ pub fn command(words: &[&str]) -> Command {
     command
 }
 
-fn listen(pipe: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) {
+fn listen(pipe: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> thread::JoinHandle<()> {
     let lines = lines.clone();
     thread::spawn(move || {
         for line in BufReader::new(pipe).lines() {
             let Ok(line) = line else { return };
             lines.lock().expect("nobody panics under this lock").push(line);
         }
-    });
+    })
 }
