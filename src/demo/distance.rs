@@ -2,7 +2,7 @@
 //!
 //! Owns the delay and nothing else: octets pass unread, in order, and each direction takes half of the round trip. A new
 //! connection costs a round trip before its first octet, as TCP's handshake does; a connection that ends on one side ends
-//! on the other. Invariant: what is under way is bounded by [`UNDER_WAY`] chunks per direction; then the sender waits.
+//! on the other. Invariant: what is under way is bounded by `UNDER_WAY` chunks per direction; then the sender waits.
 
 use std::collections::BTreeMap;
 use std::fmt;
