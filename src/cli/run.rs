@@ -141,8 +141,10 @@ fn events(log: &Log) -> Level {
     }
 }
 
+/// The level as configured, but of the h2 crate only errors unless it is named: it warns of every hostile connection,
+/// which our own numbers count, and a client could fill the disk by it.
 fn filter(level: &str) -> EnvFilter {
-    EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"))
+    EnvFilter::try_new(format!("h2=error,{level}")).unwrap_or_else(|_| EnvFilter::new("h2=error,info"))
 }
 
 fn until_stopped(running: &Running) -> ExitCode {

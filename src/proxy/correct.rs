@@ -41,10 +41,15 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Answer> {
         let mut settled = settled;
-        for _ in 0..VISITS_MAX {
+        let mut visits = 0;
+        loop {
             let Decision::Remote(edge) = settled.decision else {
                 return self.locally(sending, settled, record).await;
             };
+            if visits == VISITS_MAX {
+                return Err(later("the user's home keeps moving"));
+            }
+            visits += 1;
             let answer = self.visit(sending, edge, settled.epoch, record).await?;
             let Some(correction) = correction(&answer.head) else {
                 self.learn(sending, &answer.head.fields);
@@ -58,7 +63,6 @@ impl Proxy {
             settled = self.corrected(sending, correction, settled.epoch).await?;
             serve::note(sending.site, settled, sending.course, record);
         }
-        Err(later("the user's home keeps moving"))
     }
 
     async fn visit(&self, sending: &mut Sending<'_>, edge: EdgeId, epoch: u32, record: &mut Record) -> Result<Answer> {
