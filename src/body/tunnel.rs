@@ -83,3 +83,37 @@ impl AsyncWrite for Tunnel {
         Poll::Ready(Ok(()))
     }
 }
+
+/// A duplex that keeps something for as long as it lives: a lease, a place in a count.
+pub struct Holding<T, H> {
+    // Dropped first: what is held is given back once the connection has gone.
+    io: T,
+    _held: H,
+}
+
+impl<T, H> Holding<T, H> {
+    /// `io`, which keeps `held`.
+    pub fn new(io: T, held: H) -> Self {
+        Holding { io, _held: held }
+    }
+}
+
+impl<T: AsyncRead + Unpin, H: Unpin> AsyncRead for Holding<T, H> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<T: AsyncWrite + Unpin, H: Unpin> AsyncWrite for Holding<T, H> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}

@@ -10,6 +10,7 @@ use super::pool::Leave;
 use super::upload::{Upload, Wait};
 use super::{Answer, Outgoing, Terms};
 use crate::body::io::Io;
+use crate::body::tunnel::Holding;
 use crate::body::{Body, Interim, Piece, Pull};
 use crate::error::{Again, Error, Kind, Result};
 use crate::message::{Fields, Method, Name, ResponseHead, Version};
@@ -19,9 +20,7 @@ use crate::wire::{Decoded, Decoder, Framing, Parsed, framing, head::HeadReader};
 use bytes::{Buf, Bytes};
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Interim responses to one request; an origin that sends more is broken or hostile.
 pub(super) const INTERIM_MAX: usize = 8;
@@ -164,7 +163,7 @@ impl Talk {
     /// Makes the answer out of what is left after its head.
     fn hand_over(mut self, head: ResponseHead, method: &Method, pooled: bool) -> Result<Answer> {
         if head.status == 101 {
-            let tunnel = Box::new(Switched { io: self.lease.io, _leave: self.lease.leave, _flight: self.lease.flight });
+            let tunnel = Box::new(Holding::new(self.lease.io, (self.lease.leave, self.lease.flight)));
             return Ok(Answer { head, body: Body::Empty, tunnel: Some(tunnel), pooled });
         }
         let framing = framing::of_response(&head, method)?;
@@ -347,32 +346,5 @@ impl Pull for Receiving {
 
     fn length(&self) -> Option<u64> {
         self.decoder.remaining()
-    }
-}
-
-/// A connection that has switched protocols.
-struct Switched {
-    io: Io,
-    _leave: Leave,
-    _flight: InFlight,
-}
-
-impl AsyncRead for Switched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Switched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(&mut self.io), cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -11,7 +11,7 @@ use super::translate;
 use super::upload::{CONTINUE_WAIT, Wait};
 use super::{Answer, Outgoing, Terms};
 use crate::base::clock;
-use crate::body::tunnel::Tunnel;
+use crate::body::tunnel::{Holding, Tunnel};
 use crate::body::{Body, Interim, Piece, Pull};
 use crate::error::{Again, Error, Kind, Result};
 use crate::message::{Method, Name, ResponseHead};
@@ -19,10 +19,8 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Room for one stream, and the count of the request that will use it.
 pub(super) struct Lease {
@@ -162,7 +160,7 @@ impl Talk {
         let pooled = self.lease.leave.pooled;
         let welcome = (200..300).contains(&head.status);
         if upgrade && welcome {
-            let tunnel = Switched { tunnel: Tunnel::new(self.upload.send, receive), _lease: self.lease };
+            let tunnel = Holding::new(Tunnel::new(self.upload.send, receive), self.lease);
             return Ok(Answer { head, body: Body::Empty, tunnel: Some(Box::new(tunnel)), pooled });
         }
         self.upload.answered(welcome);
@@ -415,31 +413,5 @@ impl Pull for Receiving {
 
     fn length(&self) -> Option<u64> {
         self.left
-    }
-}
-
-/// A stream that has become a tunnel.
-struct Switched {
-    tunnel: Tunnel,
-    _lease: Lease,
-}
-
-impl AsyncRead for Switched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tunnel).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Switched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tunnel).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tunnel).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tunnel).poll_shutdown(cx)
     }
 }
