@@ -500,8 +500,8 @@ impl Service for Worker {
 
     async fn call(&self, request: Request, record: &mut Record) -> Response {
         match request.from.door {
-            Door::Peer => self.proxy.peer(request, record).await,
-            Door::Central => self.central(request, record).await,
+            Door::Peer => Box::pin(self.proxy.peer(request, record)).await,
+            Door::Central => Box::pin(self.central(request, record)).await,
             Door::Public => self.proxy.public(request, record).await,
         }
     }

@@ -344,6 +344,13 @@ pub struct HeaderEdit {
     pub set: Fields,
 }
 
+impl HeaderEdit {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty()
+    }
+}
+
 /// `host = "keep" | "origin"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostRule {

@@ -22,11 +22,18 @@ pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
         return Err("the host comes with user information");
     }
     let (host, port) = split(text)?;
-    let host = if host.starts_with('[') { address(host)? } else { name(host)? };
-    Ok(match port {
-        None | Some("") => host,
-        Some(port) => format!("{host}:{}", number(port)?),
-    })
+    let mut spelt = String::with_capacity(text.len());
+    if host.starts_with('[') { address(host, &mut spelt)? } else { name(host, &mut spelt)? };
+    if let Some(port) = port.filter(|port| !port.is_empty()) {
+        let number = number(port)?;
+        spelt.push(':');
+        match port.strip_prefix('0') {
+            // Only with zeros before it has a number a second spelling.
+            Some(_) => spelt += &number.to_string(),
+            None => spelt += port,
+        }
+    }
+    Ok(spelt)
 }
 
 /// Whether two normalised authorities are the same place when `default` is the port that need not be written.
@@ -49,13 +56,14 @@ fn split(text: &str) -> Result<(&str, Option<&str>), Wrong> {
     }
 }
 
-fn address(host: &str) -> Result<String, Wrong> {
+fn address(host: &str, out: &mut String) -> Result<(), Wrong> {
     let inner = host.trim_start_matches('[').trim_end_matches(']');
     let address: Ipv6Addr = inner.parse().map_err(|_| "the host is in brackets and not an IPv6 address")?;
-    Ok(format!("[{address}]"))
+    *out += &format!("[{address}]");
+    Ok(())
 }
 
-fn name(host: &str) -> Result<String, Wrong> {
+fn name(host: &str, out: &mut String) -> Result<(), Wrong> {
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.is_empty() {
         return Err("the host is empty");
@@ -71,7 +79,9 @@ fn name(host: &str) -> Result<String, Wrong> {
     if ends_in_number && host.parse::<Ipv4Addr>().is_err() {
         return Err("the host looks like an IPv4 address and is none");
     }
-    Ok(host.to_ascii_lowercase())
+    *out += host;
+    out.make_ascii_lowercase();
+    Ok(())
 }
 
 fn number(port: &str) -> Result<u16, Wrong> {

@@ -26,12 +26,18 @@ macro_rules! names {
             pub fn of(text: &[u8]) -> Name {
                 let as_long = BY_LENGTH.get(text.len()).map_or(&[][..], |(count, ids)| &ids[..*count]);
                 let first = text.first().map_or(0, u8::to_ascii_lowercase);
-                let found = as_long.iter().find(|(initial, id)| {
-                    *initial == first && text.eq_ignore_ascii_case(id.as_str().as_bytes())
-                });
+                let is = |id: Name| {
+                    // As nearly all write it, in HTTP/1.1 and in HTTP/2; then in any case.
+                    let (lower, title) = (id.as_str().as_bytes(), TITLES[id as usize].get(..text.len()));
+                    title == Some(text) || lower == text || text.eq_ignore_ascii_case(lower)
+                };
+                let found = as_long.iter().find(|(initial, id)| *initial == first && is(*id));
                 found.map_or(Name::Other, |(_, id)| *id)
             }
         }
+
+        /// The names with a capital at the start of each word.
+        const TITLES: &[[u8; LENGTH_MAX]] = &[$(title($text.as_bytes()),)+];
 
         /// The names of each length: how many, and which, with their first letters.
         const BY_LENGTH: [(usize, [(u8, Name); SAME_LENGTH_MAX]); LENGTH_MAX + 1] = {
@@ -48,6 +54,16 @@ macro_rules! names {
 
 /// The longest name below; a longer one stops the build.
 const LENGTH_MAX: usize = 19;
+
+const fn title(name: &[u8]) -> [u8; LENGTH_MAX] {
+    let (mut out, mut at) = ([0; LENGTH_MAX], 0);
+    while at < name.len() {
+        let starts = at == 0 || name[at - 1] == b'-';
+        out[at] = if starts { name[at].to_ascii_uppercase() } else { name[at] };
+        at += 1;
+    }
+    out
+}
 
 /// At most so many names below are equally long; more stop the build.
 const SAME_LENGTH_MAX: usize = 8;
@@ -348,6 +364,8 @@ impl Fields {
 
     fn push_as(&mut self, id: Name, name: &[u8], parts: &[&[u8]]) {
         let at = self.octets.len();
+        let value_len: usize = parts.iter().map(|part| part.len()).sum();
+        self.octets.reserve(name.len() + COLON.len() + value_len + END.len());
         self.octets.extend_from_slice(name);
         self.octets.extend_from_slice(COLON);
         let value_at = self.octets.len();
@@ -359,10 +377,8 @@ impl Fields {
 
     /// Ends the line that begins at `at`; makes spaces of what could end it sooner.
     fn close(&mut self, id: Name, name: &[u8], at: usize, value_at: usize) {
-        for octet in &mut self.octets[value_at..] {
-            if matches!(*octet, b'\r' | b'\n' | 0) {
-                *octet = b' ';
-            }
+        while let Some(at) = memchr::memchr3(b'\r', b'\n', 0, &self.octets[value_at..]) {
+            self.octets[value_at + at] = b' ';
         }
         let value_len = (self.octets.len() - value_at) as u32;
         self.octets.extend_from_slice(END);

@@ -18,7 +18,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -226,7 +226,11 @@ impl<S: Service> Visit<S> {
             record.reason = "https";
             return redirect(&request.head);
         }
-        let error = match unpanicked(self.desk.service.call(request, record)).await {
+        let answered = {
+            let call = pin!(self.desk.service.call(request, record));
+            unpanicked(call).await
+        };
+        let error = match answered {
             Some(response) if !response.head.is_interim() => return response,
             Some(_) => Error::new(Kind::HttpProtocolError, "an interim response in the place of the final one"),
             None => {
@@ -240,8 +244,9 @@ impl<S: Service> Visit<S> {
 }
 
 /// Runs a future; `None` if it panicked, which the panic hook has told.
-async fn unpanicked<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
+///
+/// It is polled where it lies: to take it in would double the size of whoever waits.
+async fn unpanicked<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),

@@ -105,14 +105,20 @@ pub(super) fn waits() -> Timeouts {
     Timeouts { connect: short, first_byte: short, between: short, ..Timeouts::default() }
 }
 
-pub(super) fn get(path: &str) -> Outgoing {
+pub(super) fn get(path: &str) -> Outgoing<'static> {
     outgoing(Method::Get, path, Body::Empty)
 }
 
-fn outgoing(method: Method, path: &str, body: Body) -> Outgoing {
+fn outgoing(method: Method, path: &str, body: Body) -> Outgoing<'static> {
     let mut head = RequestHead::new(method, path);
     head.authority = "site.example".to_owned();
-    Outgoing { head, body, interim: None, upgrade: None }
+    Outgoing { head: Shaped::Made(Box::new(head)), body, interim: None, upgrade: None }
+}
+
+/// The head of a request that a test made.
+pub(super) fn made<'a>(request: &'a mut Outgoing<'_>) -> &'a mut RequestHead {
+    let Shaped::Made(head) = &mut request.head else { panic!("tests make their heads") };
+    head
 }
 
 /// A body that is fed by the test through a channel; dropping the sender ends it.
@@ -150,12 +156,12 @@ pub(super) async fn read(body: &mut Body) -> String {
     }
 }
 
-async fn exchange(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing) -> Result<Answer> {
+async fn exchange(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing<'_>) -> Result<Answer> {
     upstream.exchange(endpoint, request, &waits(), &mut Record::start()).await
 }
 
 /// Status, content and end; or the kind of the failure and what may follow.
-pub(super) async fn outcome(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing) -> String {
+pub(super) async fn outcome(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing<'_>) -> String {
     match exchange(upstream, endpoint, request).await {
         Ok(mut answer) => format!("{} {}", answer.head.status, read(&mut answer.body).await),
         Err(error) => format!("{} {:?}", error.kind().name(), error.may_retry()),
@@ -608,7 +614,7 @@ fn content_waits_for_100_but_not_for_ever() {
             .await;
             let (upstream, heard) = (Upstream::new(LIMITS), Rc::new(Heard::default()));
             let mut request = outgoing(Method::Put, "/", Body::from("hello"));
-            request.head.fields.add(Name::Expect, "100-continue");
+            made(&mut request).fields.add(Name::Expect, "100-continue");
             request.interim = Some(heard.clone());
             let waits = Timeouts { first_byte: Duration::from_secs(3), ..waits() };
             let before = clock::now();
@@ -632,7 +638,7 @@ fn a_refused_expectation_sends_no_content() {
         .await;
         let upstream = Upstream::new(LIMITS);
         let mut request = outgoing(Method::Put, "/", Body::from("hello"));
-        request.head.fields.add(Name::Expect, "100-continue");
+        made(&mut request).fields.add(Name::Expect, "100-continue");
         assert_eq!(outcome(&upstream, &endpoint, request).await, "401 .");
         assert_eq!(idle(&upstream, &endpoint), 0);
     });

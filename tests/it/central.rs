@@ -53,7 +53,7 @@ impl Caller {
             door: Door::Central,
             identity: self.identity.clone(),
         });
-        self.central.call(Request { head, body: body.into(), interim: None, from }).await
+        self.central.call(Request { head: head.into(), body: body.into(), interim: None, from }).await
     }
 
     /// Status and JSON of the answer.

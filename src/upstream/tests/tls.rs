@@ -110,7 +110,7 @@ fn secure(address: SocketAddr, kind: Side, trust: Trust) -> Arc<Endpoint> {
 }
 
 /// Handshakes in a debug build are slow on a busy machine.
-async fn patiently(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing) -> String {
+async fn patiently(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing<'_>) -> String {
     let long = Duration::from_secs(10);
     let waits = Timeouts { connect: long, first_byte: long, between: long, ..Timeouts::default() };
     match upstream.exchange(endpoint, request, &waits, &mut Record::start()).await {
