@@ -166,9 +166,9 @@ enum Held {
     End,
 }
 
-/// For so long after an exchange the runtime's word is enough that nothing has come: what comes within it could as well
-/// come right after the question to the kernel, and a busy pool need not ask for each request.
-const FRESH: Duration = Duration::from_millis(1);
+/// For so long after an exchange the runtime's word is enough that nothing has come: the event that brought the next
+/// request would have brought this one too, so a busy pool need not ask the kernel for each request.
+pub(super) const FRESH: Duration = Duration::from_millis(1);
 
 /// Whether the runtime has heard of nothing, and there is nothing that only a read would show.
 fn hears_nothing(io: &Io) -> bool {
