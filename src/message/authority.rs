@@ -18,7 +18,7 @@ const LABEL_MAX: usize = 63;
 /// Errors: user information, an empty host, an address or a port that is none, what no DNS name holds.
 pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii()).ok_or("the host is not ASCII")?;
-    if text.contains('@') {
+    if memchr::memchr(b'@', text.as_bytes()).is_some() {
         return Err("the host comes with user information");
     }
     let (host, port) = split(text)?;
@@ -68,15 +68,25 @@ fn name(host: &str, out: &mut String) -> Result<(), Wrong> {
     if host.is_empty() {
         return Err("the host is empty");
     }
-    if host.len() > NAME_MAX || host.split('.').any(|label| label.is_empty() || label.len() > LABEL_MAX) {
+    let (mut label, mut is_number, mut labels_fit) = (0, true, true);
+    for octet in host.bytes() {
+        match octet {
+            b'.' => {
+                labels_fit &= (1..=LABEL_MAX).contains(&label);
+                (label, is_number) = (0, true);
+                continue;
+            }
+            b'0'..=b'9' => {}
+            b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => is_number = false,
+            _ => return Err("the host holds what no host may hold"),
+        }
+        label += 1;
+    }
+    if host.len() > NAME_MAX || !labels_fit || !(1..=LABEL_MAX).contains(&label) {
         return Err("the host has an empty or too long label");
     }
-    if !host.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_')) {
-        return Err("the host holds what no host may hold");
-    }
     // A name that ends in a number is an address to every client (WHATWG URL); half an address is none.
-    let ends_in_number = host.rsplit('.').next().is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit()));
-    if ends_in_number && host.parse::<Ipv4Addr>().is_err() {
+    if is_number && host.parse::<Ipv4Addr>().is_err() {
         return Err("the host looks like an IPv4 address and is none");
     }
     *out += host;

@@ -5,6 +5,7 @@
 //! beneath may change how the buffer is filled without touching what stands on it.
 
 use super::method::is_token;
+use crate::base::swar;
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
@@ -242,14 +243,18 @@ impl Fields {
         self.close(id, name, at, value_at);
     }
 
-    /// Appends a line as an engine has read it: `line` is `name: value CRLF`, its grammar checked.
-    pub(crate) fn push_read(&mut self, line: &[u8], name_len: usize) {
-        let Some((name, rest)) = line.split_at_checked(name_len) else { return };
-        let Some(value_len) = rest.len().checked_sub(COLON.len() + END.len()) else { return };
-        let (at, id) = (self.octets.len() as u32, Name::of(name));
-        self.octets.extend_from_slice(line);
+    /// Notes a line as an engine has read it, of which `fill` then brings the octets: it stands `at` octets behind the
+    /// start of its section, and is `name: value CRLF`, its grammar checked, `length` octets together.
+    pub(crate) fn index(&mut self, name: &[u8], at: usize, length: usize) {
+        let (id, value_len) = (Name::of(name), length - name.len() - COLON.len() - END.len());
         self.seen.note(id, name);
-        self.lines.push(Line { id, at, name_len: name_len as u32, value_len: value_len as u32 });
+        self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len: value_len as u32 });
+    }
+
+    /// Brings the octets of all lines that were noted; there are no others yet.
+    pub(crate) fn fill(&mut self, section: &[u8]) {
+        debug_assert!(self.octets.is_empty(), "a section is read once");
+        self.octets.extend_from_slice(section);
     }
 
     /// Replaces all lines of a well-known name by one.
@@ -377,7 +382,8 @@ impl Fields {
 
     /// Ends the line that begins at `at`; makes spaces of what could end it sooner.
     fn close(&mut self, id: Name, name: &[u8], at: usize, value_at: usize) {
-        while let Some(at) = memchr::memchr3(b'\r', b'\n', 0, &self.octets[value_at..]) {
+        let odd = |octet| matches!(octet, b'\r' | b'\n' | 0);
+        while let Some(at) = swar::find(&self.octets[value_at..], |word| swar::below(word, b' '), odd) {
             self.octets[value_at + at] = b' ';
         }
         let value_len = (self.octets.len() - value_at) as u32;

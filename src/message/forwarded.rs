@@ -76,7 +76,10 @@ pub fn rebuild(fields: &mut Fields, believed: &Believed, authority: &str, also_f
         fields.retain(|field| !ours.contains(&field.id) && (believed.by_trusted || !claims_origin(field.name)));
     }
     let host = believed.host.as_deref().unwrap_or(authority);
-    fields.put(Name::XForwardedFor, Chain(&believed.chain));
+    match believed.chain[..] {
+        [IpAddr::V4(address)] => fields.add(Name::XForwardedFor, dotted(address.octets(), &mut [0; 15])),
+        ref chain => fields.put(Name::XForwardedFor, Chain(chain)),
+    }
     fields.add(Name::XForwardedProto, believed.scheme.as_str());
     if !host.is_empty() {
         fields.add(Name::XForwardedHost, host);
@@ -93,10 +96,7 @@ impl fmt::Display for Chain<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().enumerate().try_for_each(|(at, address)| {
             out.write_str(if at > 0 { ", " } else { "" })?;
-            match address {
-                IpAddr::V4(address) => out.write_str(dotted(address.octets(), &mut [0; 15])),
-                IpAddr::V6(address) => address.fmt(out),
-            }
+            address.fmt(out)
         })
     }
 }

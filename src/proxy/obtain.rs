@@ -78,21 +78,22 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<(Answer, Decision)> {
         let mut because = None;
-        let mut outcome = Err(Error::unavailable("the route names no place", RETRY_AFTER));
+        let mut outcome = None;
         for (at, place) in places.iter().enumerate() {
             let is_last = at + 1 == places.len();
-            outcome = self.try_place(sending, place, may_claim, because, is_last, record).await;
-            because = match outcome {
+            because = match self.try_place(sending, place, may_claim, because, is_last, record).await {
                 Ok((answer, _)) if !is_last && goes_on(sending, &answer) => {
-                    outcome = Err(Error::unavailable("the next place is tried", RETRY_AFTER));
                     Box::pin(discard(answer)).await;
                     Some(Reason::NextOnStatus)
                 }
-                Err(ref error) if !is_last && moves_on(sending, error) => Some(Reason::FirstUnreachable),
-                _ => break,
+                Err(error) if !is_last && moves_on(sending, &error) => {
+                    outcome = Some(error);
+                    Some(Reason::FirstUnreachable)
+                }
+                settled => return settled,
             };
         }
-        outcome
+        Err(outcome.unwrap_or_else(|| Error::unavailable("the route names no place", RETRY_AFTER)))
     }
 
     async fn try_place(

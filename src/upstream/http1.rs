@@ -23,6 +23,9 @@ use std::task::{Context, Poll, ready};
 /// Interim responses to one request; an origin that sends more is broken or hostile.
 pub(super) const INTERIM_MAX: usize = 8;
 
+/// Content up to this is copied out of the buffer that it came in.
+const COPY_MAX: usize = 2 << 10;
+
 /// A connection with leave to use it.
 pub(super) struct Lease {
     pub(super) conn: Box<Conn>,
@@ -101,12 +104,11 @@ impl Talk<'_> {
             }
             let io = &mut self.lease.conn.io;
             self.seen |= !io.inbox.is_empty();
-            match self.reader.response(&io.inbox, &self.terms.limits)? {
-                Parsed::Whole(head, taken) => {
-                    io.inbox.advance(taken);
-                    return Poll::Ready(Ok(head));
-                }
-                Parsed::Partial => {}
+            if !io.inbox.is_empty()
+                && let Parsed::Whole(head, taken) = self.reader.response(&io.inbox, &self.terms.limits)?
+            {
+                io.inbox.advance(taken);
+                return Poll::Ready(Ok(head));
             }
             match io.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended(None))),
@@ -219,6 +221,8 @@ impl Receiving {
         let length = self.decoder.remaining().filter(|length| *length > 0 && self.upload.is_over())?;
         let lease = self.lease.as_mut().filter(|lease| lease.conn.io.inbox.len() as u64 >= length)?;
         match self.decoder.decode(&mut lease.conn.io.inbox) {
+            // A copy of a few octets is cheaper than a buffer that cannot be used while somebody holds them.
+            Ok(Decoded::Data(octets)) if octets.len() <= COPY_MAX => Some(Bytes::copy_from_slice(&octets)),
             Ok(Decoded::Data(octets)) => Some(octets),
             _ => None,
         }

@@ -5,6 +5,7 @@
 
 use super::head::HeadLimits;
 use super::section::{self, is_value};
+use crate::base::swar;
 use crate::message::method::is_tchar;
 use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme, Version};
 
@@ -49,18 +50,20 @@ pub(super) fn response(buffer: &[u8], limits: &HeadLimits) -> Option<(ResponseHe
 
 /// Reads lines to the empty one; how many octets follow it.
 fn fields(octets: &[u8], limits: &HeadLimits) -> Option<(Fields, usize)> {
-    let (mut fields, mut rest) = (section::roomy(octets.len()), octets);
+    let (mut fields, mut at) = (section::roomy(octets.len()), 0);
     loop {
+        let rest = octets.get(at..)?;
         if let Some(after) = rest.strip_prefix(b"\r\n") {
+            fields.fill(octets.get(..at)?);
             return Some((fields, after.len()));
         }
         if fields.len() >= limits.fields {
             return None;
         }
         let name = section::run(rest, is_tchar);
-        let (line, after) = rest.split_at_checked(line(rest, name)?)?;
-        fields.push_read(line, name);
-        rest = after;
+        let length = line(rest, name)?;
+        fields.index(rest.get(..name)?, at, length);
+        at += length;
     }
 }
 
@@ -73,52 +76,17 @@ fn line(rest: &[u8], name: usize) -> Option<usize> {
     plain.then_some(name + value.len() + 4)
 }
 
-/// Each octet of a word set to the same.
-const fn each(octet: u8) -> u64 {
-    u64::from_ne_bytes([octet; 8])
-}
-
-/// Marks, by its highest bit, each octet below `least`. Above the first one marked, marks may be wrong.
-fn below(word: u64, least: u8) -> u64 {
-    word.wrapping_sub(each(least)) & !word & each(0x80)
-}
-
-/// Marks each octet that is `octet`; as far as [`below`] can be trusted.
-fn equal(word: u64, octet: u8) -> u64 {
-    below(word ^ each(octet), 1)
-}
-
 /// How many octets from the start may stand in a field value: those of [`is_value`].
 fn value_run(octets: &[u8]) -> usize {
-    let mut at = 0;
-    loop {
-        at += skip(octets.get(at..).unwrap_or_default(), |word| below(word, b' ') | equal(word, 0x7f));
-        match octets.get(at) {
-            // The only octet that is marked although it may stand there.
-            Some(b'\t') => at += 1,
-            Some(&octet) if is_value(octet) => at += 1,
-            _ => return at,
-        }
-    }
+    let marks = |word| swar::below(word, b' ') | swar::equal(word, 0x7f);
+    swar::find(octets, marks, |octet| !is_value(octet)).unwrap_or(octets.len())
 }
 
 /// How many octets from the start may stand in a request target.
 fn target_run(octets: &[u8]) -> usize {
-    let marks = |word| below(word, b'!') | equal(word, 0x7f) | equal(word, b'#') | (word & each(0x80));
-    let at = skip(octets, marks);
-    at + section::run(octets.get(at..).unwrap_or_default(), |octet| octet.is_ascii_graphic() && octet != b'#')
-}
-
-/// How many octets from the start are certainly not marked: at most seven of them are left unlooked at behind the last.
-fn skip(octets: &[u8], marks: impl Fn(u64) -> u64) -> usize {
-    let (words, _) = octets.as_chunks();
-    for (at, word) in words.iter().enumerate() {
-        let marked = marks(u64::from_le_bytes(*word));
-        if marked != 0 {
-            return at * 8 + marked.trailing_zeros() as usize / 8;
-        }
-    }
-    words.len() * 8
+    let marks = |word| swar::below(word, b'!') | swar::equal(word, 0x7f) | swar::equal(word, b'#') | swar::high(word);
+    let odd = |octet: u8| !octet.is_ascii_graphic() || octet == b'#';
+    swar::find(octets, marks, odd).unwrap_or(octets.len())
 }
 
 #[cfg(test)]
