@@ -24,6 +24,8 @@
 
 #[path = "support/asked.rs"]
 mod asked;
+#[path = "support/deployment.rs"]
+mod deployment;
 #[path = "support/drive.rs"]
 mod drive;
 #[path = "support/facts.rs"]
@@ -46,6 +48,8 @@ mod origin;
 mod plot;
 #[path = "support/print.rs"]
 mod print;
+#[path = "support/process.rs"]
+mod process;
 #[path = "support/scenario.rs"]
 mod scenario;
 #[path = "support/subject.rs"]
@@ -83,11 +87,15 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut facts = facts::tell("load: the daemon as a process of its own");
-    let place = Place { origin: origin::start(), pinned: subject::stay_aside(), files: raise_files() };
+    let place = Place { origin: origin::start(), pinned: process::stay_aside(), files: raise_files() };
     if !place.pinned {
         println!("NOT PINNED: one core only, or no taskset; CPU times hold, the others say little");
     }
     let mut bench = Bench { subjects: asked.subjects(), place, asked, started: Vec::new() };
+    if permitted(bench.place.files) < IDLE {
+        let (most, files) = (permitted(bench.place.files), bench.place.files);
+        println!("LIMITED  to {most} idle connections instead of {IDLE}: {files} descriptors are permitted");
+    }
     if let Some(name) = bench.asked.instr.clone() {
         return bench.instructions(&name);
     }
@@ -129,7 +137,7 @@ impl Bench {
 
     /// Those who can take part in a scenario.
     fn subjects_of(&self, scenario: &Scenario) -> Vec<Which> {
-        if !scenario.deployed {
+        if !scenario.is_deployed() {
             return self.subjects.clone();
         }
         let mut subjects = vec![Which::Deployed { access_log: false }];
@@ -180,15 +188,8 @@ impl Bench {
         std::thread::sleep(REST);
         let before = usage::memory_kib(&subject.processes());
         let mut drive = Drive::new(scenario.way(&subject));
-        let permitted = (self.place.files.saturating_sub(SPARE) / SHARE).min(IDLE);
         let load = scenario.closed(self.asked.scale());
-        let load = Load { requests: load.requests.min(permitted), ..load };
-        if permitted < IDLE {
-            println!(
-                "\n{} connections instead of {IDLE}: {} descriptors are permitted",
-                load.requests, self.place.files
-            );
-        }
+        let load = Load { requests: load.requests.min(permitted(self.place.files)), ..load };
         measured(&mut drive, &subject, load)?;
         std::thread::sleep(REST);
         let with = usage::memory_kib(&subject.processes());
@@ -248,10 +249,15 @@ fn measured(drive: &mut Drive, subject: &Subject, load: Load) -> Result<(Outcome
 fn resumed_as_asked(scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
     let (resumed, all) = (outcome.resumed, outcome.latency.total());
     let full = all - resumed;
-    if (scenario.resumes && full > all / FULL) || (!scenario.resumes && resumed > 0) {
+    if (scenario.resumes() && full > all / FULL) || (!scenario.resumes() && resumed > 0) {
         return Err(format!("{resumed} of {all} handshakes were resumed"));
     }
     Ok(())
+}
+
+/// Idle connections that so many descriptors permit.
+fn permitted(files: u64) -> u64 {
+    files.saturating_sub(SPARE) / SHARE
 }
 
 /// Raises the limit of descriptors, which subjects inherit, as far as it goes; what it is then.

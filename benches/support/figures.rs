@@ -121,8 +121,7 @@ impl Table {
     pub fn log_costs(&self) -> Option<f64> {
         let [without, with, ..] = &self.rows[..] else { return None };
         let pairs = without.closed.iter().zip(&with.closed);
-        let logs = matches!(with.which, Which::Own { access_log: true } | Which::Deployed { access_log: true });
-        logs.then(|| median(pairs.map(|(without, with)| (with.cpu / without.cpu - 1.0) * 100.0).collect()))
+        with.which.logs().then(|| median(pairs.map(|(without, with)| (with.cpu / without.cpu - 1.0) * 100.0).collect()))
     }
 
     /// All of it.
@@ -130,7 +129,7 @@ impl Table {
         json!({
             "scenario": self.scenario.name,
             "about": self.scenario.about,
-            "unit": self.scenario.unit,
+            "unit": self.scenario.unit(),
             "access_log_costs_percent": self.log_costs(),
             "subjects": self.rows.iter().map(|row| self.row_json(row)).collect::<Vec<_>>(),
         })

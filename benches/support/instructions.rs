@@ -30,7 +30,7 @@ fn run(place: &Place, which: &Which, scenario: &Scenario, requests: u64) -> Resu
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = format!("--callgrind-out-file={}/out", folder.path().display());
     let program = ["valgrind", "-q", "--tool=callgrind", &out].map(str::to_owned);
-    let mut subject = place.start_under(which, &program)?;
+    let mut subject = place.start_under(&program, which)?;
     let outcome = Drive::new(scenario.way(&subject)).run(Load { requests, rate: None });
     // It writes what it counted when the subject ends by itself.
     subject.stop();

@@ -22,7 +22,7 @@ pub fn table(table: &Table) {
 }
 
 fn closed(table: &Table) {
-    let cpu = format!("us/{}", table.scenario.unit);
+    let cpu = format!("us/{}", table.scenario.unit());
     println!(
         "  {:<24} {cpu:>10} {:>9} {:>9} {:>7} {:>9} {:>6} {:>8}",
         "closed loop: CPU time", "least", "most", "ratio", "req/s", "core", "MiB"
