@@ -86,24 +86,16 @@ fn main() -> ExitCode {
         asked.scenarios().iter().for_each(|scenario| println!("{:<11} {}", scenario.name, scenario.about));
         return ExitCode::SUCCESS;
     }
-    let mut facts = facts::tell("load: the daemon as a process of its own");
-    let place = Place { origin: origin::start(), pinned: process::stay_aside(), files: raise_files() };
-    if !place.pinned {
-        println!("NOT PINNED: one core only, or no taskset; CPU times hold, the others say little");
+    if asked.scenarios().is_empty() {
+        eprintln!("error: no scenario has such a name; --list tells them");
+        return ExitCode::from(2);
     }
-    let mut bench = Bench { subjects: asked.subjects(), place, asked, started: Vec::new() };
-    if permitted(bench.place.files) < IDLE {
-        let (most, files) = (permitted(bench.place.files), bench.place.files);
-        println!("LIMITED  to {most} idle connections instead of {IDLE}: {files} descriptors are permitted");
-    }
-    if let Some(name) = bench.asked.instr.clone() {
-        return bench.instructions(&name);
-    }
-    let tables: Vec<Table> = bench.asked.scenarios().into_iter().map(|scenario| bench.scenario(scenario)).collect();
-    facts["smoke"] = bench.asked.smoke.into();
-    facts["scenarios"] = tables.iter().map(Table::json).collect();
-    bench.write(&facts, &tables);
-    let sound = !tables.is_empty() && tables.iter().flat_map(|table| &table.rows).all(|row| row.failure.is_none());
+    let facts = facts::tell("load: the daemon as a process of its own");
+    let mut bench = Bench::prepare(asked);
+    let sound = match bench.asked.instr.clone() {
+        Some(name) => bench.instructions(&name),
+        None => bench.run(facts),
+    };
     if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -117,6 +109,29 @@ struct Bench {
 }
 
 impl Bench {
+    /// Takes its core, raises its limits, and finds out who takes part; tells what is not as it should be.
+    fn prepare(asked: Asked) -> Bench {
+        let place = Place { origin: origin::start(), pinned: process::stay_aside(), files: raise_files() };
+        if !place.pinned {
+            println!("NOT PINNED: one core only, or no taskset; CPU times hold, the others say little");
+        }
+        let (most, files) = (permitted(place.files), place.files);
+        if most < IDLE {
+            println!("LIMITED  to {most} idle connections instead of {IDLE}: {files} descriptors are permitted");
+        }
+        Bench { subjects: asked.subjects(), place, asked, started: Vec::new() }
+    }
+
+    /// Measures all scenarios and writes what was asked for; whether every request succeeded.
+    fn run(&mut self, mut facts: Value) -> bool {
+        let scenarios = self.asked.scenarios();
+        let tables: Vec<Table> = scenarios.into_iter().map(|scenario| self.scenario(scenario)).collect();
+        facts["smoke"] = self.asked.smoke.into();
+        facts["scenarios"] = tables.iter().map(Table::json).collect();
+        self.write(&facts, &tables);
+        tables.iter().flat_map(|table| &table.rows).all(|row| row.failure.is_none())
+    }
+
     /// Measures a scenario and prints it.
     fn scenario(&mut self, scenario: Scenario) -> Table {
         let subjects = self.subjects_of(&scenario);
@@ -198,28 +213,27 @@ impl Bench {
         if closed == 0 { Ok(()) } else { Err(format!("{closed} of {held} idle connections were closed")) }
     }
 
-    /// Instructions of a request for every subject.
-    fn instructions(&self, name: &str) -> ExitCode {
+    /// Counts the instructions of a request for every subject; whether that was possible.
+    fn instructions(&self, name: &str) -> bool {
         let Some(scenario) = scenario::all().into_iter().find(|scenario| scenario.name == name) else {
             eprintln!("error: there is no scenario {name}; --list tells them");
-            return ExitCode::from(2);
+            return false;
         };
         if !instructions::installed() {
             eprintln!("NOT INSTALLED: valgrind; instructions cannot be counted");
-            return ExitCode::FAILURE;
+            return false;
         }
         println!("\nuser-space instructions of a request, {}: {}", scenario.name, scenario.about);
-        let mut code = ExitCode::SUCCESS;
+        let mut sound = true;
         for which in self.subjects_of(&scenario) {
-            match instructions::each(&self.place, &which, &scenario) {
+            let counted = instructions::each(&self.place, &which, &scenario);
+            sound &= counted.is_ok();
+            match counted {
                 Ok(count) => println!("    {:<22} {count:>10.0}", which.name()),
-                Err(failure) => {
-                    println!("  FAILED  {}: {failure}", which.name());
-                    code = ExitCode::FAILURE;
-                }
+                Err(failure) => println!("  FAILED  {}: {failure}", which.name()),
             }
         }
-        code
+        sound
     }
 
     fn write(&self, facts: &Value, tables: &[Table]) {

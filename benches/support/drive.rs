@@ -204,12 +204,15 @@ impl Drive {
         let Some(line) = self.lines.get_mut(at).and_then(Option::as_mut) else { return Ok(()) };
         line.hear(&mut self.room, &mut self.done)?;
         line.flush()?;
-        for due in std::mem::take(&mut self.done) {
+        // Taken out for a while, with its room.
+        let mut done = std::mem::take(&mut self.done);
+        for due in done.drain(..) {
             run.outcome.latency.record(now.saturating_duration_since(due));
             run.done += 1;
             run.last = now;
             self.release(at, run);
         }
+        self.done = done;
         Ok(())
     }
 

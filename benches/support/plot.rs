@@ -35,7 +35,7 @@ const NINES: f64 = 5.0;
 const COLOURS: [&str; 6] = ["#d55e00", "#0284c7", "#0f9d74", "#b4569b", "#a8860a", "#808890"];
 
 const STYLE: &str = "\
-text { font: 12px system-ui, sans-serif; fill: #24292f; } .title { font-size: 14px; font-weight: 600; } \
+text { font: 12px system-ui, sans-serif; fill: #24292f; } .title { font-size: 14px; font-weight: 600; } .mark { text-anchor: middle; } \
 .paper { fill: #ffffff; } .grid { stroke: #d0d7de; stroke-width: 1; } .line { fill: none; stroke-width: 2; } \
 @media (prefers-color-scheme: dark) { text { fill: #d5dbe1; } .paper { fill: #0d1117; } .grid { stroke: #30363d; } }";
 
@@ -80,9 +80,9 @@ impl Scale {
     }
 }
 
-/// Where a share stands: by the nines that it has.
+/// Where a share below 1 stands: by the nines that it has.
 fn x(share: f64) -> f64 {
-    let nines = if share < 1.0 { -(1.0 - share).log10() } else { NINES };
+    let nines = -(1.0 - share).log10();
     LEFT + WIDTH * nines.min(NINES) / NINES
 }
 
@@ -91,20 +91,25 @@ fn panel(out: &mut String, top: f64, table: &Table) {
     text(out, LEFT, top - 12.0, "title", &format!("{}: {}", table.scenario.name, table.scenario.about));
     for (name, share) in SHARES {
         rule(out, (x(share), top), (x(share), top + HEIGHT));
-        text(out, x(share) - 14.0, top + HEIGHT + 18.0, "", name);
+        text(out, x(share), top + HEIGHT + 18.0, "mark", name);
     }
     for decade in scale.low as i32..=scale.high as i32 {
         let micros = 10_f64.powi(decade);
         rule(out, (LEFT, scale.y(micros)), (LEFT + WIDTH, scale.y(micros)));
         text(out, 8.0, scale.y(micros) + 4.0, "", &time(micros));
     }
-    let mut names = top + 12.0;
+    lines(out, &scale, table);
+}
+
+/// The lines of a panel, and beside it which is whose.
+fn lines(out: &mut String, scale: &Scale, table: &Table) {
+    let mut names = scale.top + 12.0;
     for (at, row) in table.rows.iter().enumerate() {
         for (rank, open) in row.open.iter().enumerate() {
             // The lowest rate is dotted, the highest is drawn through.
             let dashes = if rank + 1 == row.open.len() { "none" } else { "2 4" };
             let stroke = format!("stroke=\"{}\" stroke-dasharray=\"{dashes}\"", COLOURS[at % COLOURS.len()]);
-            curve(out, &scale, open, &stroke);
+            curve(out, scale, open, &stroke);
             let from = LEFT + WIDTH + 12.0;
             let _ = writeln!(out, "<path class=\"line\" {stroke} d=\"M{from} {}h24\"/>", names - 4.0);
             text(out, from + 32.0, names, "", &format!("{}, {:.0}/s", row.which.name(), open.rate));
@@ -115,8 +120,10 @@ fn panel(out: &mut String, top: f64, table: &Table) {
 
 fn curve(out: &mut String, scale: &Scale, open: &Open, stroke: &str) {
     let mut path = String::new();
+    // A line ends where its requests end: of a thousand, the slowest stands beyond 99.9 % and tells nothing of 99.99 %.
+    let last = 1.0 - 0.5 / open.latency.total().max(1) as f64;
     for (at, (share, micros)) in open.latency.curve().into_iter().enumerate() {
-        let _ = write!(path, "{}{:.1} {:.1}", if at == 0 { "M" } else { "L" }, x(share), scale.y(micros));
+        let _ = write!(path, "{}{:.1} {:.1}", if at == 0 { "M" } else { "L" }, x(share.min(last)), scale.y(micros));
     }
     let _ = writeln!(out, "<path class=\"line\" {stroke} d=\"{path}\"/>");
 }

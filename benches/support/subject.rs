@@ -185,9 +185,9 @@ impl Subject {
             std::thread::sleep(Duration::from_millis(20));
         }
         let state = if self.has_ended() { "it ended" } else { "it runs" };
-        let logs =
-            ["log", "central.log", "us.log", "nginx.error"].map(|name| process::tail(&self.folder.path().join(name)));
-        Err(format!("in vain waited until {what}; {state}, and said: {}", logs.join("\n")))
+        let logs = ["log", "central.log", "us.log", "nginx.error"];
+        let said = logs.map(|name| process::tail(&self.folder.path().join(name))).join("\n");
+        Err(format!("in vain waited until {what}; {state}, and said: {}", said.trim()))
     }
 
     fn has_ended(&mut self) -> bool {
