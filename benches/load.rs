@@ -60,7 +60,7 @@ mod usage;
 use asked::Asked;
 use clap::Parser;
 use drive::{Drive, Load, Outcome};
-use figures::{Closed, Idle, Row, Table};
+use figures::{Closed, Idle, Row, Spent, Table};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use scenario::{IDLE, Scenario};
 use serde_json::Value;
@@ -176,12 +176,12 @@ impl Bench {
         let subject = self.started(&row.which)?;
         let mut drive = Drive::new(scenario.way(subject));
         measured(&mut drive, subject, scenario.warm(scale))?;
-        let (outcome, cpu) = measured(&mut drive, subject, scenario.closed(scale))?;
+        let (outcome, spent) = measured(&mut drive, subject, scenario.closed(scale))?;
         resumed_as_asked(scenario, &outcome)?;
-        row.closed.push(Closed::of(&outcome, cpu));
+        row.closed.push(Closed::of(&outcome, spent));
         for load in scenario.open(scale) {
-            let (outcome, cpu) = measured(&mut drive, subject, load)?;
-            row.add_open(load, &outcome, cpu);
+            let (outcome, spent) = measured(&mut drive, subject, load)?;
+            row.add_open(load, &outcome, spent);
         }
         row.memory_kib = usage::memory_kib(&subject.processes());
         Ok(())
@@ -247,15 +247,16 @@ impl Bench {
     }
 }
 
-/// Runs a load and says what it took of the subject's CPU time. Errors: what came back instead of an answer.
-fn measured(drive: &mut Drive, subject: &Subject, load: Load) -> Result<(Outcome, Duration), String> {
-    let processes = subject.processes();
-    let before = usage::cpu(&processes);
+/// Runs a load and says what CPU time it took. Errors: what came back instead of an answer.
+fn measured(drive: &mut Drive, subject: &Subject, load: Load) -> Result<(Outcome, Spent), String> {
+    let (processes, own) = (subject.processes(), [std::process::id()]);
+    let before = [usage::cpu(&processes), usage::cpu(&own)];
     let outcome = drive.run(load);
-    let cpu = usage::cpu(&processes).saturating_sub(before);
+    let after = [usage::cpu(&processes), usage::cpu(&own)];
+    let [subject, driver] = [0, 1].map(|at| after[at].saturating_sub(before[at]));
     match &outcome.failure {
         Some(failure) => Err(failure.clone()),
-        None => Ok((outcome, cpu)),
+        None => Ok((outcome, Spent { subject, driver })),
     }
 }
 

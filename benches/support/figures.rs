@@ -10,11 +10,22 @@ use std::time::Duration;
 /// The shares that latencies are told for.
 pub const SHARES: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
 
+/// CPU time that a load took.
+#[derive(Debug, Clone, Copy)]
+pub struct Spent {
+    /// The measured processes'.
+    pub subject: Duration,
+    /// That of the driver and the origin.
+    pub driver: Duration,
+}
+
 /// A closed loop of one round.
 #[derive(Debug, Clone, Copy)]
 pub struct Closed {
     /// CPU time of the subject for each request, in microseconds.
     pub cpu: f64,
+    /// The same of driver and origin: where it is more than the subject's, the subject has to wait for them.
+    pub driver: f64,
     /// Requests in a second.
     pub rate: f64,
     /// How busy the subject kept its core.
@@ -56,11 +67,12 @@ pub struct Table {
 }
 
 impl Closed {
-    /// Of a closed loop that took so much of the subject's CPU time.
-    pub fn of(outcome: &Outcome, cpu: Duration) -> Closed {
+    /// Of a closed loop and the CPU time that it took.
+    pub fn of(outcome: &Outcome, spent: Spent) -> Closed {
         let requests = outcome.latency.total().max(1) as f64;
         let took = outcome.took.as_secs_f64();
-        Closed { cpu: cpu.as_secs_f64() * 1e6 / requests, rate: requests / took, busy: cpu.as_secs_f64() / took }
+        let [cpu, driver] = [spent.subject, spent.driver].map(|time| time.as_secs_f64() * 1e6 / requests);
+        Closed { cpu, driver, rate: requests / took, busy: spent.subject.as_secs_f64() / took }
     }
 }
 
@@ -85,14 +97,14 @@ impl Row {
     }
 
     /// Adds one round of a schedule.
-    pub fn add_open(&mut self, load: Load, outcome: &Outcome, cpu: Duration) {
+    pub fn add_open(&mut self, load: Load, outcome: &Outcome, spent: Spent) {
         let rate = load.rate.unwrap_or_default();
         let at = self.open.iter().position(|open| open.rate == rate).unwrap_or(self.open.len());
         if at == self.open.len() {
             self.open.push(Open { rate, latency: Histogram::new(), cpu: Duration::ZERO });
         }
         self.open[at].latency.add(&outcome.latency);
-        self.open[at].cpu += cpu;
+        self.open[at].cpu += spent.subject;
     }
 
     /// The middle of a figure over the rounds.
@@ -141,6 +153,7 @@ impl Table {
             "subject": row.which.name(),
             "failure": row.failure,
             "cpu_us": rounds(|round| round.cpu),
+            "driver_cpu_us": rounds(|round| round.driver),
             "requests_per_second": rounds(|round| round.rate),
             "core_busy": rounds(|round| round.busy),
             "ratio": self.ratio(row),

@@ -24,19 +24,20 @@ pub fn table(table: &Table) {
 fn closed(table: &Table) {
     let cpu = format!("us/{}", table.scenario.unit());
     println!(
-        "  {:<24} {cpu:>10} {:>9} {:>9} {:>7} {:>9} {:>6} {:>8}",
-        "closed loop: CPU time", "least", "most", "ratio", "req/s", "core", "MiB"
+        "  {:<24} {cpu:>10} {:>9} {:>9} {:>7} {:>9} {:>6} {:>9} {:>8}",
+        "closed loop: CPU time", "least", "most", "ratio", "req/s", "core", "driver us", "MiB"
     );
     for row in table.rows.iter().filter(|row| !row.closed.is_empty()) {
         let cpu = || row.closed.iter().map(|round| round.cpu);
         let (least, most) = (cpu().fold(f64::INFINITY, f64::min), cpu().fold(0.0, f64::max));
         let ratio = table.ratio(row).map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
         println!(
-            "    {:<22} {:>10.1} {least:>9.1} {most:>9.1} {ratio:>7} {:>9.0} {:>5.0}% {:>8.1}",
+            "    {:<22} {:>10.1} {least:>9.1} {most:>9.1} {ratio:>7} {:>9.0} {:>5.0}% {:>9.1} {:>8.1}",
             name(row),
             row.median(|round| round.cpu),
             row.median(|round| round.rate),
             row.median(|round| round.busy) * 100.0,
+            row.median(|round| round.driver),
             row.memory_kib as f64 / 1024.0
         );
     }
