@@ -111,8 +111,10 @@ struct Bench {
 impl Bench {
     /// Takes its core, raises its limits, and finds out who takes part; tells what is not as it should be.
     fn prepare(asked: Asked) -> Bench {
-        let place = Place { origin: origin::start(), pinned: process::stay_aside(), files: raise_files() };
-        if !place.pinned {
+        // Before all else: threads and processes start where the one that starts them runs.
+        let pinned = process::stay_aside();
+        let place = Place { origin: origin::start(), pinned, files: raise_files() };
+        if !pinned {
             println!("NOT PINNED: one core only, or no taskset; CPU times hold, the others say little");
         }
         let (most, files) = (permitted(place.files), place.files);
@@ -126,6 +128,7 @@ impl Bench {
     fn run(&mut self, mut facts: Value) -> bool {
         let scenarios = self.asked.scenarios();
         let tables: Vec<Table> = scenarios.into_iter().map(|scenario| self.scenario(scenario)).collect();
+        facts["beside"] = self.subjects.iter().filter(|which| which.is_peer()).map(Which::version).collect();
         facts["smoke"] = self.asked.smoke.into();
         facts["scenarios"] = tables.iter().map(Table::json).collect();
         self.write(&facts, &tables);
