@@ -19,6 +19,9 @@ pub struct Spent {
     pub driver: Duration,
 }
 
+/// A schedule that took so much longer than planned was not kept up.
+const BEHIND: f64 = 1.1;
+
 /// A closed loop of one round.
 #[derive(Debug, Clone, Copy)]
 pub struct Closed {
@@ -36,6 +39,8 @@ pub struct Closed {
 pub struct Open {
     pub rate: f64,
     pub latency: Histogram,
+    /// Whether it could not be kept up in some round, so that latencies tell of the queue before the subject.
+    pub behind: bool,
     cpu: Duration,
 }
 
@@ -101,10 +106,11 @@ impl Row {
         let rate = load.rate.unwrap_or_default();
         let at = self.open.iter().position(|open| open.rate == rate).unwrap_or(self.open.len());
         if at == self.open.len() {
-            self.open.push(Open { rate, latency: Histogram::new(), cpu: Duration::ZERO });
+            self.open.push(Open { rate, latency: Histogram::new(), behind: false, cpu: Duration::ZERO });
         }
         self.open[at].latency.add(&outcome.latency);
         self.open[at].cpu += spent.subject;
+        self.open[at].behind |= outcome.took.as_secs_f64() > load.requests as f64 / rate * BEHIND;
     }
 
     /// The middle of a figure over the rounds.
@@ -171,6 +177,7 @@ fn open_json(open: &Open) -> Value {
         "requests_per_second": open.rate,
         "requests": open.latency.total(),
         "cpu_us": open.cpu(),
+        "behind_schedule": open.behind,
     });
     for (name, share) in SHARES {
         whole[format!("{name}_us")] = open.latency.micros(share).into();

@@ -51,7 +51,7 @@ fn open(table: &Table) {
         for open in &row.open {
             print!("    {:<22} {:>10.0}", name(row), open.rate);
             SHARES.iter().for_each(|(_, share)| print!(" {:>9.0}", open.latency.micros(*share)));
-            println!(" {:>9.1}", open.cpu());
+            println!(" {:>9.1}{}", open.cpu(), if open.behind { "  behind" } else { "" });
         }
     }
 }
