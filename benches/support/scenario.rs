@@ -129,9 +129,9 @@ impl Scenario {
         Way { address, tls, streams, ask, connections, after }
     }
 
-    /// The same, with connections that are not held: it warms a subject up.
+    /// The same, with few connections that are not held: it warms a subject up.
     pub fn way_warm(&self, subject: &Subject) -> Way {
-        Way { after: Close, ..self.way(subject) }
+        Way { after: Close, connections: 4, ..self.way(subject) }
     }
 
     /// Uncounted requests in a closed loop.

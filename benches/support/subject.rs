@@ -210,6 +210,8 @@ impl Drop for Subject {
         if !self.has_ended() {
             // Killed, not drained: nothing of it is kept. All at once: a child would outlive its parent.
             process::signal("-KILL", &self.processes());
+            // Where there is no such command.
+            let _ = self.process.kill();
             let _ = self.process.wait();
         }
     }
