@@ -8,6 +8,8 @@
 
 #[path = "support/alloc.rs"]
 mod alloc;
+#[path = "support/facts.rs"]
+mod facts;
 #[path = "support/report.rs"]
 mod report;
 

@@ -1,8 +1,8 @@
-//! What a benchmark says of itself: machine, commit and date above a table, and all of it as JSON where asked for.
+//! What the steps of `micro` were measured to cost, as JSON where asked for.
 
-use serde_json::{Value, json};
+use super::facts;
+use serde_json::Value;
 use std::path::PathBuf;
-use std::process::Command;
 
 /// What was asked for on the command line.
 pub struct Asked {
@@ -50,17 +50,7 @@ pub struct Report {
 impl Report {
     /// Prints the facts of this run.
     pub fn begin(what: &str) -> Report {
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
-        let facts = json!({
-            "what": what,
-            "machine": format!("{}, {cores} cores", processor()),
-            "kernel": said("uname", &["-sr"]),
-            "commit": said("git", &["describe", "--always", "--dirty"]),
-            "date": said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
-        });
-        for name in ["what", "machine", "kernel", "commit", "date"] {
-            println!("{name:<8} {}", facts[name].as_str().unwrap_or_default());
-        }
+        let facts = facts::tell(what);
         println!();
         Report { facts, rows: Vec::new() }
     }
@@ -79,16 +69,4 @@ impl Report {
         let text = serde_json::to_string_pretty(&whole).expect("figures are JSON");
         std::fs::write(path, text + "\n").expect("the JSON file can be written");
     }
-}
-
-fn processor() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.to_owned())
-}
-
-/// What a command prints, or `unknown`.
-fn said(command: &str, words: &[&str]) -> String {
-    let output = Command::new(command).args(words).output().ok().filter(|output| output.status.success());
-    output.map_or_else(|| "unknown".to_owned(), |output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
