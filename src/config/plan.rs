@@ -68,6 +68,8 @@ pub struct Own {
     pub workers: usize,
     /// Other instances of this edge.
     pub siblings: Vec<Url>,
+    /// Whether clients are told what was decided.
+    pub tells_decision: bool,
 }
 
 /// An address to listen on.

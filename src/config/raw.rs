@@ -99,6 +99,8 @@ table! {
         "siblings" siblings: Vec<At<Door>>;
         /// Worker threads; 0 = one per core.
         "workers" workers: Count<0, 1024> = 0;
+        /// Tells clients in a `Coordinator` field of every answer what was decided, and why.
+        "tell_decision" tell_decision: bool = false;
     }
 
     /// Central itself.

@@ -108,6 +108,7 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
         data: central.data.get().map(|data| data.0.clone()),
         workers: workers(&central.workers),
         siblings: Vec::new(),
+        tells_decision: false,
     });
     let peer = doors::peer(&file.peer, &mut found);
     let (observe, admin) = (doors::observe(&file.observe), doors::admin(&file.admin, &mut found));
@@ -150,6 +151,7 @@ fn own(file: &EdgeFile, found: &mut Found<'_>) -> Option<Own> {
         data: edge.data.get().map(|data| data.0.clone()),
         workers: workers(&edge.workers),
         siblings: edge.siblings.get().into_iter().flatten().map(|door| door.value.0.clone()).collect(),
+        tells_decision: edge.tell_decision.get() == Some(&true),
     })
 }
 
