@@ -26,6 +26,8 @@ mod packaging;
 mod page;
 mod peers;
 mod service_manager;
+#[cfg(feature = "external")]
+mod shop;
 mod reference;
 mod processes;
 mod sim;
