@@ -25,6 +25,7 @@ pub(crate) fn plan(routes: &[&str]) -> Plan {
         local: None,
         central: None,
         edges: Edges::default(),
+        tokens: Vec::new(),
         spaces: vec![],
         routes: Default::default(),
         settings: routes.iter().map(|name| settings(name)).collect(),

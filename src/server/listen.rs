@@ -46,7 +46,10 @@ pub struct DoorSpec {
 ///
 /// Errors: every door whose certificates cannot be used.
 pub fn doors(plan: &Plan, private: Door) -> Result<Vec<DoorSpec>, Vec<String>> {
-    let tls = |files: &MutualTls| ServerTls::mutual(files, &plan.own.deployment);
+    let tls = |files: &MutualTls| match plan.tokens.is_empty() {
+        true => ServerTls::mutual(files, &plan.own.deployment),
+        false => ServerTls::with_guests(files, &plan.own.deployment),
+    };
     let peer = plan.peer.iter().map(|peer| {
         let tls = peer.tls.as_ref().map(tls).transpose()?;
         Ok(DoorSpec { address: peer.address, door: private, tls, redirect_https: false })

@@ -34,7 +34,7 @@ pub struct ServerTls {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Files {
     Public { certificates: Vec<CertificateFiles>, only_13: bool },
-    Mutual { files: MutualTls, deployment: String },
+    Mutual { files: MutualTls, deployment: String, guests: bool },
 }
 
 /// What tells whether a file changed: when it was written, and how long it is. `None` = it cannot be read.
@@ -48,7 +48,13 @@ impl ServerTls {
 
     /// A door that only certificates of the deployment may enter; sessions are never resumed.
     pub fn mutual(files: &MutualTls, deployment: &str) -> Result<Arc<ServerTls>, String> {
-        ServerTls::open(Files::Mutual { files: files.clone(), deployment: deployment.to_owned() })
+        ServerTls::open(Files::Mutual { files: files.clone(), deployment: deployment.to_owned(), guests: false })
+    }
+
+    /// The same, but who has no certificate at all comes in as [`Identity::Anyone`], to show a token. A wrong certificate
+    /// is refused as ever.
+    pub fn with_guests(files: &MutualTls, deployment: &str) -> Result<Arc<ServerTls>, String> {
+        ServerTls::open(Files::Mutual { files: files.clone(), deployment: deployment.to_owned(), guests: true })
     }
 
     fn open(files: Files) -> Result<Arc<ServerTls>, String> {
@@ -85,6 +91,7 @@ impl ServerTls {
     pub fn identify(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<Identity> {
         match &self.files {
             Files::Public { .. } => Some(Identity::Anyone),
+            Files::Mutual { guests: true, .. } if chain.is_none_or(<[_]>::is_empty) => Some(Identity::Anyone),
             Files::Mutual { deployment, .. } => identity(chain?.first()?, deployment),
         }
     }
@@ -116,7 +123,7 @@ impl Files {
     fn load(&self) -> Result<Arc<ServerConfig>, String> {
         match self {
             Files::Public { certificates, only_13 } => public_config(certificates, *only_13),
-            Files::Mutual { files, .. } => mutual_config(files),
+            Files::Mutual { files, guests, .. } => mutual_config(files, *guests),
         }
     }
 }
@@ -158,12 +165,13 @@ fn public_config(certificates: &[CertificateFiles], only_13: bool) -> Result<Arc
     Ok(Arc::new(config))
 }
 
-fn mutual_config(files: &MutualTls) -> Result<Arc<ServerConfig>, String> {
+fn mutual_config(files: &MutualTls, guests: bool) -> Result<Arc<ServerConfig>, String> {
     let mut roots = RootCertStore::empty();
     for authority in chain(&files.ca)? {
         roots.add(authority).map_err(|error| format!("{}: {error}", files.ca.display()))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let verifier = if guests { verifier.allow_unauthenticated() } else { verifier }
         .build()
         .map_err(|error| format!("{}: {error}", files.ca.display()))?;
     let mut config = ServerConfig::builder_with_provider(provider())

@@ -33,6 +33,7 @@ mod processes;
 mod sim;
 mod start_failures;
 mod tidy;
+mod tokens;
 mod trailers;
 mod upgrade;
 mod wire_files;

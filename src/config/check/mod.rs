@@ -9,6 +9,7 @@ mod doors;
 mod places;
 mod reload;
 mod routes;
+mod tokens;
 
 pub use reload::unchanged_or_problem;
 
@@ -86,6 +87,7 @@ pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>,
         clusters: clusters.list,
         central,
         edges,
+        tokens: Vec::new(),
         spaces,
         routes,
         settings,
@@ -115,6 +117,7 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
     doors::distinct(&Field::Absent, &file.peer, &file.observe, &file.admin, &mut found);
     let clusters = places::clusters(&file.local, &file.clusters, &mut found);
     let edges = places::edges(&file.edges, None, &mut found);
+    let tokens = tokens::read(&file.tokens, &mut found);
     let common = Common::read(&file.limits, &file.timeouts, &file.retry, &file.log, &mut found);
     let plan = own.filter(|own| own.data.is_some() && peer.is_some()).map(|own| Plan {
         own,
@@ -127,6 +130,7 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
         clusters: clusters.list,
         central: None,
         edges,
+        tokens,
         spaces: Vec::new(),
         routes: Table::default(),
         settings: Vec::new(),

@@ -212,6 +212,7 @@ fn plan() -> Plan {
         local: None,
         central: None,
         edges: Edges::default(),
+        tokens: Vec::new(),
         spaces: Vec::new(),
         routes: Default::default(),
         settings: Vec::new(),
