@@ -40,9 +40,9 @@ pub(super) struct Entry<S> {
 }
 
 impl<S> Entry<S> {
-    /// Lets a connection in, unless the public doors are full.
+    /// Lets a connection in, unless the doors of its kind are full.
     pub(super) fn new(desk: &Rc<Desk<S>>, door: Door) -> Option<Entry<S>> {
-        if door == Door::Public && !desk.open.enter(door) {
+        if !desk.open.connect(door) {
             desk.numbers.cells().cut(Cut::Limit);
             return None;
         }
@@ -59,9 +59,7 @@ impl<S> Drop for Entry<S> {
             cells.cut(Cut::Panic);
         }
         // Last: whoever waits for the last connection may look at the numbers next.
-        if self.door == Door::Public {
-            self.desk.open.leave(self.door);
-        }
+        self.desk.open.disconnect(self.door);
     }
 }
 
