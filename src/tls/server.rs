@@ -5,6 +5,7 @@
 //! reload; doors of the deployment never resume, so that a withdrawn certificate is worth nothing at once (DESIGN 10).
 
 use crate::body::Identity;
+use crate::config::check::not_after;
 use crate::config::plan::{CertificateFiles, MutualTls, TlsSettings};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider, sign::any_supported_type};
@@ -16,7 +17,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// TLS 1.3 tickets after a handshake: one is enough for a client that keeps connections, and the second costs a tenth of
 /// the handshake.
@@ -28,6 +29,7 @@ pub struct ServerTls {
     files: Files,
     config: RwLock<Arc<ServerConfig>>,
     seen: Mutex<Vec<Stamp>>,
+    ends: Mutex<Vec<(PathBuf, Duration)>>,
 }
 
 /// What a door is made of.
@@ -60,7 +62,13 @@ impl ServerTls {
     fn open(files: Files) -> Result<Arc<ServerTls>, String> {
         let seen = files.stamps();
         let config = RwLock::new(files.load()?);
-        Ok(Arc::new(ServerTls { files, config, seen: Mutex::new(seen) }))
+        let ends = Mutex::new(files.ends());
+        Ok(Arc::new(ServerTls { files, config, seen: Mutex::new(seen), ends }))
+    }
+
+    /// When what is in use expires, since the Unix epoch, by file: the first of each file's certificates.
+    pub fn ends(&self) -> Vec<(PathBuf, Duration)> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the next handshake goes by.
@@ -84,7 +92,10 @@ impl ServerTls {
             }
             *seen = now;
         }
-        Some(self.files.load().map(|config| *self.config.write().unwrap_or_else(PoisonError::into_inner) = config))
+        Some(self.files.load().map(|config| {
+            *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+            *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = self.files.ends();
+        }))
     }
 
     /// Who a verified client is; `None` = nobody whom this door lets in.
@@ -114,6 +125,16 @@ impl Files {
             }
             Files::Mutual { files, .. } => vec![&files.own.chain, &files.own.key, &files.ca],
         }
+    }
+
+    /// The end of each file of certificates that can be read.
+    fn ends(&self) -> Vec<(PathBuf, Duration)> {
+        let files: Vec<&PathBuf> = match self {
+            Files::Public { certificates, .. } => certificates.iter().map(|each| &each.chain).collect(),
+            Files::Mutual { files, .. } => vec![&files.own.chain, &files.ca],
+        };
+        let end = |path: &Path| chain(path).ok()?.iter().filter_map(|one| not_after(one)).min();
+        files.into_iter().filter_map(|path| Some((path.clone(), end(path)?))).collect()
     }
 
     fn stamps(&self) -> Vec<Stamp> {

@@ -84,7 +84,7 @@ fn unreadable(file: &At<FilePath>, what: &str, error: &pem::Error, found: &mut F
 ///
 /// Certificate ::= { tbsCertificate { [0] version, serial, signature, issuer, validity { notBefore, notAfter }, … } }.
 /// webpki judges certificates but does not tell their dates.
-fn not_after(certificate: &[u8]) -> Option<Duration> {
+pub fn not_after(certificate: &[u8]) -> Option<Duration> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
     let (tag, certificate, _) = element(certificate)?;

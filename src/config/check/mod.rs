@@ -11,6 +11,8 @@ mod reload;
 mod routes;
 mod tokens;
 
+pub use certs::not_after;
+
 pub use reload::unchanged_or_problem;
 
 use super::plan::{self, Own, Plan, Trust};
