@@ -38,6 +38,24 @@ pub(super) fn pair(chain: &At<FilePath>, key: &At<FilePath>, found: &mut Found<'
     }
 }
 
+/// Checks that a certificate of the deployment names the place that shows it: others would let nobody else in.
+pub(super) fn names(chain: &At<FilePath>, identity: &str, found: &mut Found<'_>) {
+    // What cannot be read has been reported.
+    let leaf = CertificateDer::pem_file_iter(&chain.value.0).ok().and_then(|mut all| all.next()?.ok());
+    let Some(parsed) = leaf.as_ref().and_then(|leaf| webpki::EndEntityCert::try_from(leaf).ok()) else { return };
+    let named: Vec<&str> = parsed.valid_uri_names().filter(|uri| uri.starts_with("spiffe://")).collect();
+    if named == [identity] {
+        return;
+    }
+    let wrong = match named.as_slice() {
+        [] => "this certificate names no place of a deployment".to_owned(),
+        all => format!("this certificate is that of `{}`", all.join("`, `")),
+    };
+    let remedy =
+        "correct `chain`, or `name` and `deployment`; `coordinator certs --deployment NAME` makes one for each place";
+    found.report(Problem::at(chain.place, wrong).label(format!("not of `{identity}`")).help(remedy));
+}
+
 /// Checks a file of CA certificates.
 pub(super) fn authority(ca: &At<FilePath>, found: &mut Found<'_>) {
     let Some(list) = certificates(ca, found) else { return };

@@ -68,7 +68,10 @@ pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>,
     not_built(file, &mut found);
     let own = own(file, &mut found);
     let listeners = doors::listeners(&file.listen, &mut found);
-    let peer = doors::peer(&file.peer, &mut found);
+    // A name that only the process will know cannot be compared.
+    let known = own.as_ref().filter(|own| !own.name.contains("${") && !own.deployment.contains("${"));
+    let identity = known.map(|own| format!("spiffe://{}/edge/{}", own.deployment, own.name));
+    let peer = doors::peer(&file.peer, identity.as_deref(), &mut found);
     let (observe, admin) = (doors::observe(&file.observe), doors::admin(&file.admin, &mut found));
     doors::distinct(&file.listen, &file.peer, &file.observe, &file.admin, &mut found);
     let mut clusters = places::clusters(&file.local, &file.clusters, &mut found);
@@ -114,7 +117,8 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
         siblings: Vec::new(),
         tells_decision: false,
     });
-    let peer = doors::peer(&file.peer, &mut found);
+    let identity = own.as_ref().map(|own| format!("spiffe://{}/central", own.deployment));
+    let peer = doors::peer(&file.peer, identity.as_deref(), &mut found);
     let (observe, admin) = (doors::observe(&file.observe), doors::admin(&file.admin, &mut found));
     doors::distinct(&Field::Absent, &file.peer, &file.observe, &file.admin, &mut found);
     let clusters = places::clusters(&file.local, &file.clusters, &mut found);
