@@ -98,8 +98,8 @@ fn bearer<'a>(fields: &Fields, tokens: &'a [BearerToken]) -> Result<&'a BearerTo
     };
     let sent = digest(&SHA256, sent.trim_ascii());
     // Every token is compared, so that the time tells nothing of which one it is.
-    let same = |token: &&BearerToken| verify_slices_are_equal(sent.as_ref(), &token.digest).is_ok();
-    tokens.iter().filter(same).last().ok_or_else(|| {
+    let same = |token: &BearerToken| verify_slices_are_equal(sent.as_ref(), &token.digest).is_ok();
+    tokens.iter().fold(None, |found, token| if same(token) { Some(token) } else { found }).ok_or_else(|| {
         Refusal::unknown(
             "Central knows no such token: compare the file with the one that `[tokens.NAME]` names there, and reload Central if that has changed",
         )
