@@ -26,7 +26,7 @@ const BAD_USAGE: u8 = 2;
 /// With --routes and --origin, an application of your own stands behind the edges instead of the samples.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Your own routes, for all edges: a file with [[route]] and [homes.*]; needs --origin
+    /// Your own routes, for all edges: a TOML file with routes and key spaces; needs --origin
     #[arg(long, value_name = "FILE", requires = "origin")]
     pub routes: Option<PathBuf>,
     /// Where your application listens, such as http://localhost:3000; fr=URL (us, jp, central) is for one place

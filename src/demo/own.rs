@@ -145,7 +145,7 @@ impl Try {
     }
 }
 
-/// What to try with a plan's routes: the first [`SHOWN_MAX`] of them, and how many are left.
+/// What to try with a plan's routes: the first twenty of them, and how many are left.
 pub fn tries(plan: &Plan) -> (Vec<Try>, usize) {
     let rules = plan.routes.rules();
     let shown = rules.iter().take(SHOWN_MAX).map(|rule| attempt(plan, rule, &plan.settings[rule.id.index()]));

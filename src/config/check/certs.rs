@@ -98,10 +98,12 @@ fn unreadable(file: &At<FilePath>, what: &str, error: &pem::Error, found: &mut F
         .report(Problem::at(file.place, wrong).help("relative paths count from the folder of the file that says them"));
 }
 
-/// The end of a certificate's validity as time since 1970; `None` if it is not where RFC 5280 puts it.
+/// When a certificate expires, since the Unix epoch; `None` if that cannot be read. webpki judges certificates but does
+/// not tell their dates, which stand here (RFC 5280 section 4.1):
 ///
-/// Certificate ::= { tbsCertificate { [0] version, serial, signature, issuer, validity { notBefore, notAfter }, … } }.
-/// webpki judges certificates but does not tell their dates.
+/// ```text
+/// Certificate ::= { tbsCertificate { [0] version, serial, signature, issuer, validity { notBefore, notAfter }, … } }
+/// ```
 pub fn not_after(certificate: &[u8]) -> Option<Duration> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
