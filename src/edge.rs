@@ -441,7 +441,7 @@ impl Worker {
         match &self.central {
             Some(central) if !request.head.fields.has(Name::CoordinatorFwd) => {
                 record.decision = "api";
-                central.call(request).await
+                central.call(request, &self.proxy.site().plan.tokens).await
             }
             _ => self.proxy.application(request, record).await,
         }

@@ -118,6 +118,7 @@ names! {
     CoordinatorMoved = "coordinator-moved",
     CoordinatorUnknown = "coordinator-unknown",
     CoordinatorLeader = "coordinator-leader",
+    WwwAuthenticate = "www-authenticate",
 }
 
 /// One line of a field section, borrowed.

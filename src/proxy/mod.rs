@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::homes::Homes;
 use crate::message::via::Mark;
 use crate::message::{Name, RequestHead};
+use crate::peer::wire::Decided;
 use crate::record::Record;
 use crate::upstream::{Live, Upstream};
 use crate::wire::HeadLimits;
@@ -106,14 +107,19 @@ impl Proxy {
     pub async fn public(&self, request: Request, record: &mut Record) -> Response {
         let site = self.site();
         let accept = request.head.fields.get(Name::Accept).filter(|accept| *accept != b"*/*").map(Box::<[u8]>::from);
-        match tunnel::switched(request, async |request| self.serve(&site, request, record).await).await {
-            Ok(response) => response,
-            Err(error) => {
-                record.failed(&error);
-                // The addresses behind a public door are nobody's business; the log has them.
-                refuse::response(&error, &site.plan.own.name, accept.as_deref(), asked(record))
-            }
+        let mut response =
+            match tunnel::switched(request, async |request| self.serve(&site, request, record).await).await {
+                Ok(response) => response,
+                Err(error) => {
+                    record.failed(&error);
+                    // The addresses behind a public door are nobody's business; the log has them.
+                    refuse::response(&error, &site.plan.own.name, accept.as_deref(), asked(record))
+                }
+            };
+        if site.plan.own.tells_decision {
+            response.head.fields.put(Name::Coordinator, Decided::of(&site.plan.own.name, record));
         }
+        response
     }
 
     /// Answers a request from the peer door.

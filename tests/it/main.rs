@@ -26,11 +26,14 @@ mod packaging;
 mod page;
 mod peers;
 mod service_manager;
+#[cfg(feature = "external")]
+mod shop;
 mod reference;
 mod processes;
 mod sim;
 mod start_failures;
 mod tidy;
+mod tokens;
 mod trailers;
 mod upgrade;
 mod wire_files;

@@ -80,9 +80,10 @@ async fn follow(args: &Watch, feed: &str, next: &mut u64) -> Result<End, Failure
         Err(failure) => return Ok(End::Broken(failure.why)),
     };
     let target = format!("/feed/v1/stream?feed={feed}&from={next}");
-    let answer = match line.send(Call { target, ..Call::default() }).await {
+    let answer = match args.door.send(&mut line, Call { target, ..Call::default() }).await {
         Ok(answer) => answer,
-        Err(why) => return Ok(End::Broken(why)),
+        Err(failure) if failure.code == super::BAD_USAGE => return Err(failure),
+        Err(failure) => return Ok(End::Broken(failure.why)),
     };
     let status = answer.status().as_u16();
     if status != 200 {
