@@ -9,6 +9,8 @@ pub mod exact;
 pub mod hash;
 pub mod key;
 pub mod ledger;
+pub mod memory;
+pub mod pack;
 pub mod slot;
 pub mod snapshot;
 pub mod table;

@@ -6,5 +6,6 @@
 pub mod durable;
 pub mod files;
 pub mod frame;
+mod image;
 pub mod log;
 pub mod rows;
