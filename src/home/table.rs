@@ -171,32 +171,28 @@ impl Writer {
 
     /// Fills an empty table with rows that rise strictly in their hash, which finds all twins.
     pub fn fill<E>(&mut self, rows: impl Iterator<Item = Result<(KeyHash, Entry), E>>) -> Result<Result<(), Full>, E> {
-        let mut recent = VecDeque::new();
+        let mut near = Near::default();
         for row in rows {
             let (hash, entry) = row?;
-            if self.add(hash, entry, &mut recent).is_err() {
+            if self.add(hash, entry, &mut near).is_err() {
                 return Ok(Err(Full));
             }
         }
         Ok(Ok(()))
     }
 
-    /// Adds a key that is none of those before. `recent` keeps those that it could meet on its way.
-    fn add(&mut self, hash: KeyHash, entry: Entry, recent: &mut VecDeque<KeyHash>) -> Result<(), Full> {
+    /// Adds a key that is none of those before. `near` keeps those that it could meet on its way.
+    fn add(&mut self, hash: KeyHash, entry: Entry, near: &mut Near) -> Result<(), Full> {
         let buckets = self.table.memory.get();
-        while recent.front().is_some_and(|old| home(*old, buckets.len()) + 2 * PROBES < home(hash, buckets.len())) {
-            recent.pop_front();
-        }
         let (slot, word) = place(buckets, hash).ok_or(Full)?;
         if word == 0 {
             self.filled += 1;
             slot.show(entry.pack(hash));
-            recent.push_back(hash);
+            near.push(hash, buckets.len());
             return Ok(());
         }
-        // Those at the front of the table whose ways lead around its end are older than `recent` reaches.
         let leads_here = |other: &&KeyHash| find(buckets, **other).is_some_and(|(its, _)| std::ptr::eq(its, slot));
-        let twin = recent.iter().filter(|other| tag(**other) == tag(hash)).find(leads_here).ok_or(Full)?;
+        let twin = near.hashes().filter(|other| tag(**other) == tag(hash)).find(leads_here).ok_or(Full)?;
         if Entry::unpack(word).is_some_and(|first| first.state != State::Exact) {
             self.twins.set(*twin, word)?;
         }
@@ -228,6 +224,32 @@ impl Writer {
         self.twins.set(hash, entry.pack(hash))?;
         self.filled += usize::from(known.is_none());
         Ok(if known.is_some() { Put::Newer } else { Put::New })
+    }
+}
+
+/// The hashes that were added last, and first: what a further one could meet, also around the end of the table.
+#[derive(Debug, Default)]
+struct Near {
+    first: Vec<KeyHash>,
+    last: VecDeque<KeyHash>,
+}
+
+impl Near {
+    #[inline]
+    fn push(&mut self, hash: KeyHash, buckets: usize) {
+        let at = home(hash, buckets);
+        if at < 2 * PROBES {
+            self.first.push(hash);
+            return;
+        }
+        while self.last.front().is_some_and(|old| home(*old, buckets) + 2 * PROBES < at) {
+            self.last.pop_front();
+        }
+        self.last.push_back(hash);
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = &KeyHash> {
+        self.last.iter().chain(&self.first)
     }
 }
 

@@ -13,7 +13,6 @@ use dashmap::mapref::entry::Entry;
 use tokio::sync::Notify;
 
 use crate::base::id::EdgeId;
-use crate::home::cursor::FeedId;
 use crate::home::ledger::Claim;
 use crate::store::durable::ClaimRow;
 

@@ -51,8 +51,9 @@ fn hashes() -> impl Strategy<Value = KeyHash> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn it_is_a_map_that_keeps_the_newest(puts in prop::collection::vec((hashes(), 0..4096u16, 1..500u32), 1..600)) {
+    fn it_is_a_map_that_keeps_the_newest(puts in prop::collection::vec((hashes(), 0..4096u16, 1..500u32), 1..400)) {
         let mut kept = Kept { writer: Writer::with_room(0), rows: BTreeMap::new() };
         let mut oracle: HashMap<u64, (u16, u32)> = HashMap::new();
         for (hash, home, epoch) in puts {
