@@ -15,6 +15,11 @@ pub mod slot;
 pub mod snapshot;
 pub mod table;
 
+#[cfg(test)]
+mod probe;
+#[cfg(test)]
+mod tests;
+
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {

@@ -9,3 +9,8 @@ pub mod frame;
 mod image;
 pub mod log;
 pub mod rows;
+
+#[cfg(test)]
+mod probe;
+#[cfg(test)]
+mod tests;
