@@ -216,7 +216,15 @@ fn homes(bench: &mut Bench) {
         let events: Vec<Event> = (seq + 1..=seq + batch)
             .map(|s| {
                 let (key, epoch) = (s % keys, 2 + (s / keys) as u32);
-                Event { c: "put".into(), e: epoch, h: "jp".into(), k: format!("user:{key}"), s, st: State::Active }
+                Event {
+                    c: "put".into(),
+                    e: epoch,
+                    h: "jp".into(),
+                    k: format!("user:{key}"),
+                    s,
+                    st: State::Active,
+                    x: 0,
+                }
             })
             .collect();
         applier.apply(seq + 1, seq + batch, &events).expect("the next events");

@@ -10,24 +10,30 @@ pub struct Asked {
     pub smoke: bool,
     /// Where to write the figures as JSON.
     pub json: Option<PathBuf>,
+    /// How many users, for benchmarks that ask.
+    #[allow(dead_code)]
+    pub users: Option<u64>,
     /// Only parts whose name holds this.
     pub only: Option<String>,
 }
 
 impl Asked {
-    /// Reads the command line: `[--smoke] [--json FILE] [NAME]`.
+    /// Reads the command line: `[--smoke] [--json FILE] [--users 100m] [NAME]`.
     pub fn read() -> Asked {
-        let mut asked = Asked { smoke: false, json: None, only: None };
+        let mut asked = Asked { smoke: false, json: None, users: None, only: None };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--smoke" => asked.smoke = true,
                 "--json" => asked.json = words.next().map(PathBuf::from),
+                "--users" => asked.users = words.next().as_deref().and_then(millions),
                 // cargo says it to every benchmark.
                 "--bench" => {}
                 name if !name.starts_with('-') => asked.only = Some(name.to_owned()),
                 other => {
-                    eprintln!("error: unknown option {other}; there are --smoke, --json FILE and the name of a part");
+                    eprintln!(
+                        "error: unknown option {other}; there are --smoke, --json FILE, --users 100m and the name of a part"
+                    );
                     std::process::exit(2);
                 }
             }
@@ -38,6 +44,14 @@ impl Asked {
     /// Whether a part is to run.
     pub fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
+}
+
+/// A number, or one of millions such as `100m`.
+fn millions(text: &str) -> Option<u64> {
+    match text.strip_suffix(['m', 'M']) {
+        Some(millions) => Some(millions.parse::<u64>().ok()? * 1_000_000),
+        None => text.parse().ok(),
     }
 }
 

@@ -6,13 +6,15 @@
 
 use crate::home::cursor::FeedId;
 use crate::home::event::{self, EdgeRow, EdgeState, Event};
-use crate::home::hash::{KeyHash, key_hash};
+use crate::home::hash::{KeyHash, OVERRIDES_MAX, Override, Overrides, other_hash};
 use crate::home::key;
 use crate::home::snapshot;
 use std::collections::HashMap;
 
 /// Edge indices below this are given out; those above are for edges that only a configuration names (`EdgeId`).
 pub const EDGES_MAX: u16 = 2048;
+/// So many hashes are tried for a key whose own is another key's; that even the second is taken is beyond all chance.
+const HASHES_MAX: u32 = 8;
 /// Superseded rows are swept out when they are half of all, but not below this.
 const SWEEP_MIN: usize = 1024;
 
@@ -100,7 +102,7 @@ pub enum Outcome {
     Taken(Home),
     /// No such edge takes new keys.
     NoEdge,
-    /// Another key has the same 64-bit hash: this one cannot be told from it (a limit until the table of exact keys).
+    /// Other keys have all hashes that this one may be filed under, or too many keys are filed so already.
     Collision,
 }
 
@@ -132,9 +134,15 @@ pub struct State {
     /// The row of each key, by its hash.
     by_hash: HashMap<KeyHash, usize>,
     superseded: usize,
+    /// The keys that are filed under another hash than their own.
+    overrides: Overrides,
+    hasher: Hasher,
     edges: Vec<EdgeRow>,
     edges_seq: u64,
 }
+
+/// Hashes a key, by the number of its hash; a test puts one in its place that collides.
+type Hasher = fn(FeedId, &str, &str, u32) -> KeyHash;
 
 /// Entries decided upon and not yet durable, and what they do to keys.
 #[derive(Debug)]
@@ -142,6 +150,8 @@ pub struct Draft {
     /// The entries.
     pub entries: Vec<Entry>,
     keys: HashMap<KeyHash, (String, Home)>,
+    /// Keys of the draft that are filed under another hash than their own.
+    overrides: HashMap<String, u32>,
     next: u64,
 }
 
@@ -154,6 +164,8 @@ impl State {
             rows: Vec::new(),
             by_hash: HashMap::new(),
             superseded: 0,
+            overrides: Overrides::default(),
+            hasher: other_hash,
             edges: Vec::new(),
             edges_seq: 0,
         }
@@ -232,12 +244,13 @@ impl State {
             k: row.key.clone().into(),
             s: row.seq,
             st: row.state,
+            x: self.overrides.number(&row.key),
         }
     }
 
     /// A draft that starts where the state ends.
     pub fn draft(&self) -> Draft {
-        Draft { entries: Vec::new(), keys: HashMap::new(), next: self.head + 1 }
+        Draft { entries: Vec::new(), keys: HashMap::new(), overrides: HashMap::new(), next: self.head + 1 }
     }
 
     /// Decides a want, given what the draft holds already.
@@ -245,11 +258,9 @@ impl State {
         let Some(edge) = self.edge(&want.edge).filter(|edge| edge.state == EdgeState::Active) else {
             return Outcome::NoEdge;
         };
-        let kh = self.hash(&want.key);
-        let known = match self.known(draft, kh) {
-            Some((other, _)) if other != want.key => return Outcome::Collision,
-            known => known.map(|(_, home)| home),
-        };
+        let Some(number) = self.number(draft, &want.key) else { return Outcome::Collision };
+        let kh = self.hash_by(&want.key, number);
+        let known = self.known(draft, kh).map(|(_, home)| home);
         let epoch = match known {
             Some(home) if home.state == event::State::Active && home.edge == edge.idx => return Outcome::Same(home),
             Some(home) if home.state == event::State::Active => return Outcome::Taken(home),
@@ -260,7 +271,24 @@ impl State {
             },
             None => 1,
         };
-        Outcome::Created(draft.add(kh, want, edge, epoch))
+        if number > 0 {
+            draft.overrides.insert(want.key.clone(), number);
+        }
+        Outcome::Created(draft.add((kh, number), want, edge, epoch))
+    }
+
+    /// Under which of its hashes a key is filed, or shall be: the first that is no other key's. `None` if none is left.
+    fn number(&self, draft: &Draft, full_key: &str) -> Option<u32> {
+        if let Some(number) = draft.overrides.get(full_key) {
+            return Some(*number);
+        }
+        let from = self.overrides.number(full_key);
+        let is_free = |number: &u32| {
+            self.known(draft, self.hash_by(full_key, *number)).is_none_or(|(other, _)| other == full_key)
+        };
+        let number = (from..HASHES_MAX).find(is_free)?;
+        let others = self.overrides.len() + draft.overrides.len();
+        (number == from || others < OVERRIDES_MAX).then_some(number)
     }
 
     fn known<'a>(&'a self, draft: &'a Draft, kh: KeyHash) -> Option<(&'a str, Home)> {
@@ -305,7 +333,7 @@ impl State {
     fn apply_home(&mut self, event: Event) -> Result<(), String> {
         key::check_full(&event.k)?;
         let edge = self.edge(&event.h).ok_or_else(|| format!("entry {} names an unknown edge", event.s))?.idx;
-        let kh = self.hash(&event.k);
+        let kh = self.hash_by(&event.k, event.x);
         if let Some(&at) = self.by_hash.get(&kh) {
             let old = &mut self.rows[at];
             if *old.key != *event.k || old.epoch >= event.e {
@@ -314,6 +342,7 @@ impl State {
             old.superseded = true;
             self.superseded += 1;
         }
+        self.overrides.insert(&event.k, event.x);
         self.by_hash.insert(kh, self.rows.len());
         self.rows.push(Row {
             kh,
@@ -359,13 +388,22 @@ impl State {
     }
 
     fn hash(&self, full_key: &str) -> KeyHash {
+        self.hash_by(full_key, self.overrides.number(full_key))
+    }
+
+    fn hash_by(&self, full_key: &str, number: u32) -> KeyHash {
         let (space, key) = key::split(full_key);
-        key_hash(self.feed, space, key)
+        (self.hasher)(self.feed, space, key, number)
+    }
+
+    /// The keys that are filed under another hash than their own.
+    pub fn overrides(&self) -> Vec<Override> {
+        self.overrides.list()
     }
 }
 
 impl Draft {
-    fn add(&mut self, kh: KeyHash, want: &Want, edge: &EdgeRow, epoch: u32) -> Home {
+    fn add(&mut self, (kh, x): (KeyHash, u32), want: &Want, edge: &EdgeRow, epoch: u32) -> Home {
         let home = Home { edge: edge.idx, epoch, state: event::State::Active, seq: self.next };
         self.entries.push(Entry::Home(Event {
             c: want.why.as_str().to_owned(),
@@ -374,6 +412,7 @@ impl Draft {
             k: want.key.clone(),
             s: self.next,
             st: event::State::Active,
+            x,
         }));
         self.keys.insert(kh, (want.key.clone(), home));
         self.next += 1;

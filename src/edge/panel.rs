@@ -147,6 +147,7 @@ fn figures(figures: &Figures) -> Value {
         "seq": figures.seq,
         "kept_out": figures.kept_out,
         "ledger_lost": figures.ledger_lost,
+        "cold": figures.is_cold,
         "set_aside": figures.set_aside,
     })
 }

@@ -13,6 +13,7 @@ mod demo;
 mod claims;
 mod compress;
 mod differential;
+mod disk;
 mod door;
 mod field;
 mod h2_malformed;

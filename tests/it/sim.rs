@@ -81,7 +81,7 @@ impl World<'_> {
         let st = if before.is_some() && self.dice.roll(12) == 0 { event::State::Tomb } else { event::State::Active };
         let e = before.map_or(1, |home| home.epoch + 1);
         let s = self.central.head() + 1;
-        self.central.apply(Entry::Home(Event { c: "sim".into(), e, h: home, k, s, st })).unwrap();
+        self.central.apply(Entry::Home(Event { c: "sim".into(), e, h: home, k, s, st, x: 0 })).unwrap();
     }
 
     /// Central sends what is new, in batches of any size.

@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line() {
-        let event = |st| Event { c: "claim".into(), e: 3, h: "fr".into(), k: "user:a b".into(), s: 7, st };
+        let event = |st| Event { c: "claim".into(), e: 3, h: "fr".into(), k: "user:a b".into(), s: 7, st, x: 0 };
         assert_eq!(shown(&event(State::Active), false), "7 user:a b -> fr epoch 3 (claim)");
         assert_eq!(shown(&event(State::Tomb), false), "7 user:a b -> (no home) epoch 3 (claim)");
         assert_eq!(
