@@ -11,6 +11,8 @@ use crate::home::key;
 use crate::home::snapshot;
 use std::collections::HashMap;
 
+pub mod rules;
+
 /// Edge indices below this are given out; those above are for edges that only a configuration names (`EdgeId`).
 pub const EDGES_MAX: u16 = 2048;
 /// Superseded rows are swept out when they are half of all, but not below this.

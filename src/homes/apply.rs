@@ -192,7 +192,7 @@ impl Applier {
         let claim = change.key.and_then(|(space, key)| self.homes.claims.get(space, key)).map(|(claim, _)| claim);
         let is_settled = || key().is_some_and(|key| orders.settled.contains(&key));
         let claim = claim.filter(|_| orders.settled.is_empty() || !is_settled());
-        let (_, effects) = State { row, claim }.step(Input::Entry { home: change.home, epoch: change.epoch });
+        let (_, effects) = State { row, claim, ..State::default() }.step(Input::Entry { home: change.home, epoch: change.epoch });
         for effect in effects {
             match effect {
                 Effect::Record(row) => {
@@ -201,7 +201,8 @@ impl Applier {
                 // Both concern a claim, so the key is known.
                 Effect::Settle => orders.settled.extend(key()),
                 Effect::Clash { to, epoch } => orders.clashes.extend(key().map(|key| (key, to, epoch))),
-                Effect::Store => {}
+                // An entry stores no claim, and without moves there is nothing else to keep or to say.
+                Effect::Store | Effect::Keep | Effect::Say(_) => {}
             }
         }
     }

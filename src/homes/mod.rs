@@ -211,7 +211,7 @@ impl Homes {
         let view = self.view.load();
         let hash = view.feed.map(|feed| key_hash(feed, space, key));
         let row = hash.and_then(|hash| view.row(hash));
-        if let (Some(_), Some((epoch, provisional))) = (claim, (State { row, claim }).accepts()) {
+        if let (Some(_), Some((epoch, provisional))) = (claim, (State { row, claim, ..State::default() }).accepts()) {
             return Home::Ours { epoch, provisional };
         }
         let Some(hash) = hash else { return Home::Unsynced };
