@@ -28,6 +28,10 @@ pub enum Guard {
     ImportBeforeRelease,
     /// An import is dropped only once the log up to the answer's seq is applied.
     DropAtSeq,
+    /// Who imports asks, again and again, whether the move is still current.
+    AskCurrent,
+    /// An import stands beside what the row says, never instead.
+    ImportBeside,
     /// Data is imported only for the move that the row names.
     ImportForMove,
     /// Central refuses receipts of an incarnation that is not the current one.

@@ -539,7 +539,8 @@ impl State {
         if !is_fresh || self.import.is_some_and(|import| import.mid >= mid) {
             return self.unchanged();
         }
-        State { import: Some(Import { mid, from, epoch, is_final: false }), ..self }.kept()
+        let row = self.row.filter(|_| guards.has(Guard::ImportBeside));
+        State { row, import: Some(Import { mid, from, epoch, is_final: false }), ..self }.kept()
     }
 
     /// Only for the move in the row: the data of an older one would replace newer.

@@ -8,3 +8,4 @@
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
 
 mod model;
+mod sim;

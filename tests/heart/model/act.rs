@@ -1,6 +1,7 @@
 //! What may happen next, the properties, and the healing run that stands for liveness.
 
 use super::world::*;
+use super::{U, Writes};
 use coordinator::central::state::rules;
 use coordinator::home::guard::Guard;
 use coordinator::home::ledger::{Hold, Input, Phase, Row};
@@ -16,7 +17,7 @@ pub enum Act {
     Touch(Edge, User),
     Report(Edge),
     Begin(Edge, User),
-    Finish(Edge, User, u8),
+    Finish(Edge, User, Writes),
     Move(User, Edge),
     CentralAbort(User),
     SelfAbort(Edge, User),
@@ -77,7 +78,7 @@ impl Homes {
         }
     }
 
-    fn finish(&self, s: &mut State, edge: Edge, user: User, bit: u8) {
+    fn finish(&self, s: &mut State, edge: Edge, user: User, bit: Writes) {
         let at = usize::from(user);
         let it = &mut s.edges[usize::from(edge)];
         let (phase, epoch, was) = (it.phase(user), it.keys[at].epoch(), it.busy[at]);
@@ -276,7 +277,7 @@ impl Homes {
         let is_unknown = matches!(key.phase(), Phase::None | Phase::Gone { .. }) && self.mapped(s, edge, user).is_none();
         if is_unknown && it.standing.stage == Stage::Ready && !it.is_fenced {
             out.extend((self.bounds.first_touch || !self.has(Guard::MinterOnly)).then_some(Act::Touch(edge, user)));
-            let is_minter = !self.bounds.first_touch && Edge::from(user) == edge && !s.minted[at];
+            let is_minter = !self.bounds.first_touch && self.minter(user) == edge && !s.minted[at];
             out.extend(is_minter.then_some(Act::Mint(edge, user)));
         }
         out.extend((s.left.writes > 0 && self.accepts(s, edge, user)).then_some(Act::Begin(edge, user)));
@@ -360,7 +361,7 @@ impl Model for Homes {
             Property::always("I5 one grant per key", |m: &Self, s: &State| {
                 m.users().all(|user| {
                     let first: Vec<Edge> = grants(s, user).filter(|(_, epoch)| *epoch == 1).filter_map(|it| it.0).collect();
-                    first.len() <= 1 && (m.bounds.first_touch || first.iter().all(|edge| *edge == Edge::from(user)))
+                    first.len() <= 1 && (m.bounds.first_touch || first.iter().all(|edge| *edge == m.minter(user)))
                 })
             }),
             Property::always("I6 every retry has a greater epoch", |_: &Self, s: &State| !s.bad.retry_epoch),

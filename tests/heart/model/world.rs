@@ -16,9 +16,9 @@ use coordinator::home::standing::{About, Boot, Meaning, Stage, Standing, Tag};
 use coordinator::peer::answer::{self, Answer, Claimed, Effort};
 use std::collections::BTreeSet;
 
-/// Edges and users at most.
-pub const E: usize = 3;
-pub const U: usize = 2;
+// How many edges and users there are at most, and how many writes: `sim` compiles this file with larger numbers.
+use super::{E, U, Writes};
+
 pub type Edge = u16;
 pub type User = u8;
 
@@ -78,11 +78,11 @@ pub struct EdgeState {
     /// The map: a prefix of the log of the term in `standing.history`.
     pub map: u64,
     /// Ids of the writes that the origin holds; a bit each.
-    pub data: [u8; U],
+    pub data: [Writes; U],
     /// Accepted, not finished, client still waiting.
-    pub busy: [u8; U],
+    pub busy: [Writes; U],
     /// Not finished, client gone (crash of the Coordinator).
-    pub orphan: [u8; U],
+    pub orphan: [Writes; U],
     pub is_fenced: bool,
 }
 
@@ -101,7 +101,7 @@ pub enum Msg {
     NotCurrent { user: User, edge: Edge, mid: MoveId, seq: u64, term: u32 },
     Denied { user: User, edge: Edge, tag: Tag, to: Edge, epoch: u32 },
     // Between edges.
-    Export { user: User, mid: MoveId, data: u8 },
+    Export { user: User, mid: MoveId, data: Writes },
     Verified { user: User, mid: MoveId, to: Edge },
 }
 
@@ -125,7 +125,7 @@ pub struct State {
     pub backup: Option<Box<Central>>,
     pub left: Left,
     // History, read by the properties only.
-    pub acked: [u8; U],
+    pub acked: [Writes; U],
     pub minted: [bool; U],
     pub acceptor: [[Option<Edge>; 8]; U],
     pub bad: Bad,
@@ -194,6 +194,11 @@ impl Homes {
         0..self.bounds.users as User
     }
 
+    /// The edge whose origin mints a user, in the registration regime.
+    pub fn minter(&self, user: User) -> Edge {
+        Edge::from(user) % self.bounds.edges as Edge
+    }
+
     pub fn init(&self) -> State {
         let mut crew = Crew::default();
         crew.enter(Boot(1), 0, &[]);
@@ -246,8 +251,10 @@ impl Homes {
     }
 
     /// What the code's `look` says: the ledger first, then the map.
-    fn look(&self, s: &State, edge: Edge, user: User) -> Home {
-        match s.edges[usize::from(edge)].phase(user) {
+    pub fn look(&self, s: &State, edge: Edge, user: User) -> Home {
+        let it = &s.edges[usize::from(edge)];
+        let phase = if it.standing.is_ready(self.guards) { it.phase(user) } else { Phase::None };
+        match phase {
             Phase::Owned { epoch } => Home::Ours { epoch, provisional: false },
             Phase::Provisional => Home::Ours { epoch: 1, provisional: true },
             Phase::Frozen { epoch, .. } => Home::Leaving { epoch, is_released: false },
@@ -340,7 +347,8 @@ impl Homes {
                 Word::Verified { mid } => drop(record.home.map(|to| net.insert(Msg::Verified { user, mid, to }))),
                 // Central answers, and says at which seq that was true.
                 Word::IsCurrent { mid } => {
-                    if record.moving.is_none_or(|moving| moving.mid != mid) && s.central.office.is_open() {
+                    let is_over = record.moving.is_none_or(|moving| moving.mid != mid);
+                    if is_over && s.central.office.is_open() && self.has(Guard::AskCurrent) {
                         let (seq, term) = (s.central.head(), s.central.office.term);
                         net.insert(Msg::NotCurrent { user, edge, mid, seq, term });
                     }
@@ -349,35 +357,52 @@ impl Homes {
         }
     }
 
-    fn is_drained(&self, it: &EdgeState, user: User) -> bool {
+    pub fn is_drained(&self, it: &EdgeState, user: User) -> bool {
         let user = usize::from(user);
         (!self.has(Guard::Drain) || it.busy[user] == 0) && (!self.has(Guard::DrainAtOrigin) || it.orphan[user] == 0)
     }
 
     /// An edge reads the next entry of the log.
     pub fn feed(&self, s: &mut State, edge: Edge) {
-        let it = &mut s.edges[usize::from(edge)];
-        let term = s.central.office.term;
-        if it.standing.history != u64::from(term) {
-            let before = s.central.log.iter().position(|entry| *entry == Entry::Term(term)).unwrap_or(0) as u64;
-            it.standing = it.standing.new_history(u64::from(term), before);
-            it.map = 0;
-            return;
+        let it = &s.edges[usize::from(edge)];
+        if it.standing.history != u64::from(s.central.office.term) {
+            return self.new_history(s, edge);
         }
-        let entry = s.central.log[usize::try_from(it.map).unwrap()];
-        it.map += 1;
+        let seq = it.map + 1;
+        self.ledger_takes(s, edge, seq);
+        self.map_takes(s, edge, seq);
+    }
+
+    /// An edge meets a new term: both its cursors start over.
+    pub fn new_history(&self, s: &mut State, edge: Edge) {
+        let term = s.central.office.term;
+        let before = s.central.log.iter().position(|entry| *entry == Entry::Term(term)).unwrap_or(0) as u64;
+        let it = &mut s.edges[usize::from(edge)];
+        it.standing = it.standing.new_history(u64::from(term), before);
+        it.map = 0;
+    }
+
+    /// The ledger takes the entry at `seq`; it is first, so the map never shows what the ledger could not know.
+    pub fn ledger_takes(&self, s: &mut State, edge: Edge, seq: u64) {
+        let entry = s.central.log[usize::try_from(seq).unwrap() - 1];
         let about = match entry {
             Entry::Home { .. } => About::Home,
             Entry::Term(_) => About::Term,
             Entry::Incarnation => About::Other,
         };
-        let (standing, meaning) = it.standing.entry(it.map, about, self.guards);
+        let it = &mut s.edges[usize::from(edge)];
+        let (standing, meaning) = it.standing.entry(seq, about, self.guards);
         it.standing = standing;
         match (meaning, entry) {
             (Meaning::Row, Entry::Home { user, grant, epoch }) => self.told(s, edge, user, grant, epoch),
-            (Meaning::Stock, _) => self.take_stock(s, edge),
+            (Meaning::Stock, _) => self.take_stock(s, edge, seq),
             _ => {}
         }
+    }
+
+    /// The map has come to `seq`.
+    pub fn map_takes(&self, s: &mut State, edge: Edge, seq: u64) {
+        s.edges[usize::from(edge)].map = seq;
         self.reached(s, edge);
     }
 
@@ -391,9 +416,9 @@ impl Homes {
         self.turn(s, edge, user, Input::Entry { home, epoch });
     }
 
-    fn take_stock(&self, s: &mut State, edge: Edge) {
+    fn take_stock(&self, s: &mut State, edge: Edge, seq: u64) {
         for user in self.users() {
-            if let Some((home, epoch)) = self.map(s, edge, user) {
+            if let Some((home, epoch)) = s.central.latest(seq, user) {
                 self.told(s, edge, user, home, epoch);
             }
         }
@@ -412,7 +437,7 @@ impl Homes {
             if let Some((Some(home), epoch)) = known.filter(|(home, _)| *home == Some(edge)) {
                 self.told(s, edge, user, Some(home), epoch);
             }
-            let is_minted = !self.bounds.first_touch && Edge::from(user) == edge;
+            let is_minted = !self.bounds.first_touch && self.minter(user) == edge;
             if is_minted && s.edges[usize::from(edge)].data[usize::from(user)] != 0 {
                 self.turn(s, edge, user, Input::Reclaim { is_known: known.is_some() });
             }
@@ -518,7 +543,7 @@ impl Homes {
     }
 
     /// The owner's last data reaches an edge that imports. It replaces what is there.
-    fn exported(&self, s: &mut State, edge: Edge, user: User, mid: MoveId, data: u8) {
+    fn exported(&self, s: &mut State, edge: Edge, user: User, mid: MoveId, data: Writes) {
         let at = usize::from(user);
         let Some(import) = s.edges[usize::from(edge)].keys[at].import else { return };
         if import.mid != mid && self.has(Guard::ImportForMove) {
@@ -595,7 +620,7 @@ impl Homes {
         }
     }
 
-    fn answered(&self, s: &State, request: Request) -> Answer {
+    pub fn answered(&self, s: &State, request: Request) -> Answer {
         let central = s.central.records[usize::from(request.user)];
         let claimed = Claimed { epoch: request.epoch, seq: request.seq, is_safe: false };
         let cursor = s.edges[usize::from(request.b)].map;
