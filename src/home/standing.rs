@@ -92,6 +92,9 @@ impl Standing {
     }
 
     /// Central, at this term, has entered this incarnation at `at`; told again, nothing changes.
+    ///
+    /// To be taken between two batches, never between the ledger's and the map's part of one: the ledger would become
+    /// complete at a cursor that the map has, and would have passed over what it is about to get.
     pub fn registered(self, at: u64, term: u64) -> Standing {
         match self.stage {
             Stage::Fresh if term >= self.term => Standing { stage: Stage::Registered { at }, term, ..self },
