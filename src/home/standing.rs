@@ -6,10 +6,36 @@
 //! command obeyed. There it takes the homes that still name its edge. Pure: no clock, no disk.
 
 use super::guard::{Guard, Guards};
+use serde::{Deserialize, Serialize};
+use std::fmt;
 
-/// One disk of one instance of an edge: random, because who has lost a disk cannot know its old number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// One disk of one instance of an edge: random, because who has lost a disk cannot know its old number. It is written as
+/// 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Boot(pub u64);
+
+impl fmt::Display for Boot {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:016x}", self.0)
+    }
+}
+
+impl From<Boot> for String {
+    fn from(boot: Boot) -> String {
+        boot.to_string()
+    }
+}
+
+impl TryFrom<String> for Boot {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Boot, String> {
+        let is_hex = text.len() == 16 && text.bytes().all(|octet| octet.is_ascii_hexdigit());
+        let number = u64::from_str_radix(&text, 16).ok().filter(|_| is_hex);
+        number.map(Boot).ok_or_else(|| "an incarnation is 16 hexadecimal digits".to_owned())
+    }
+}
 
 /// How far a ledger has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
