@@ -25,6 +25,9 @@ struct Incarnation {
     /// One that shares a disk with the sender, and goes on.
     #[serde(default)]
     beside: Option<Boot>,
+    /// The feed that the sender follows, if it does already.
+    #[serde(default)]
+    feed: Option<String>,
 }
 
 impl Incarnation {
@@ -43,6 +46,10 @@ impl Central {
     pub(super) async fn incarnation(&self, who: &Who, body: Body) -> Result<Response, Refusal> {
         let asked: Incarnation = parsed(body, r#"{"edge":"fr","boot":"00000000000000aa"}"#).await?;
         who.must_be(&asked.edge)?;
+        if asked.feed.as_ref().is_some_and(|feed| feed != self.feed_id()) {
+            let detail = "you follow another history than this Central's";
+            return Err(Refusal::new(409, "Another feed", detail).with("feed", json!(self.feed_id())));
+        }
         let (edge, boot, proof) = (asked.edge.clone(), asked.boot, asked.proof());
         match self.order(|answer| Command::Register { edge, boot, proof, answer }).await? {
             Some(Registration::Known { at }) => {

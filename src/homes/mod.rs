@@ -7,6 +7,7 @@ mod apply;
 mod ask;
 mod claims;
 mod edges;
+mod incarnation;
 mod open;
 mod overlay;
 mod register;
@@ -38,6 +39,7 @@ pub use crate::home::claim::{Asked, ClaimAnswer, LookUpAnswer, Registered};
 pub use crate::home::cursor::{Cursor, FeedId};
 pub use crate::home::snapshot::Row as SnapshotRow;
 pub use apply::Applier;
+pub use incarnation::Incarnation;
 
 /// A question for Central, to be answered over HTTP by whoever holds the [`AskReceiver`]. A dropped `reply` counts as
 /// `Unreachable`.
@@ -188,6 +190,7 @@ pub struct Homes {
     register: register::Register,
     kept_out: AtomicU64,
     ledger_lost: AtomicBool,
+    identity: incarnation::Identity,
     map_keys: AtomicU64,
     set_aside: Vec<String>,
 }
@@ -211,11 +214,13 @@ impl Homes {
         let view = self.view.load();
         let hash = view.feed.map(|feed| key_hash(feed, space, key));
         let row = hash.and_then(|hash| view.row(hash));
-        if let (Some(_), Some((epoch, provisional))) = (claim, (State { row, claim, ..State::default() }).accepts()) {
+        let accepted = (State { row, claim, ..State::default() }).accepts();
+        if let (Some(_), Some((epoch, provisional)), true) = (claim, accepted, self.identity.may_accept()) {
             return Home::Ours { epoch, provisional };
         }
         let Some(hash) = hash else { return Home::Unsynced };
         match view.look(hash) {
+            Home::Ours { .. } if self.identity.is_replaced() => Home::Disputed,
             ours @ Home::Ours { .. } => ours,
             known => self.corrected(&view, hash, known),
         }

@@ -6,6 +6,7 @@
 //!   ledger.image, ledger-*.log  what Central's entries made of our own keys, with the ledger's own cursor
 //!   map.image, map-*.log        the homes of all keys, with the cursor from which the feed is followed
 //!   edges                       the edge table
+//!   incarnation                 which disk this is
 //!   claims.sqlite               claims that Central has not entered yet, and their outbox
 //! ```
 
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::apply::Applier;
 use super::edges::Edges;
+use super::incarnation::Identity;
 use super::instance::Instance;
 use super::overlay::{Absent, Overlay};
 use super::view::{self, View};
@@ -65,7 +67,9 @@ pub(super) fn open(dir: &Path, own: &str, spaces: &[String]) -> Result<(Arc<Home
         tracing::error!(file = %path.display(), "unreadable state was set aside; the start goes on without it");
     }
     let (asks, asked) = mpsc::channel(ASKS_MAX);
-    let (homes, map, ledger) = assemble(own, fed, durable, asks, &aside);
+    let up_to = fed.ledger.rows.as_ref().filter(|rows| !rows.is_empty()).map(Rows::mark);
+    let identity = Identity::restore(dir, up_to.map(|mark| (mark.term, mark.seq)))?;
+    let (homes, map, ledger) = assemble(own, fed, (durable, identity), asks, &aside);
     let homes = Arc::new(homes);
     let unknown = found.claims.iter().filter(|row| !spaces.contains(&row.space)).count();
     if unknown > 0 {
@@ -105,7 +109,7 @@ fn open_fed(dir: &Path, aside: &mut Vec<PathBuf>) -> Result<Fed, OpenError> {
 fn assemble(
     own: &str,
     Fed { ledger, map, feed, edges }: Fed,
-    durable: Durable,
+    (durable, identity): (Durable, Identity),
     asks: mpsc::Sender<Ask>,
     aside: &[PathBuf],
 ) -> (Homes, Opened<table::Writer>, Opened<exact::Writer>) {
@@ -134,6 +138,7 @@ fn assemble(
         register: Default::default(),
         kept_out: AtomicU64::new(0),
         ledger_lost: AtomicBool::new(ledger.was_lost),
+        identity,
         map_keys: AtomicU64::new(map.table.keys() as u64),
         set_aside: aside.iter().map(|path| path.display().to_string()).collect(),
     };

@@ -52,7 +52,7 @@ impl Homes {
     /// Whether a registration could be made durable now; proven by a write at most 1 s ago. To be asked before the
     /// request that mints the key is forwarded.
     pub async fn ready_to_register(&self) -> bool {
-        if self.claims.len() >= CLAIMS_MAX {
+        if self.claims.len() >= CLAIMS_MAX || !self.identity.may_accept() {
             return false;
         }
         if self.register.proven_until().is_some_and(|until| clock::now() < until) {
