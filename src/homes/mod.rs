@@ -10,9 +10,11 @@ mod edges;
 mod incarnation;
 mod open;
 mod overlay;
+mod rates;
 mod register;
 mod view;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -188,6 +190,7 @@ pub struct Homes {
     look_ups: Flights,
     first_touches: Flights,
     register: register::Register,
+    rates: rates::Rates,
     kept_out: AtomicU64,
     ledger_lost: AtomicBool,
     identity: incarnation::Identity,
@@ -250,6 +253,11 @@ impl Homes {
             self.overlay.put(hash, edge, epoch);
             self.stir();
         }
+    }
+
+    /// Takes one leave to claim a key of this space from the budget of a source; false if it has none left. 0 is no bound.
+    pub fn may_claim_from(&self, space: &str, source: IpAddr, per_minute: u32) -> bool {
+        per_minute == 0 || self.rates.take(space, source, per_minute)
     }
 
     /// Where in which history this edge stands.

@@ -136,6 +136,7 @@ fn assemble(
         look_ups: Default::default(),
         first_touches: Default::default(),
         register: Default::default(),
+        rates: Default::default(),
         kept_out: AtomicU64::new(0),
         ledger_lost: AtomicBool::new(ledger.was_lost),
         identity,

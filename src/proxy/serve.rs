@@ -41,6 +41,7 @@ impl Proxy {
         request.body = limit::bound(request.body, course.settings.body_max)?;
         self.claimable(&course).await?;
         let may_claim = may_claim(&course, &request.head);
+        self.within_claim_rate(site, &course, &request, may_claim)?;
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let (answer, decision) = self.obtain(&mut sending, places, may_claim, record).await?;
         let response = match &course.settings.claim {
