@@ -201,6 +201,7 @@ fn homes(bench: &mut Bench) {
     let mut rows: Vec<_> = (0..keys).map(|key| key_hash(FEED, "user", &key.to_string())).collect();
     rows.sort_unstable();
     let rows = rows.into_iter().map(|kh| SnapshotRow { kh, epoch: 1, home: 2, tomb: false });
+    applier.registered(0, 1);
     applier.begin_feed(FEED, 1).expect("a first feed");
     applier.load(FEED, 1, 0, &edges, rows).expect("a sound snapshot");
     let names: Vec<String> = (0..4096).map(|at| (at * 7919 % keys).to_string()).collect();

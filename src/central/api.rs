@@ -30,6 +30,8 @@ enum Resource {
     Home(String),
     Homes,
     Edges,
+    Incarnations,
+    Replace(String),
     Status,
 }
 
@@ -52,6 +54,8 @@ impl Resource {
                 Resource::Home(key::full(&unescaped(space)?, &unescaped(key)?).map_err(Refusal::malformed)?)
             }
             ["v1", "edges"] => Resource::Edges,
+            ["v1", "edges", name, "replace"] => Resource::Replace(unescaped(name)?),
+            ["v1", "incarnations"] => Resource::Incarnations,
             ["v1", "status"] => Resource::Status,
             ["v1", "moves", ..] => {
                 return Err(Refusal::new(501, "Not built yet", "moves are not built yet: homes can be created only"));
@@ -60,7 +64,7 @@ impl Resource {
                 return Err(Refusal::new(
                     404,
                     "No such resource",
-                    "Central's API is /v1/homes, /v1/homes/{space}/{key}, /v1/edges, /v1/status, /v1/claims and /feed/v1/…",
+                    "Central's API is /v1/homes, /v1/homes/{space}/{key}, /v1/edges, /v1/edges/{name}/replace, /v1/incarnations, /v1/status, /v1/claims and /feed/v1/…",
                 ));
             }
         })
@@ -71,7 +75,7 @@ impl Resource {
             Resource::Snapshot | Resource::Stream | Resource::User(_) | Resource::Edges | Resource::Status => {
                 &[Method::Get, Method::Head]
             }
-            Resource::Ack | Resource::Claims => &[Method::Post],
+            Resource::Ack | Resource::Claims | Resource::Incarnations | Resource::Replace(_) => &[Method::Post],
             Resource::Homes => &[Method::Get, Method::Head, Method::Post],
             Resource::Home(_) => &[Method::Get, Method::Head, Method::Put, Method::Delete],
         }
@@ -117,6 +121,8 @@ impl Central {
             }
             Resource::Homes => self.export(request.head.query()),
             Resource::Edges => Ok(self.edges()),
+            Resource::Incarnations => self.incarnation(&who, request.body).await,
+            Resource::Replace(edge) => self.replace(&who, edge).await,
             Resource::Status => Ok(self.status()),
         }
     }
@@ -206,7 +212,7 @@ impl Central {
         outcomes.first().copied().ok_or_else(|| Refusal::unavailable("Central gave no outcome"))
     }
 
-    fn edge_names(&self) -> String {
+    pub(super) fn edge_names(&self) -> String {
         let state = read(&self.state);
         state.edges().iter().map(|edge| edge.name.as_str()).collect::<Vec<_>>().join(", ")
     }
@@ -363,7 +369,7 @@ impl Refusal {
         refusal
     }
 
-    fn no_edge(known: &str) -> Refusal {
+    pub(super) fn no_edge(known: &str) -> Refusal {
         let detail =
             format!("no such edge takes new homes; Central knows: {known}. Add `[edges.NAME]` to its configuration");
         Refusal::new(422, "No such edge", detail)

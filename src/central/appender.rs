@@ -2,8 +2,10 @@
 //!
 //! While one group is being made durable the next one gathers, so commits are grouped without waiting for company.
 
+use super::state::rules::{Proof, Registration};
 use super::state::{Entry, Outcome, State, Want};
 use crate::home::event::{EdgeRow, Event};
+use crate::home::standing::Boot;
 use crate::store::log::{Log, LogError};
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -22,6 +24,24 @@ pub enum Command {
         wants: Vec<Want>,
         /// Where the outcomes go, once durable; dropped when the log cannot be written.
         answer: oneshot::Sender<Vec<Outcome>>,
+    },
+    /// An incarnation registers.
+    Register {
+        /// The name of the edge.
+        edge: String,
+        /// The incarnation.
+        boot: Boot,
+        /// Why it may.
+        proof: Proof,
+        /// Where the outcome goes, once durable: the seq from which it holds, or why not; `None` without such an edge.
+        answer: oneshot::Sender<Option<Registration>>,
+    },
+    /// The operator says that every disk of an edge is gone for good.
+    Replace {
+        /// The name of the edge.
+        edge: String,
+        /// Whether there is such an edge.
+        answer: oneshot::Sender<bool>,
     },
 }
 
@@ -66,23 +86,61 @@ impl Appender {
 
     /// Decides, writes and answers one group. What cannot be written is answered by dropping its answers, and a disk
     /// that was full may have room for the next group; after a failed fsync the log itself refuses until a restart.
-    fn commit(&mut self, group: Vec<Command>) -> Result<(), String> {
+    fn commit(&mut self, mut group: Vec<Command>) -> Result<(), String> {
+        // Seldom, and each with an entry of its own.
+        for command in group.extract_if(.., |command| !matches!(command, Command::Homes { .. })) {
+            self.register(command)?;
+        }
         let (entries, answers) = self.decide(group);
-        match self.append(entries) {
-            Ok(()) => self.note(None),
-            Err(Failure::Write(error)) => {
-                tracing::error!(%error, "Central's log cannot be written");
-                self.note(Some(error.to_string()));
-                return Ok(());
-            }
-            Err(Failure::State(why)) => {
-                self.note(Some(why.clone()));
-                return Err(why);
-            }
+        if !self.written(entries)? {
+            return Ok(());
         }
         for (answer, outcomes) in answers {
             // Whoever gave up waiting learns the outcome by asking again: wants are idempotent.
             let _ = answer.send(outcomes);
+        }
+        Ok(())
+    }
+
+    /// Appends; false if the disk refused, which the next group may find mended. Errors: the log contradicts the state.
+    fn written(&mut self, entries: Vec<Entry>) -> Result<bool, String> {
+        match self.append(entries) {
+            Ok(()) => {
+                self.note(None);
+                Ok(true)
+            }
+            Err(Failure::Write(error)) => {
+                tracing::error!(%error, "Central's log cannot be written");
+                self.note(Some(error.to_string()));
+                Ok(false)
+            }
+            Err(Failure::State(why)) => {
+                self.note(Some(why.clone()));
+                Err(why)
+            }
+        }
+    }
+
+    fn register(&mut self, command: Command) -> Result<(), String> {
+        match command {
+            Command::Register { edge, boot, proof, answer } => {
+                let planned = read(&self.state).plan_incarnation(&edge, boot, proof);
+                let (mut judged, entry) = planned.map_or((None, None), |(judged, entry)| (Some(judged), entry));
+                if let Some(entry) = entry {
+                    let at = entry.seq();
+                    if !self.written(vec![entry])? {
+                        return Ok(());
+                    }
+                    judged = Some(Registration::Known { at });
+                }
+                // Who gave up waiting asks again: it is known then.
+                let _ = answer.send(judged);
+            }
+            Command::Replace { edge, answer } => {
+                let done = self.state.write().unwrap_or_else(PoisonError::into_inner).replace(&edge);
+                let _ = answer.send(done);
+            }
+            Command::Homes { .. } => {}
         }
         Ok(())
     }
@@ -96,7 +154,8 @@ impl Appender {
         let state = read(&self.state);
         let mut draft = state.draft();
         let mut answers = Vec::with_capacity(group.len());
-        for Command::Homes { wants, answer } in group {
+        for command in group {
+            let Command::Homes { wants, answer } = command else { continue };
             let outcomes = wants.iter().map(|want| state.plan(&mut draft, want)).collect();
             answers.push((answer, outcomes));
         }
@@ -130,8 +189,10 @@ impl Appender {
 
 impl Command {
     fn size(&self) -> usize {
-        let Command::Homes { wants, .. } = self;
-        wants.len()
+        match self {
+            Command::Homes { wants, .. } => wants.len(),
+            Command::Register { .. } | Command::Replace { .. } => 1,
+        }
     }
 }
 
@@ -147,11 +208,23 @@ struct EdgeLine {
     s: u64,
 }
 
+/// An incarnation in the log: `boot` comes first.
+#[derive(Serialize, Deserialize)]
+struct BootLine {
+    boot: Boot,
+    edge: String,
+    ends: Vec<Boot>,
+    s: u64,
+}
+
 /// An entry as a payload of the log: JSON, homes in the very form in which they travel.
 pub fn encode(entry: &Entry) -> Vec<u8> {
     let written = match entry {
         Entry::Home(event) => serde_json::to_vec(event),
         Entry::Edge { s, edge } => serde_json::to_vec(&EdgeLine { edge: edge.clone(), s: *s }),
+        Entry::Incarnation { s, edge, boot, ends } => {
+            serde_json::to_vec(&BootLine { boot: *boot, edge: edge.clone(), ends: ends.clone(), s: *s })
+        }
     };
     written.expect("entries hold nothing that JSON cannot say")
 }
@@ -160,6 +233,9 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
 pub fn decode(payload: &[u8]) -> Result<Entry, String> {
     let entry = if payload.starts_with(b"{\"edge\"") {
         serde_json::from_slice(payload).map(|EdgeLine { edge, s }| Entry::Edge { s, edge })
+    } else if payload.starts_with(b"{\"boot\"") {
+        let line = serde_json::from_slice(payload);
+        line.map(|BootLine { boot, edge, ends, s }| Entry::Incarnation { s, edge, boot, ends })
     } else {
         serde_json::from_slice::<Event>(payload).map(Entry::Home)
     };

@@ -7,6 +7,7 @@ pub mod api;
 pub mod appender;
 pub mod bulk;
 pub mod feed;
+mod incarnations;
 pub mod rights;
 pub mod state;
 
@@ -151,20 +152,25 @@ impl Central {
         self.head().saturating_sub(self.backlog) + 1
     }
 
-    /// Asks for homes, and returns what became of each once that is durable.
-    async fn commit(&self, wants: Vec<Want>) -> Result<Vec<Outcome>, Refusal> {
+    /// Sends the appender a command that has one answer, and returns that once it is durable.
+    async fn order<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Refusal> {
         let commands = lock(&self.commands).clone().ok_or_else(Refusal::stopping)?;
-        let (answer, outcomes) = oneshot::channel();
+        let (answer, told) = oneshot::channel();
         let done = async {
-            commands.send(Command::Homes { wants, answer }).await.ok()?;
+            commands.send(make(answer)).await.ok()?;
             drop(commands);
-            outcomes.await.ok()
+            told.await.ok()
         };
         match tokio::time::timeout(COMMIT_WAIT, done).await {
-            Ok(Some(outcomes)) => Ok(outcomes),
+            Ok(Some(told)) => Ok(told),
             Ok(None) => Err(Refusal::unavailable("Central's log takes no entries now: see `trouble` in /v1/status")),
             Err(_) => Err(Refusal::unavailable("Central's log is too slow now; the same request again is safe")),
         }
+    }
+
+    /// Asks for homes, and returns what became of each once that is durable.
+    async fn commit(&self, wants: Vec<Want>) -> Result<Vec<Outcome>, Refusal> {
+        self.order(|answer| Command::Homes { wants, answer }).await
     }
 }
 

@@ -9,7 +9,11 @@ use crate::home::event::{self, EdgeRow, EdgeState, Event};
 use crate::home::hash::{KeyHash, OVERRIDES_MAX, Override, Overrides, other_hash};
 use crate::home::key;
 use crate::home::snapshot;
+use crate::home::standing::Boot;
+use rules::{Crew, Proof, Registration};
 use std::collections::HashMap;
+
+pub mod rules;
 
 /// Edge indices below this are given out; those above are for edges that only a configuration names (`EdgeId`).
 pub const EDGES_MAX: u16 = 2048;
@@ -30,6 +34,17 @@ pub enum Entry {
         /// The edge.
         edge: EdgeRow,
     },
+    /// An incarnation of an edge was registered; from here on it speaks for its edge (HOMES 2.1).
+    Incarnation {
+        /// The seq.
+        s: u64,
+        /// The name of the edge.
+        edge: String,
+        /// The incarnation.
+        boot: Boot,
+        /// Those that it replaces.
+        ends: Vec<Boot>,
+    },
 }
 
 impl Entry {
@@ -37,7 +52,7 @@ impl Entry {
     pub fn seq(&self) -> u64 {
         match self {
             Entry::Home(event) => event.s,
-            Entry::Edge { s, .. } => *s,
+            Entry::Edge { s, .. } | Entry::Incarnation { s, .. } => *s,
         }
     }
 }
@@ -139,6 +154,8 @@ pub struct State {
     hasher: Hasher,
     edges: Vec<EdgeRow>,
     edges_seq: u64,
+    /// The incarnations of each edge, by its index.
+    crews: Vec<Crew>,
 }
 
 /// Hashes a key, by the number of its hash; a test puts one in its place that collides.
@@ -168,6 +185,7 @@ impl State {
             hasher: other_hash,
             edges: Vec::new(),
             edges_seq: 0,
+            crews: Vec::new(),
         }
     }
 
@@ -261,20 +279,18 @@ impl State {
         let Some(number) = self.number(draft, &want.key) else { return Outcome::Collision };
         let kh = self.hash_by(&want.key, number);
         let known = self.known(draft, kh).map(|(_, home)| home);
-        let epoch = match known {
-            Some(home) if home.state == event::State::Active && home.edge == edge.idx => return Outcome::Same(home),
-            Some(home) if home.state == event::State::Active => return Outcome::Taken(home),
-            // After a tombstone epochs go on: the edge of old must not take the new owner for itself (HOMES 2.6).
-            Some(home) => match home.epoch.checked_add(1) {
-                Some(epoch) => epoch,
-                None => return Outcome::Taken(home),
-            },
-            None => 1,
-        };
-        if number > 0 {
-            draft.overrides.insert(want.key.clone(), number);
+        match (record(known).step(rules::Input::Claim { edge: edge.idx }).1, known) {
+            (Some(grant), _) => {
+                if number > 0 {
+                    draft.overrides.insert(want.key.clone(), number);
+                }
+                Outcome::Created(draft.add((kh, number), want, edge, grant.epoch))
+            }
+            (None, Some(home)) if home.state == event::State::Active && home.edge == edge.idx => Outcome::Same(home),
+            (None, Some(home)) => Outcome::Taken(home),
+            // A key without a record is granted, always.
+            (None, None) => Outcome::Collision,
         }
-        Outcome::Created(draft.add((kh, number), want, edge, epoch))
     }
 
     /// Under which of its hashes a key is filed, or shall be: the first that is no other key's. `None` if none is left.
@@ -310,6 +326,31 @@ impl State {
         Ok(Some(Entry::Edge { s: self.head + 1, edge }))
     }
 
+    /// The incarnations of an edge.
+    pub fn crew(&self, name: &str) -> Option<&Crew> {
+        self.crews.get(usize::from(self.edge(name)?.idx))
+    }
+
+    /// The operator's word that every disk of an edge is gone for good; it is not kept over a restart. False if there is
+    /// no such edge.
+    pub fn replace(&mut self, name: &str) -> bool {
+        let crew = self.edge(name).map(|edge| usize::from(edge.idx)).and_then(|at| self.crews.get_mut(at));
+        crew.map(Crew::replace).is_some()
+    }
+
+    /// What a registration comes to, and the entry if it is a new one; `None` if there is no such edge.
+    pub fn plan_incarnation(&self, edge: &str, boot: Boot, proof: Proof) -> Option<(Registration, Option<Entry>)> {
+        let crew = self.crew(edge)?;
+        let judged = crew.judge(boot, proof);
+        let entry = matches!(judged, Registration::Entered { .. }).then(|| Entry::Incarnation {
+            s: self.head + 1,
+            edge: edge.to_owned(),
+            boot,
+            ends: crew.ends(proof).into_vec(),
+        });
+        Some((judged, entry))
+    }
+
     fn next_index(&self) -> Result<u16, String> {
         u16::try_from(self.edges.len()).ok().filter(|index| *index < EDGES_MAX).ok_or_else(|| {
             format!("{EDGES_MAX} edges were registered in this feed, and an index is never given out twice")
@@ -325,6 +366,7 @@ impl State {
         match entry {
             Entry::Home(event) => self.apply_home(event)?,
             Entry::Edge { edge, .. } => self.apply_edge(edge)?,
+            Entry::Incarnation { edge, boot, ends, .. } => self.apply_incarnation(&edge, boot, &ends)?,
         }
         self.head = seq;
         Ok(())
@@ -370,10 +412,19 @@ impl State {
         }
         if at == self.edges.len() {
             self.edges.push(edge);
+            self.crews.push(Crew::default());
         } else {
             self.edges[at] = edge;
         }
         self.edges_seq = self.head + 1;
+        Ok(())
+    }
+
+    fn apply_incarnation(&mut self, edge: &str, boot: Boot, ends: &[Boot]) -> Result<(), String> {
+        let at = self.head + 1;
+        let index = self.edge(edge).map(|edge| usize::from(edge.idx));
+        let crew = index.and_then(|index| self.crews.get_mut(index));
+        crew.ok_or_else(|| format!("entry {at} registers an unknown edge"))?.enter(boot, at, ends);
         Ok(())
     }
 
@@ -400,6 +451,12 @@ impl State {
     pub fn overrides(&self) -> Vec<Override> {
         self.overrides.list()
     }
+}
+
+/// A home as the rules see it. No move is under way: they are not wired in yet.
+fn record(known: Option<Home>) -> rules::Record {
+    let home = known.filter(|home| home.state == event::State::Active).map(|home| home.edge);
+    rules::Record { home, epoch: known.map_or(0, |home| home.epoch), ..rules::Record::default() }
 }
 
 impl Draft {

@@ -120,6 +120,22 @@ pub struct At {
     pub space: String,
 }
 
+/// Tells Central one thing, and prints its answer. Exit code 0; 1 if Central refuses or fails; 2 for bad usage.
+pub(super) fn tell(door: &CentralDoor, path: &str) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return say(1, &format!("no runtime: {error}")),
+    };
+    match runtime.block_on(door.ask(Method::POST, path, Value::Null)) {
+        Ok((200, answer)) => {
+            print(&answer.to_string());
+            ExitCode::SUCCESS
+        }
+        Ok((status, answer)) => say(1, &told(status, &answer)),
+        Err(Failure { code, why }) => say(code, &why),
+    }
+}
+
 /// Does it. Exit code 0; 1 if there is no such home, a line was refused or Central failed; 2 for bad usage.
 pub fn run(args: &Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

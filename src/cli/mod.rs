@@ -5,6 +5,7 @@ pub mod certs;
 pub mod check;
 pub mod completions;
 pub mod demo;
+pub mod edge;
 pub mod explain;
 pub mod homes;
 pub mod man;
@@ -39,6 +40,8 @@ enum Command {
     Explain(explain::Args),
     /// Read and fill the home map at Central
     Homes(homes::Args),
+    /// Tell Central that the disks of an edge are gone for good
+    Edge(edge::Args),
     /// Make a CA and the certificates of a deployment
     Certs(certs::Args),
     /// Print the JSON Schema of the configuration
@@ -70,6 +73,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Homes(args) => homes::run(&args),
+        Command::Edge(args) => edge::run(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -295,6 +295,8 @@ pub struct Space {
     pub claim: Regime,
     /// What becomes of a request for a key that nobody owns.
     pub unknown: UnknownKey,
+    /// How many keys one source may claim here in a minute; 0 is no bound.
+    pub claims_per_minute: u32,
 }
 
 /// The claim regimes (HOMES 2.6).

@@ -223,6 +223,8 @@ table! {
         "claim" claim: Regime = "registration";
         /// What becomes of a request for such a key.
         "unknown" unknown: UnknownKey = "reject";
+        /// How many keys one source may claim in a minute; 0 is no bound.
+        "claims_per_minute" claims_per_minute: Count<0, 1_000_000> = 0;
     }
 
     /// A rule of the table.

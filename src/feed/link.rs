@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 mod ask;
+mod register;
 
 /// Where Central is and who we are. Replaced as a whole on a reload; taken anew at each connect.
 #[derive(Debug, Clone)]
@@ -174,6 +175,9 @@ impl Follower {
             }
         };
         self.status.reachable();
+        if let Some(end) = self.register(&mut line, &target).await {
+            return end;
+        }
         let Some(applier) = &self.applier else { return End::Fatal("the homes' writer is gone".to_owned()) };
         match applier.cursor() {
             Cursor { feed: Some(feed), term, seq } if !snapshot => {

@@ -6,6 +6,7 @@ pub mod claim;
 pub mod cursor;
 pub mod event;
 pub mod exact;
+pub mod guard;
 pub mod hash;
 pub mod key;
 pub mod ledger;
@@ -13,6 +14,7 @@ pub mod memory;
 pub mod pack;
 pub mod slot;
 pub mod snapshot;
+pub mod standing;
 pub mod table;
 
 #[cfg(test)]
@@ -29,6 +31,13 @@ pub enum Home {
         epoch: u32,
         /// Whether the claim still awaits Central's entry.
         provisional: bool,
+    },
+    /// The ledger says: ours still, and on its way to another edge (HOMES 2.7). Not produced before moves are wired in.
+    Leaving {
+        /// The owner epoch.
+        epoch: u32,
+        /// RELEASED: nobody is served before Central has spoken. Else FROZEN: reads are served, writes wait.
+        is_released: bool,
     },
     /// The map says: another edge's.
     At {

@@ -26,6 +26,8 @@ use crate::home::cursor::Coverage;
 use crate::home::event::{EdgeRow, Event, State as Said};
 use crate::home::hash::{KeyHash, Override, Overrides, split_key};
 use crate::home::ledger::{Effect, Input, Named, Row, State};
+use crate::home::guard::Guards;
+use crate::home::standing::{About, Meaning, Stage, Standing};
 use crate::home::{exact, table};
 use crate::store::log::LogError;
 use crate::store::rows::{self, Mark, Rows};
@@ -133,7 +135,7 @@ impl Applier {
         self.adopt(feed, term, cursor.term)?;
         self.begun = Some(feed);
         self.homes.cursor.send_replace(Cursor { feed: Some(feed), term, ..cursor });
-        let is_founded = self.ledger_rows.as_ref().is_some_and(|rows| !rows.is_empty());
+        let is_founded = self.standing().stage == Stage::Ready;
         let is_loaded = self.homes.is_loaded();
         Ok(if is_founded && is_loaded { FeedCheck::Resume } else { FeedCheck::Snapshot })
     }
@@ -233,11 +235,12 @@ impl Applier {
         if !self.map.has_room(changes.len()) {
             self.grow(changes.len())?;
         }
-        let known = self.ledger_rows.as_ref().filter(|rows| !rows.is_empty()).map(|rows| rows.mark().seq);
+        let standing = self.standing();
         let mut orders = Orders::default();
         for (seq, change) in changes {
-            // Without a founded ledger no key becomes ours by an entry that passes: it may have moved on (HOMES 2.1).
-            if known.is_some_and(|known| *seq > known) {
+            // An incomplete ledger takes no key by an entry that passes: it may have moved on (HOMES 2.1). A complete one
+            // takes nothing at or below its own cursor.
+            if standing.entry(*seq, About::Home, Guards::ALL).1 == Meaning::Row {
                 self.order(change, &mut orders);
             }
         }
@@ -264,7 +267,7 @@ impl Applier {
         let claim = change.key.and_then(|(space, key)| self.homes.claims.get(space, key)).map(|(claim, _)| claim);
         let is_settled = || key().is_some_and(|key| orders.settled.contains(&key));
         let claim = claim.filter(|_| orders.settled.is_empty() || !is_settled());
-        let (_, effects) = State { row, claim }.step(Input::Entry { home: change.home, epoch: change.epoch });
+        let (_, effects) = State { row, claim, ..State::default() }.step(Input::Entry { home: change.home, epoch: change.epoch });
         for effect in effects {
             match effect {
                 Effect::Record(row) => {
@@ -273,9 +276,27 @@ impl Applier {
                 // Both concern a claim, so the key is known.
                 Effect::Settle => orders.settled.extend(key()),
                 Effect::Clash { to, epoch } => orders.clashes.extend(key().map(|key| (key, to, epoch))),
-                Effect::Store => {}
+                // An entry stores no claim, and without moves there is nothing else to keep or to say.
+                Effect::Store | Effect::Keep | Effect::Say(_) => {}
             }
         }
+    }
+
+    /// Where the ledger stands: its rows' own mark is its cursor.
+    fn standing(&self) -> Standing {
+        let cursor = self.ledger_rows.as_ref().map_or(0, |rows| rows.mark().seq);
+        Standing { cursor, ..self.homes.identity.standing() }
+    }
+
+    /// Central, at this term, has entered this incarnation at `at`: a ledger that is not complete becomes so by the first
+    /// snapshot from there or later.
+    pub fn registered(&mut self, at: u64, term: u64) {
+        self.homes.identity.registered(at, term);
+    }
+
+    /// The homes that are written.
+    pub fn homes(&self) -> &Arc<Homes> {
+        &self.homes
     }
 
     fn row(&self, hash: KeyHash) -> Option<Row> {
@@ -420,16 +441,22 @@ impl Applier {
     ) -> Result<Applied, ApplyError> {
         self.check_snapshot(feed, term, seq)?;
         self.edges(edges)?;
-        let ledger = self.ledger_rows.as_ref().filter(|rows| !rows.is_empty()).map(|rows| rows.mark().seq);
-        let is_news = ledger.is_none_or(|ledger| ledger < seq);
-        let mark = Mark { term, seq, ledger: ledger.map_or(seq, |ledger| ledger.max(seq)) };
+        let standing = self.standing();
+        let (rebuilt, meaning) = standing.reached(seq);
+        let is_complete = rebuilt.stage == Stage::Ready;
+        let is_news = is_complete && (meaning == Meaning::Rebuild || standing.cursor < seq);
+        let mark = Mark { term, seq, ledger: if is_complete { rebuilt.cursor.max(seq) } else { 0 } };
         let (mut orders, mut kept_out) = (Orders::default(), 0);
         let prepared = self.prepare(feed, mark, rows, &mut orders, &mut kept_out)?;
         if !is_news {
             orders = Orders::default();
         }
+        if meaning == Meaning::Rebuild {
+            self.homes.identity.found(&self.dir).map_err(|error| ApplyError::Store(error.to_string()))?;
+        }
         self.record(mark, &orders, is_news)?;
-        self.homes.ledger_lost.store(false, Ordering::Relaxed);
+        self.homes.identity.stands(rebuilt);
+        self.homes.ledger_lost.fetch_and(!is_complete, Ordering::Relaxed);
         let changed = prepared.count();
         self.replace_map(prepared)?;
         self.settle(orders.settled);

@@ -7,12 +7,15 @@ mod apply;
 mod ask;
 mod claims;
 mod edges;
+mod incarnation;
 mod open;
 mod overlay;
 mod overrides;
+mod rates;
 mod register;
 mod view;
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +42,7 @@ pub use crate::home::claim::{Asked, ClaimAnswer, LookUpAnswer, Registered};
 pub use crate::home::cursor::{Cursor, FeedId};
 pub use crate::home::snapshot::Row as SnapshotRow;
 pub use apply::Applier;
+pub use incarnation::Incarnation;
 
 /// A question for Central, to be answered over HTTP by whoever holds the [`AskReceiver`]. A dropped `reply` counts as
 /// `Unreachable`.
@@ -190,8 +194,10 @@ pub struct Homes {
     look_ups: Flights,
     first_touches: Flights,
     register: register::Register,
+    rates: rates::Rates,
     kept_out: AtomicU64,
     ledger_lost: AtomicBool,
+    identity: incarnation::Identity,
     map_keys: AtomicU64,
     set_aside: Mutex<Vec<String>>,
 }
@@ -218,11 +224,13 @@ impl Homes {
         if view.is_unreadable() {
             return Home::Unsynced;
         }
-        if let (Some(_), Some((epoch, provisional))) = (claim, (State { row, claim }).accepts()) {
+        let accepted = (State { row, claim, ..State::default() }).accepts();
+        if let (Some(_), Some((epoch, provisional)), true) = (claim, accepted, self.identity.may_accept()) {
             return Home::Ours { epoch, provisional };
         }
         let Some(hash) = hash else { return Home::Unsynced };
         match view.look(hash) {
+            Home::Ours { .. } if self.identity.is_replaced() => Home::Disputed,
             ours @ Home::Ours { .. } => ours,
             known => self.corrected(&view, hash, known),
         }
@@ -252,6 +260,11 @@ impl Homes {
             self.overlay.put(hash, edge, epoch);
             self.stir();
         }
+    }
+
+    /// Takes one leave to claim a key of this space from the budget of a source; false if it has none left. 0 is no bound.
+    pub fn may_claim_from(&self, space: &str, source: IpAddr, per_minute: u32) -> bool {
+        per_minute == 0 || self.rates.take(space, source, per_minute)
     }
 
     /// Where in which history this edge stands.

@@ -10,6 +10,7 @@
 //!   map.image, map-*.log        the homes of all keys, with the cursor from which the feed is followed
 //!   edges                       the edge table
 //!   overrides                   the keys that are filed under another hash than their own; seldom there
+//!   incarnation                 which disk this is
 //!   claims.sqlite               claims that Central has not entered yet, and their outbox
 //! ```
 
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::apply::Applier;
 use super::edges::Edges;
+use super::incarnation::Identity;
 use super::instance::Instance;
 use super::overlay::{Absent, Overlay};
 use super::overrides;
@@ -113,7 +115,9 @@ pub(super) fn open_with(
         ledger: exact::Writer::with_room(0).table().clone(),
         unread: Some(Arc::new(Unread::new(rows.map.cold.clone(), rows.ledger.cold.clone()))),
     };
-    let homes = Arc::new(Homes::assembled(own, view, edges, cursor, (durable, asks)));
+    let up_to = rows.ledger.rows.as_ref().filter(|rows| !rows.is_empty()).map(Rows::mark);
+    let identity = Identity::restore(dir, up_to.map(|mark| (mark.term, mark.seq)))?;
+    let homes = Arc::new(Homes::assembled(own, view, edges, cursor, (durable, asks, identity)));
     let is_long = rows.count() > read_first;
     let applier = if is_long {
         let shown = Arc::downgrade(&homes);
@@ -241,7 +245,7 @@ impl Homes {
         view: View,
         edges: Edges,
         cursor: Cursor,
-        (durable, asks): (Durable, mpsc::Sender<Ask>),
+        (durable, asks, identity): (Durable, mpsc::Sender<Ask>, Identity),
     ) -> Homes {
         let map_keys = view.unread.as_ref().map_or(0, |unread| unread.map.count());
         Homes {
@@ -259,8 +263,10 @@ impl Homes {
             look_ups: Default::default(),
             first_touches: Default::default(),
             register: Default::default(),
+            rates: Default::default(),
             kept_out: AtomicU64::new(0),
             ledger_lost: AtomicBool::new(false),
+            identity,
             map_keys: AtomicU64::new(map_keys),
             set_aside: Mutex::default(),
         }

@@ -52,7 +52,7 @@ impl Homes {
     /// Whether a registration could be made durable now; proven by a write at most 1 s ago. To be asked before the
     /// request that mints the key is forwarded.
     pub async fn ready_to_register(&self) -> bool {
-        if self.claims.len() >= CLAIMS_MAX {
+        if self.claims.len() >= CLAIMS_MAX || !self.identity.may_accept() {
             return false;
         }
         if self.register.proven_until().is_some_and(|until| clock::now() < until) {
@@ -73,7 +73,7 @@ impl Homes {
         match self.look(space, key) {
             Home::Ours { provisional: false, .. } => return Registered::Granted,
             Home::Ours { provisional: true, .. } => {}
-            Home::At { .. } | Home::Disputed => return self.register_contested(space, key).await,
+            Home::At { .. } | Home::Disputed | Home::Leaving { .. } => return self.register_contested(space, key).await,
             Home::Unknown | Home::Unsynced => {
                 if !self.store_claim(space, key).await {
                     return Registered::NotStored;
@@ -225,7 +225,8 @@ impl Homes {
 
     async fn denied(&self, parcel: &Parcel, input: Input) {
         let (space, key) = parcel.key.parts();
-        let state = State { row: self.row(space, key), claim: self.claims.get(space, key).map(|(claim, _)| claim) };
+        let claim = self.claims.get(space, key).map(|(claim, _)| claim);
+        let state = State { row: self.row(space, key), claim, ..State::default() };
         for effect in state.step(input).1 {
             if let Effect::Clash { to, epoch } = effect {
                 self.durable.send(self.lost(&parcel.key, to, epoch)).await;

@@ -6,6 +6,7 @@
 
 use crate::base::id::EdgeId;
 use crate::home::Home;
+use crate::home::guard::{Guard, Guards};
 
 /// How far the receiver has gone to find out more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,8 @@ pub struct Claimed {
     pub epoch: u32,
     /// The sender's cursor.
     pub seq: u64,
+    /// Whether the request only reads.
+    pub is_safe: bool,
 }
 
 /// What the receiver does.
@@ -46,6 +49,11 @@ pub enum Answer {
     },
     /// Wait for the feed, then look again.
     Park,
+    /// The key is on its way to another edge: wait for that to end, one way or the other, then look again.
+    Hold {
+        /// Whether only the commit is awaited.
+        is_released: bool,
+    },
     /// Ask Central, then look again.
     Ask,
     /// 421 `Coordinator-Unknown`.
@@ -56,19 +64,38 @@ pub enum Answer {
 
 /// Decides. `cursor` is the receiver's own.
 pub fn answer(home: Home, cursor: u64, claimed: Claimed, effort: Effort) -> Answer {
+    answer_by(home, cursor, claimed, effort, Guards::ALL)
+}
+
+/// Decides by the rules that `guards` leaves.
+pub fn answer_by(home: Home, cursor: u64, claimed: Claimed, effort: Effort, guards: Guards) -> Answer {
     match home {
-        Home::Ours { epoch, .. } if claimed.epoch <= epoch => Answer::Serve { epoch, tell: claimed.epoch != epoch },
         // The sender knows of a newer owner: we were superseded and must not serve, whatever our ledger says.
-        Home::Ours { .. } => lagging(effort, Answer::Later),
-        Home::At { edge, epoch } if epoch > claimed.epoch => Answer::Moved { edge, epoch },
-        Home::At { epoch, .. } => not_mine(cursor, claimed, epoch, effort),
-        Home::Unknown | Home::Disputed | Home::Unsynced => not_mine(cursor, claimed, 0, effort),
+        Home::Ours { epoch, .. } | Home::Leaving { epoch, .. } if claimed.epoch > epoch => {
+            lagging(effort, Answer::Later)
+        }
+        Home::Ours { epoch, .. } => serve(epoch, claimed),
+        Home::Leaving { epoch, is_released: false } if claimed.is_safe => serve(epoch, claimed),
+        Home::Leaving { is_released, .. } => match effort {
+            Effort::Looked => Answer::Hold { is_released },
+            Effort::Parked | Effort::Asked => Answer::Later,
+        },
+        Home::At { edge, epoch } if epoch > claimed.epoch || !guards.has(Guard::CorrectNewerOnly) => {
+            Answer::Moved { edge, epoch }
+        }
+        Home::At { epoch, .. } => not_mine(cursor, claimed, epoch, effort, guards),
+        Home::Unknown | Home::Disputed | Home::Unsynced => not_mine(cursor, claimed, 0, effort, guards),
     }
 }
 
+fn serve(epoch: u32, claimed: Claimed) -> Answer {
+    Answer::Serve { epoch, tell: claimed.epoch != epoch }
+}
+
 /// Not ours, and nothing newer to tell: either we lag behind the sender, or it must ask Central.
-fn not_mine(cursor: u64, claimed: Claimed, known: u32, effort: Effort) -> Answer {
-    if claimed.seq > cursor || claimed.epoch > known { lagging(effort, Answer::Unknown) } else { Answer::Unknown }
+fn not_mine(cursor: u64, claimed: Claimed, known: u32, effort: Effort, guards: Guards) -> Answer {
+    let is_behind = claimed.seq > cursor || (claimed.epoch > known && guards.has(Guard::LagByEpoch));
+    if is_behind { lagging(effort, Answer::Unknown) } else { Answer::Unknown }
 }
 
 fn lagging(effort: Effort, at_last: Answer) -> Answer {
@@ -79,6 +106,12 @@ fn lagging(effort: Effort, at_last: Answer) -> Answer {
     }
 }
 
+/// Whether a corrected sender may go on to the home that it was told of: only if it is newer than the one that it used.
+/// Epochs of a key are finite and minted by Central alone, so no sender goes round in circles.
+pub fn leads_on(told: u32, used: u32, guards: Guards) -> bool {
+    told > used || !guards.has(Guard::RetryGreaterOnly)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,7 +119,7 @@ mod tests {
     const C: EdgeId = EdgeId(3);
 
     fn row(home: Home, epoch: u32, seq: u64, effort: Effort) -> Answer {
-        answer(home, 100, Claimed { epoch, seq }, effort)
+        answer(home, 100, Claimed { epoch, seq, is_safe: false }, effort)
     }
 
     #[test]
@@ -97,6 +130,20 @@ mod tests {
         assert_eq!(row(ours, 4, 90, Effort::Looked), Answer::Park);
         assert_eq!(row(ours, 4, 90, Effort::Parked), Answer::Ask);
         assert_eq!(row(ours, 4, 90, Effort::Asked), Answer::Later, "a superseded owner never serves");
+    }
+
+    #[test]
+    fn a_key_that_leaves_is_read_until_released_and_written_nowhere() {
+        let frozen = Home::Leaving { epoch: 3, is_released: false };
+        let released = Home::Leaving { epoch: 3, is_released: true };
+        let read = Claimed { epoch: 3, seq: 90, is_safe: true };
+        assert_eq!(answer(frozen, 100, read, Effort::Looked), Answer::Serve { epoch: 3, tell: false });
+        assert_eq!(answer(released, 100, read, Effort::Looked), Answer::Hold { is_released: true });
+        assert_eq!(row(frozen, 3, 90, Effort::Looked), Answer::Hold { is_released: false });
+        for left in [frozen, released] {
+            assert_eq!(row(left, 3, 90, Effort::Parked), Answer::Later);
+            assert_eq!(row(left, 4, 90, Effort::Looked), Answer::Park, "its commit is known to the sender already");
+        }
     }
 
     #[test]

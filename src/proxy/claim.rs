@@ -1,23 +1,52 @@
 //! Claims on the response: the user that the own origin has just registered is made ours, durably, before the client
 //! learns of it (HOMES 2.6, DESIGN 10).
 
+use super::course::Course;
 use super::obtain::Sending;
-use super::{Proxy, RETRY_AFTER};
-use crate::body::{Body, Piece, Pull, Response};
+use super::{Proxy, RETRY_AFTER, Site};
+use crate::body::{Body, Piece, Pull, Request, Response};
 use crate::config::plan::{ClaimKey, ClaimRule, OnTimeout};
 use crate::error::{Error, Result};
+use crate::home::Home;
 use crate::homes::Registered;
-use crate::message::RequestHead;
+use crate::message::{RequestHead, forwarded};
 use crate::record::Record;
 use crate::route::key;
 use crate::upstream::Answer;
 use bytes::{Bytes, BytesMut};
 use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// When one may claim again who has claimed too much: the budget of a minute fills evenly.
+const CLAIM_AGAIN: Duration = Duration::from_secs(10);
 
 /// The content in which a key is looked for.
 const JSON_MAX: usize = 64 << 10;
 
 impl Proxy {
+    /// Whether the source of a request that is about to claim a key may still do so: one that registers, or one that
+    /// touches a key which nobody is known to own.
+    pub(super) fn within_claim_rate(
+        &self,
+        site: &Site,
+        course: &Course<'_>,
+        request: &Request,
+        may_claim: bool,
+    ) -> Result<()> {
+        let space = match (&course.settings.claim, &course.key) {
+            (Some(rule), _) => &site.plan.spaces[rule.space.index()],
+            (None, Some((space, key))) if may_claim && self.homes()?.look(&space.name, key) == Home::Unknown => space,
+            _ => return Ok(()),
+        };
+        let is_trusted = |address| site.plan.trust.forwarded.iter().any(|network| network.holds(address));
+        let (fields, from) = (&request.head.fields, &request.from);
+        let source = forwarded::client_of(fields, from.client.ip(), from.scheme, &is_trusted).client;
+        if self.homes()?.may_claim_from(&space.name, source, space.claims_per_minute) {
+            return Ok(());
+        }
+        Err(Error::unavailable("this source has claimed too many new keys", CLAIM_AGAIN))
+    }
+
     /// Registers the key of a 2xx answer of our own origin. What fails after the origin answered is alarmed and
     /// retried, and the answer released: the user exists, whatever we know of it.
     pub(super) async fn claim(

@@ -11,8 +11,10 @@ use crate::base::id::EdgeId;
 use crate::config::plan::Edges;
 use crate::error::{Error, Result};
 use crate::home::Home;
+use crate::home::guard::Guards;
 use crate::homes::Asked;
 use crate::message::{Fields, Name, ResponseHead};
+use crate::peer::answer::leads_on;
 use crate::peer::wire::{HomeIs, Moved};
 use crate::record::Record;
 use crate::route::decide::{Decision, Reason};
@@ -85,7 +87,7 @@ impl Proxy {
         let homes = self.homes()?;
         let edges = &sending.site.plan.edges;
         let newer = match correction {
-            Correction::Moved(moved) if moved.epoch > epoch => {
+            Correction::Moved(moved) if leads_on(moved.epoch, epoch, Guards::ALL) => {
                 let edge = edges.named(&moved.edge).map(|edge| edge.id);
                 let edge = edge.ok_or_else(|| later("the user has moved to an edge that is not known here yet"))?;
                 homes.learn(&space.name, key, edge, moved.epoch);
@@ -124,7 +126,7 @@ fn follow(home: Home, epoch: u32, edges: &Edges) -> Result<Settled> {
         Home::Ours { epoch: own, .. } => {
             Ok(Settled { decision: Decision::Local, reason: Reason::Corrected, epoch: own })
         }
-        Home::At { edge, epoch: newer } if newer > epoch && Some(edge) != edges.own => {
+        Home::At { edge, epoch: newer } if leads_on(newer, epoch, Guards::ALL) && Some(edge) != edges.own => {
             Ok(Settled { decision: Decision::Remote(edge), reason: Reason::Corrected, epoch: newer })
         }
         _ => Err(later("the user's new home has not told us yet")),

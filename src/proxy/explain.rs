@@ -263,6 +263,7 @@ pub fn describe(plan: &Plan, home: Home) -> String {
         Home::Ours { epoch, provisional: true } => {
             format!("{} (this edge), epoch {epoch}, awaiting Central", plan.own.name)
         }
+        Home::Leaving { epoch, .. } => format!("{} (this edge), epoch {epoch}, about to leave", plan.own.name),
         Home::At { edge, epoch } => format!("{}, epoch {epoch}", plan.edges.name(edge)),
         Home::Disputed => format!("{} by the map, but not in its ledger", plan.own.name),
         Home::Unknown => "unknown".to_owned(),

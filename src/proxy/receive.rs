@@ -19,6 +19,10 @@ use std::time::Duration;
 /// How long a request waits for the feed before Central is asked (HOMES 2.5).
 const PARK: Duration = Duration::from_millis(500);
 
+/// How long a freeze may hold a write up, and how long a release its commit (HOMES 2.5, 2.7).
+const FREEZE_MAX: Duration = Duration::from_secs(5);
+const COMMIT_WAIT: Duration = Duration::from_secs(1);
+
 /// What the receiver makes of the key.
 enum Verdict {
     Serve { epoch: u32, tell: bool },
@@ -35,7 +39,7 @@ impl Proxy {
         if fwd.to != site.plan.own.name {
             return Ok(unknown(record));
         }
-        let (epoch, tell) = match self.judge(site, &fwd, record).await? {
+        let (epoch, tell) = match self.judge(site, &fwd, request.head.method.is_safe(), record).await? {
             Verdict::Serve { epoch, tell } => (epoch, tell),
             Verdict::Correct(response) => return Ok(response),
         };
@@ -73,12 +77,12 @@ impl Proxy {
     }
 
     /// Decides on the key that came along; the body has not been touched.
-    async fn judge(&self, site: &Site, fwd: &Fwd, record: &mut Record) -> Result<Verdict> {
+    async fn judge(&self, site: &Site, fwd: &Fwd, is_safe: bool, record: &mut Record) -> Result<Verdict> {
         let Some(whole) = &fwd.key else { return Ok(Verdict::Serve { epoch: 0, tell: false }) };
         let split = whole.split_once(':').filter(|(space, _)| site.plan.spaces.iter().any(|own| own.name == *space));
         let Some((space, key)) = split else { return Ok(Verdict::Correct(unknown(record))) };
         let homes = self.homes()?;
-        let claimed = Claimed { epoch: fwd.epoch, seq: fwd.seq };
+        let claimed = Claimed { epoch: fwd.epoch, seq: fwd.seq, is_safe };
         let mut effort = Effort::Looked;
         let mut home = homes.look(space, key);
         loop {
@@ -91,6 +95,11 @@ impl Proxy {
                 }
                 Answer::Park => {
                     home = self.park(space, key, home, claimed).await?;
+                    effort = Effort::Parked;
+                }
+                Answer::Hold { is_released } => {
+                    let wait = if is_released { COMMIT_WAIT } else { FREEZE_MAX };
+                    home = homes.changed(space, key, home, wait).await;
                     effort = Effort::Parked;
                 }
                 Answer::Ask => {

@@ -43,6 +43,7 @@ impl Proxy {
             Box::pin(self.claimable()).await?;
         }
         let may_claim = may_claim(&course, &request.head);
+        self.within_claim_rate(site, &course, &request, may_claim)?;
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let (answer, decision) = self.obtain(&mut sending, places, may_claim, record).await?;
         let response = match &course.settings.claim {

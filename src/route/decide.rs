@@ -58,6 +58,8 @@ pub enum Reason {
     CannotAsk,
     /// The map gives the key to us, but our ledger does not have it.
     NotInLedger,
+    /// The key is on its way to another edge.
+    Moving,
     /// There is no map yet.
     NoMapYet,
     /// The edge table has no address for that edge.
@@ -81,6 +83,7 @@ impl Reason {
             Reason::NoSuchKey => "no_such_key",
             Reason::CannotAsk => "cannot_ask",
             Reason::NotInLedger => "not_in_ledger",
+            Reason::Moving => "moving",
             Reason::NoMapYet => "no_map_yet",
             Reason::NoAddress => "no_address",
         }
@@ -102,6 +105,7 @@ impl Reason {
             Reason::NoSuchKey => "Central knows no such key",
             Reason::CannotAsk => "the home is not known here, and Central cannot be asked now",
             Reason::NotInLedger => "the map gives the key to this edge, but its ledger does not have it",
+            Reason::Moving => "the key is being moved to another edge",
             Reason::NoMapYet => "this edge has no home map yet",
             Reason::NoAddress => "no table gives an address for that edge",
         }
@@ -175,6 +179,7 @@ fn home(facts: &Facts) -> Step {
     match (facts.home, facts.asked) {
         (Home::Ours { .. }, _) => Step::Go(Decision::Local, Reason::HomeHere),
         (Home::At { edge, .. }, _) => Step::Go(Decision::Remote(edge), Reason::HomeElsewhere),
+        (Home::Leaving { .. }, _) => Step::Unavailable(Reason::Moving),
         (Home::Unsynced, _) => Step::Unavailable(Reason::NoMapYet),
         (Home::Disputed, Asked::NotYet) => Step::Ask,
         (Home::Disputed, _) => Step::Unavailable(Reason::NotInLedger),

@@ -309,3 +309,31 @@ fn nobody_is_claimed_without_central_at_first_touch() {
     );
     world.one_at("us");
 }
+
+#[test]
+fn one_source_claims_no_more_than_its_space_allows() {
+    let routes = r#"
+[homes.visitor]
+claim = "first-touch"
+claims_per_minute = 3
+
+[[route]]
+match = "/v1/visitors/{visitor}/"
+to = "home:visitor"
+"#;
+    let world = setup().and_routes(routes).start();
+    let touch = |n: u32| world.edge("us").ask("PUT", &format!("/v1/visitors/{n}/x"), &[], b"x");
+    for n in 0..3 {
+        assert_eq!(touch(n).status, 200, "{n}");
+        world.one_at("us");
+    }
+    let answer = touch(3);
+    assert_eq!((answer.status, answer.field("retry-after").is_some()), (503, true), "{answer:?}");
+    assert_eq!(world.central().home("visitor", "3"), None);
+    world.none_landed();
+    // Those who have a home are not counted, nor are other spaces.
+    assert_eq!(touch(1).status, 200);
+    world.one_at("us");
+    assert_eq!(world.edge("us").ask("PUT", "/v1/teams/red/plan", &[], b"x").status, 200);
+    world.one_at("us");
+}

@@ -6,6 +6,7 @@ use crate::harness::seed::Random;
 use crate::harness::wait;
 use crate::harness::world::{CENTRAL, World, setup, world};
 use coordinator::home::Home;
+use std::time::Duration;
 
 /// A world in which 448 lives at fr, 449 at us and 450 at jp.
 fn three_users() -> World {
@@ -240,15 +241,42 @@ fn an_edge_that_lost_its_disk_owns_nobody_until_central_has_told_it() {
     assert_eq!((answer.status, answer.field("retry-after").is_some()), (503, true), "{answer:?}");
     world.none_landed();
     world.restore_central();
-    world.synced();
+    // Nobody but an operator can know that the old disk is gone for good, and not only cut off.
+    wait::until(
+        "jp to say what it needs",
+        || world.edge("jp").status().to_string(),
+        |said| said.contains("coordinator edge replace jp"),
+    );
+    let answer = world.edge("fr").ask("PUT", "/v1/users/450/x", &[], b"x");
+    assert_eq!(answer.status, 503, "{answer:?}");
+    world.none_landed();
+    assert_eq!(world.central().ask("POST", "/v1/edges/jp/replace", "").status, 200);
     for entry in ["fr", "jp"] {
-        wait::until(
+        wait::within(
+            Duration::from_secs(20),
             "jp to own its user again",
             || world.edge(entry).get("/v1/users/450/x").status,
             |status| *status == 200,
         );
     }
     assert!(matches!(world.edge("jp").home("450"), Home::Ours { epoch: 1, .. }));
+}
+
+#[test]
+fn an_edge_whose_ledger_is_damaged_needs_nobodys_word() {
+    let mut world = three_users();
+    world.stop("jp");
+    let data = world.folder().join("data-jp");
+    let folder = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    for file in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.file_name().unwrap().to_string_lossy().starts_with("ledger") {
+            std::fs::write(&file, vec![7; 300]).unwrap();
+        }
+    }
+    // The lock of the folder that holds the damaged ledger proves that its process has ended.
+    world.start_edge("jp");
+    wait::until("jp to own its user again", || world.edge("jp").home("450"), |home| matches!(home, Home::Ours { .. }));
+    assert_eq!(world.edge("fr").ask("PUT", "/v1/users/450/x", &[], b"x").json()["at"], "jp");
 }
 
 #[test]

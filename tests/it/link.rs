@@ -283,6 +283,7 @@ async fn a_crash_before_the_first_snapshot_is_nothing_to_remember() {
     let door = TestDoor::open(central.clone(), None);
     put(&door, 0..10, "fr").await;
     let (homes, mut applier, asks) = Homes::open(&at_edge, "fr", vec!["user".into()]).unwrap();
+    applier.registered(0, 1);
     applier.begin_feed(central.feed_id().parse().unwrap(), 1).unwrap();
     drop((homes, applier, asks));
     let edge = Edge::start(&at_edge, "fr", &[door.address]);

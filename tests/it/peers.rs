@@ -60,6 +60,62 @@ fn a_large_upload_to_the_wrong_edge_arrives_whole_at_the_right_one() {
 }
 
 #[test]
+fn two_hundred_mebibytes_to_the_wrong_edge_cost_one_more_round_trip() {
+    const CHUNK: usize = 1 << 20;
+    let world = stale();
+    let mut client = world.edge("fr").client();
+    let length = 200 * CHUNK;
+    client.send(format!("POST /v1/users/448/film HTTP/1.1\r\nHost: shop.example\r\nContent-Length: {length}\r\n\r\n"));
+    for n in 0..200_u8 {
+        client.send(vec![n; CHUNK]);
+    }
+    let answer = client.answer();
+    assert_eq!((answer.status, answer.json()["at"].as_str()), (200, Some("jp")), "{answer:?}");
+    let body = world.one_at("jp").body;
+    assert_eq!(body.len(), length);
+    assert!(body.chunks(CHUNK).zip(0..200_u8).all(|(chunk, n)| chunk.iter().all(|octet| *octet == n)));
+}
+
+#[test]
+fn one_that_lags_behind_the_sender_waits_for_its_feed() {
+    let world = setup().plain().start();
+    world.central().put_home("user", "449", "us");
+    world.synced();
+    let head = world.central().head();
+    let ask = |seq: u64, key: &str| {
+        let fwd = format!("v=1; from=fr; to=us; key=\"{key}\"; epoch=1; seq={seq}; id=test");
+        Client::plain(world.edge("us").peer_door()).ask("PUT", "/v1/users/1/x", &[("Coordinator-Fwd", &fwd)], b"x")
+    };
+    // The owner serves, whatever the sender has seen.
+    assert_eq!(ask(head + 9, "user:449").status, 200);
+    world.one_at("us");
+    // Nobody knows of it: with an equal cursor at once, else once the feed had its chance and Central was asked.
+    let began = Instant::now();
+    assert_eq!(ask(head, "user:450").field("coordinator-unknown"), Some("1"), "after the wait");
+    assert!(began.elapsed() >= Duration::from_millis(400), "{:?}", began.elapsed());
+    // The feed brings it while the request is parked.
+    let (central, parked) = (world.central(), std::sync::atomic::AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            parked.store(true, std::sync::atomic::Ordering::Release);
+            ask(head + 1, "user:451")
+        });
+        wait::until("the request to be sent", || parked.load(std::sync::atomic::Ordering::Acquire), |sent| *sent);
+        central.put_home("user", "451", "us");
+        let answer = asking.join().unwrap();
+        assert_eq!((answer.status, answer.json()["at"].as_str()), (200, Some("us")), "{answer:?}");
+    });
+    world.one_at("us");
+    // Without feed and Central the wait is bounded, and nobody is served.
+    world.isolate("us");
+    let began = Instant::now();
+    let answer = ask(head + 99, "user:452");
+    assert_eq!((answer.status, answer.field("coordinator-unknown")), (421, Some("1")), "{answer:?}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    world.none_landed();
+}
+
+#[test]
 fn an_edge_that_moved_away_without_hearing_of_it_sends_its_own_user_on() {
     let mut world = world();
     world.central().put_home("user", "448", "fr");

@@ -43,7 +43,8 @@ struct Edge {
 
 impl Edge {
     fn boot(dir: &Path) -> Edge {
-        let (homes, applier, asks) = Homes::open(dir, "fr", vec!["user".into()]).unwrap();
+        let (homes, mut applier, asks) = Homes::open(dir, "fr", vec!["user".into()]).unwrap();
+        applier.registered(0, 1);
         Edge { homes, applier, _asks: asks }
     }
 }

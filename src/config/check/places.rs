@@ -234,6 +234,7 @@ pub(super) fn spaces(field: &Field<Named<Name, raw::Homes>>) -> Vec<Space> {
             Some(raw::UnknownKey::Central) => UnknownKey::Central,
             _ => UnknownKey::Reject,
         },
+        claims_per_minute: at.value.claims_per_minute.get().map_or(0, |count| count.0),
     };
     written.iter().map(space).collect()
 }

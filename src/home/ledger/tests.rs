@@ -6,15 +6,15 @@ use proptest::prelude::*;
 const DE: EdgeId = EdgeId(2);
 const US: EdgeId = EdgeId(3);
 
-const NOTHING: State = State { row: None, claim: None };
-const WAITING: State = State { row: None, claim: Some(Claim::Waiting) };
+const NOTHING: State = State { row: None, hold: None, import: None, refused: MoveId::NONE, claim: None };
+const WAITING: State = State { claim: Some(Claim::Waiting), ..NOTHING };
 
 fn row(row: Row) -> State {
-    State { row: Some(row), claim: None }
+    State { row: Some(row), ..NOTHING }
 }
 
 fn lost(to: EdgeId, epoch: u32) -> State {
-    State { row: None, claim: Some(Claim::Lost { to, epoch }) }
+    State { claim: Some(Claim::Lost { to, epoch }), ..NOTHING }
 }
 
 fn own(epoch: u32) -> Input {
@@ -82,8 +82,8 @@ fn who_accepts() {
         (row(Row::Owned { epoch: 7 }), Some((7, false))),
         (row(Row::Moved { to: DE, epoch: 7 }), None),
         (row(Row::Gone { epoch: 7 }), None),
-        (State { row: Some(Row::Gone { epoch: 7 }), claim: Some(Claim::Waiting) }, Some((1, true))),
-        (State { row: Some(Row::Moved { to: DE, epoch: 7 }), claim: Some(Claim::Waiting) }, None),
+        (State { row: Some(Row::Gone { epoch: 7 }), ..WAITING }, Some((1, true))),
+        (State { row: Some(Row::Moved { to: DE, epoch: 7 }), ..WAITING }, None),
     ] {
         assert_eq!(state.accepts(), expected, "{state:?}");
     }

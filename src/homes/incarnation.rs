@@ -1,0 +1,180 @@
+//! Which disk this is, and what Central makes of it (HOMES 2.1, Incarnation).
+//!
+//! ```text
+//! data/<instance-id>/incarnation      {"boot":"…","replaces":"…","founded":true}     always replaced whole
+//! ```
+//!
+//! A ledger that is complete goes on by itself. One that is not, because it was lost or has never been, accepts nothing
+//! until Central has entered this incarnation in its log, and a snapshot from there or later has been loaded.
+
+use super::{Homes, OpenError};
+use crate::base::backoff;
+use crate::home::standing::{Boot, Stage, Standing};
+use crate::store::files;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+const FILE: &str = "incarnation";
+
+/// What Central is told when an incarnation registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incarnation {
+    /// This one.
+    pub boot: Boot,
+    /// The one whose ledger was lost in this very folder, which we have locked: it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Boot>,
+    /// Whether a ledger was ever complete under it: if that is gone, this incarnation is over.
+    #[serde(default)]
+    founded: bool,
+    /// One of a folder beside ours, whose process goes on.
+    #[serde(skip)]
+    pub beside: Option<Boot>,
+}
+
+/// The incarnation of a process, and how far it has come with Central.
+#[derive(Debug)]
+pub(super) struct Identity {
+    incarnation: Incarnation,
+    /// Where the ledger stands; its cursor is that of the ledger's rows.
+    standing: Mutex<Standing>,
+    /// Central has confirmed it in this life.
+    is_confirmed: AtomicBool,
+    /// It was replaced: it accepts nothing, ever again.
+    is_replaced: AtomicBool,
+}
+
+impl Identity {
+    /// The incarnation in `dir`. A ledger that is complete `up_to` a term and a seq keeps its own; else a new one is
+    /// drawn, which replaces what was there.
+    pub(super) fn restore(dir: &Path, up_to: Option<(u64, u64)>) -> Result<Identity, OpenError> {
+        let failed = |error: std::io::Error| OpenError(format!("{}: {error}", dir.join(FILE).display()));
+        let known = read(dir);
+        let incarnation = match known {
+            Some(known) if known.founded == up_to.is_some() => known,
+            Some(known) if up_to.is_some() => Incarnation { founded: true, ..known },
+            // Its ledger was lost.
+            Some(over) => Incarnation { replaces: Some(over.boot), ..Incarnation::draw() },
+            None => Incarnation { founded: up_to.is_some(), ..Incarnation::draw() },
+        };
+        if known != Some(incarnation) {
+            write(dir, incarnation).map_err(failed)?;
+        }
+        let standing = match up_to {
+            Some((term, seq)) => Standing::ready(incarnation.boot, term, seq),
+            None => Standing::fresh(incarnation.boot),
+        };
+        Ok(Identity {
+            incarnation: Incarnation { beside: beside(dir), ..incarnation },
+            standing: Mutex::new(standing),
+            is_confirmed: AtomicBool::new(false),
+            is_replaced: AtomicBool::new(false),
+        })
+    }
+
+    /// The ledger is about to become complete.
+    pub(super) fn found(&self, dir: &Path) -> std::io::Result<()> {
+        write(dir, Incarnation { founded: true, ..self.incarnation })
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stands(&self, standing: Standing) {
+        *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    pub(super) fn registered(&self, at: u64, term: u64) {
+        self.stands(self.standing().registered(at, term));
+        self.is_confirmed.store(true, Ordering::Release);
+    }
+
+    /// Whether rows count: whether anything may be accepted.
+    pub(super) fn may_accept(&self) -> bool {
+        self.standing().stage == Stage::Ready && !self.is_replaced.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_replaced(&self) -> bool {
+        self.is_replaced.load(Ordering::Acquire)
+    }
+}
+
+impl Incarnation {
+    fn draw() -> Incarnation {
+        Incarnation { boot: Boot(backoff::random()), replaces: None, founded: false, beside: None }
+    }
+}
+
+impl Homes {
+    /// What is to be told to Central before its feed is followed; `None` once it has confirmed it.
+    pub fn unconfirmed(&self) -> Option<Incarnation> {
+        let is_confirmed = self.identity.is_confirmed.load(Ordering::Acquire);
+        (!is_confirmed).then_some(self.identity.incarnation)
+    }
+
+    /// Whether the ledger is complete, so that Central's confirmation can wait.
+    pub fn is_founded(&self) -> bool {
+        self.identity.standing().stage == Stage::Ready
+    }
+
+    /// Central says that another incarnation has replaced this one: it accepts nothing any more.
+    pub fn replaced(&self) {
+        if !self.identity.is_replaced.swap(true, Ordering::AcqRel) {
+            tracing::error!("another disk of this edge has replaced this one: no user is accepted here any more");
+            self.stir();
+        }
+    }
+}
+
+fn read(dir: &Path) -> Option<Incarnation> {
+    serde_json::from_slice(&std::fs::read(dir.join(FILE)).ok()?).ok()
+}
+
+fn write(dir: &Path, incarnation: Incarnation) -> std::io::Result<()> {
+    let text = serde_json::to_vec(&incarnation).map_err(std::io::Error::other)?;
+    files::write_whole(&dir.join(FILE), &text)
+}
+
+/// An incarnation of another folder of the same data: if its process had ended, we would have taken that folder.
+fn beside(dir: &Path) -> Option<Boot> {
+    let others = std::fs::read_dir(dir.parent()?).ok()?;
+    let mut others = others.filter_map(|entry| entry.ok().map(|entry| entry.path())).filter(|path| *path != dir);
+    others.find_map(|path| read(&path)).map(|incarnation| incarnation.boot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn restored(dir: &Path, up_to: Option<(u64, u64)>) -> Incarnation {
+        Identity::restore(dir, up_to).unwrap().incarnation
+    }
+
+    #[test]
+    fn a_ledger_that_is_lost_ends_its_incarnation_and_one_that_never_was_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let first = restored(dir, None);
+        assert_eq!(restored(dir, None).boot, first.boot, "not yet complete: the same again");
+        let identity = Identity::restore(dir, None).unwrap();
+        assert!(!identity.may_accept());
+        identity.found(dir).unwrap();
+        assert_eq!(restored(dir, Some((1, 5))).boot, first.boot);
+        assert!(Identity::restore(dir, Some((1, 5))).unwrap().may_accept());
+        let second = restored(dir, None);
+        assert!(second.boot != first.boot && second.replaces == Some(first.boot));
+        assert_eq!(restored(dir, None), second, "the proof is kept until it was of use");
+    }
+
+    #[test]
+    fn an_instance_knows_one_of_those_beside_it() {
+        let data = tempfile::tempdir().unwrap();
+        let folders = ["a", "b"].map(|name| data.path().join(name));
+        folders.iter().for_each(|folder| std::fs::create_dir(folder).unwrap());
+        let first = restored(&folders[0], None);
+        assert_eq!((first.beside, restored(&folders[1], None).beside), (None, Some(first.boot)));
+    }
+}
