@@ -1,7 +1,7 @@
 //! A byte stream with the buffers that an HTTP/1.1 engine reads from and writes to; shared by both sides of the proxy.
 
 use bytes::{Buf, BytesMut};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -46,6 +46,18 @@ impl AsyncWrite for Stream {
         each!(self, inner => Pin::new(inner).poll_write(cx, buf))
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, inner => Pin::new(inner).poll_write_vectored(cx, pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, inner => Pin::new(inner).poll_flush(cx))
     }
@@ -59,20 +71,58 @@ impl AsyncWrite for Stream {
 /// moment.
 const SPARE_MAX: usize = 64;
 
-/// A buffer that has grown beyond this goes back to the system, so that all spare ones together hold about 2 MiB at most.
+/// A buffer that has grown beyond this is a large one; the others together hold about 4 MiB at most.
 const SPARE_SIZE_MAX: usize = 2 * Io::READ;
 
 /// With so much room a read is worth its call.
 const ROOM_MIN: usize = Io::READ / 2;
 
+/// So much content to come is worth a large buffer.
+const LARGE_FROM: usize = 64 << 10;
+
+/// Large buffers that a worker keeps, 2 MiB together: a transfer holds one only while it moves.
+const LARGE_SPARE_MAX: usize = 4;
+
 thread_local! {
     static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static LARGE_SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
 
 /// An empty buffer with room for one read.
 fn spare() -> BytesMut {
     let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
     make_room(&mut buffer);
+    buffer
+}
+
+/// Large buffers that the connections of a worker may hold at the same moment, 32 MiB together: a client that reads slowly
+/// holds one for as long as it takes. Who comes later reads in small pieces.
+const LARGE_HELD_MAX: usize = 64;
+
+thread_local! {
+    static LARGE_HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Leave to hold a large buffer; ends when dropped.
+struct Leave;
+
+impl Leave {
+    fn take() -> Option<Leave> {
+        let held = LARGE_HELD.get();
+        (held < LARGE_HELD_MAX).then(|| LARGE_HELD.set(held + 1)).map(|()| Leave)
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        LARGE_HELD.set(LARGE_HELD.get() - 1);
+    }
+}
+
+/// An empty buffer with room for one read of long content.
+fn large() -> BytesMut {
+    let mut buffer = LARGE_SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    buffer.reserve(Io::LARGE);
     buffer
 }
 
@@ -88,11 +138,13 @@ fn make_room(buffer: &mut BytesMut) {
 fn put_aside(buffer: &mut BytesMut) {
     let mut buffer = std::mem::take(buffer);
     buffer.clear();
-    if buffer.capacity() > SPARE_SIZE_MAX {
-        return;
-    }
-    SPARE.with_borrow_mut(|spare| {
-        if spare.len() < SPARE_MAX {
+    let (spare, most) = match buffer.capacity() {
+        0 => return,
+        ..=SPARE_SIZE_MAX => (&SPARE, SPARE_MAX),
+        _ => (&LARGE_SPARE, LARGE_SPARE_MAX),
+    };
+    spare.with_borrow_mut(|spare| {
+        if spare.len() < most {
             spare.push(buffer);
         }
     });
@@ -107,30 +159,79 @@ pub struct Io {
     /// Octets to send.
     pub outbox: BytesMut,
     ended: bool,
+    /// Leave to have a large inbox.
+    large: Option<Leave>,
 }
 
 impl Io {
-    /// The octets that one read asks for.
-    pub const READ: usize = 16 << 10;
+    /// The octets that one read asks for: a page of 16 KiB comes with its head.
+    pub const READ: usize = 32 << 10;
+
+    /// The octets that one read of long content asks for: half the time of a long transfer is calls of the system.
+    pub const LARGE: usize = 512 << 10;
 
     /// Wraps a fresh stream.
     pub fn new(stream: Stream) -> Self {
-        Io { stream, inbox: BytesMut::new(), outbox: BytesMut::new(), ended: false }
+        Io { stream, inbox: BytesMut::new(), outbox: BytesMut::new(), ended: false, large: None }
     }
 
-    /// Reads once into the inbox; 0 = the other side has ended its direction. A TLS stream that ends without
-    /// `close_notify` is an error of kind `UnexpectedEof`.
-    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads once into the inbox, which has room for at least `least` octets where that is more than usual.
+    fn poll_fill_by(&mut self, cx: &mut Context<'_>, least: usize) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Ok(0));
+        }
+        // First whether there is anything to read, then a buffer for it.
+        let is_ready = match &self.stream {
+            Stream::Tcp(tcp) => tcp.poll_read_ready(cx)?.is_ready(),
+            _ => true,
+        };
+        let got = if is_ready {
+            self.prepare(least);
+            read_once(Pin::new(&mut self.stream), cx, &mut self.inbox)?
+        } else {
+            Poll::Pending
+        };
+        if got.is_pending() {
+            self.shed();
+        }
+        let got = ready!(got);
+        self.ended = got == 0;
+        Poll::Ready(Ok(got))
+    }
+
+    /// Gives the inbox room for a read.
+    fn prepare(&mut self, least: usize) {
+        if least >= LARGE_FROM && self.inbox.is_empty() && self.inbox.capacity() < Self::LARGE / 2 {
+            self.large = self.large.take().or_else(Leave::take);
+            if self.large.is_some() {
+                put_aside(&mut self.inbox);
+                self.inbox = large();
+            }
         }
         if self.inbox.capacity() == 0 {
             self.inbox = spare();
         }
         make_room(&mut self.inbox);
-        let got = ready!(read_once(Pin::new(&mut self.stream), cx, &mut self.inbox))?;
-        self.ended = got == 0;
-        Poll::Ready(Ok(got))
+    }
+
+    /// Nothing comes now: a large buffer goes to whoever needs it next. Whoever asks for more has sent what it held.
+    fn shed(&mut self) {
+        if self.large.is_some() && self.inbox.is_empty() {
+            put_aside(&mut self.inbox);
+            self.large = None;
+        }
+    }
+
+    /// Reads once into the inbox, of content of which so many octets are still to come: a lot of it is read in large
+    /// pieces. See [`Io::poll_fill`].
+    pub fn poll_fill_content(&mut self, cx: &mut Context<'_>, to_come: Option<u64>) -> Poll<io::Result<usize>> {
+        self.poll_fill_by(cx, to_come.map_or(0, |to_come| usize::try_from(to_come).unwrap_or(usize::MAX)))
+    }
+
+    /// Reads once into the inbox; 0 = the other side has ended its direction. A TLS stream that ends without
+    /// `close_notify` is an error of kind `UnexpectedEof`.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_fill_by(cx, 0)
     }
 
     /// The outbox, with room for a head and a small body.
@@ -149,6 +250,7 @@ impl Io {
                 put_aside(buffer);
             }
         }
+        self.large = None;
     }
 
     /// Reads once into the inbox; see [`Io::poll_fill`].
