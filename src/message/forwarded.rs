@@ -77,10 +77,10 @@ pub fn rebuild(fields: &mut Fields, believed: &Believed, authority: &str, also_f
     }
     let host = believed.host.as_deref().unwrap_or(authority);
     match believed.chain[..] {
-        [IpAddr::V4(address)] => fields.add(Name::XForwardedFor, dotted(address.octets(), &mut [0; 15])),
+        [IpAddr::V4(address)] => fields.join(Name::XForwardedFor, &[dotted(address.octets(), &mut [0; 15]).as_bytes()]),
         ref chain => fields.put(Name::XForwardedFor, Chain(chain)),
     }
-    fields.add(Name::XForwardedProto, believed.scheme.as_str());
+    fields.join(Name::XForwardedProto, &[believed.scheme.as_str().as_bytes()]);
     if !host.is_empty() {
         fields.add(Name::XForwardedHost, host);
     }

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 pub fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record, from: &Downstream, head: Option<&Summary>) {
     let mut object = Object { out, first: true };
     object.out.push(b'{');
-    object.raw("time", |out| write!(out, "\"{}\"", clock::rfc3339(record.at)));
+    object.raw("time", |out| write!(out, "\"{}\"", clock::rfc3339(record.at())));
     asked(&mut object, from, head);
     object.number("status", u64::from(record.status));
     object.number("received", record.received);

@@ -287,10 +287,7 @@ impl<S: Service> Account<S> {
         if !visit.is_public() {
             visit.desk.open.enter(visit.from.door);
         }
-        let mut record = Record::start();
-        record.at = record.at.saturating_sub(record.began.saturating_duration_since(began));
-        record.began = began;
-        Account { visit: visit.clone(), record: Some(record), summary: None }
+        Account { visit: visit.clone(), record: Some(Record::of(began)), summary: None }
     }
 
     /// Notes what the log says of the head, if there is a log.
