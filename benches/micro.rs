@@ -8,6 +8,8 @@
 
 #[path = "support/alloc.rs"]
 mod alloc;
+#[path = "support/facts.rs"]
+mod facts;
 #[path = "support/report.rs"]
 mod report;
 
@@ -215,7 +217,15 @@ fn homes(bench: &mut Bench) {
         let events: Vec<Event> = (seq + 1..=seq + batch)
             .map(|s| {
                 let (key, epoch) = (s % keys, 2 + (s / keys) as u32);
-                Event { c: "put".into(), e: epoch, h: "jp".into(), k: format!("user:{key}"), s, st: State::Active }
+                Event {
+                    c: "put".into(),
+                    e: epoch,
+                    h: "jp".into(),
+                    k: format!("user:{key}"),
+                    s,
+                    st: State::Active,
+                    x: 0,
+                }
             })
             .collect();
         applier.apply(seq + 1, seq + batch, &events).expect("the next events");

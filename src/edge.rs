@@ -441,7 +441,7 @@ impl Worker {
         match &self.central {
             Some(central) if !request.head.fields.has(Name::CoordinatorFwd) => {
                 record.decision = "api";
-                central.call(request).await
+                central.call(request, &self.proxy.site().plan.tokens).await
             }
             _ => self.proxy.application(request, record).await,
         }
@@ -500,8 +500,8 @@ impl Service for Worker {
 
     async fn call(&self, request: Request, record: &mut Record) -> Response {
         match request.from.door {
-            Door::Peer => self.proxy.peer(request, record).await,
-            Door::Central => self.central(request, record).await,
+            Door::Peer => Box::pin(self.proxy.peer(request, record)).await,
+            Door::Central => Box::pin(self.central(request, record)).await,
             Door::Public => self.proxy.public(request, record).await,
         }
     }

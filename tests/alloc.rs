@@ -1,19 +1,25 @@
-//! What a forwarded request costs in allocations, held as a ratchet: lower the number when it falls; raise it only with a
-//! reason in the commit. An own binary, because the allocator counts the whole process.
+//! What a forwarded request costs in allocations, held as ratchets: lower a number when it falls; raise it only with a
+//! reason in the commit. An own binary with one test, because the allocator counts the whole process.
 
 // Tests are outside the rules for clocks and threads that `clippy.toml` sets for the data path.
 #![allow(clippy::disallowed_methods)]
 
 #[path = "../benches/support/alloc.rs"]
 mod alloc;
+#[path = "../benches/support/http1.rs"]
+mod http1;
+#[path = "../benches/support/http2.rs"]
+mod http2;
+#[path = "../benches/support/origin.rs"]
+mod origin;
 
 use coordinator::body::Door;
 use coordinator::config::load::{self, Kind, Strictness};
 use coordinator::config::plan::Plan;
 use coordinator::edge::Running;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
@@ -21,18 +27,45 @@ static ALLOCATOR: alloc::Counting = alloc::Counting;
 /// Allocations of one GET over kept connections, both sides HTTP/1.1, answered by 512 octets, no access log.
 const FORWARDED_MAX: u64 = 13;
 
+/// The same, answered by 16 KiB.
+const MIDDLE_MAX: u64 = 13;
+
+/// The same as a POST of 4 KiB.
+const POST_MAX: u64 = 18;
+
+/// Allocations of one GET over a kept HTTP/2 connection, one stream at a time, answered by 512 octets over HTTP/1.1.
+const HTTP2_MAX: u64 = 37;
+
 /// Requests that fill pools, tables and caches before any is counted.
 const WARM: u64 = 200;
 
 /// Requests that are counted: many enough that what happens once a second vanishes in the division.
 const COUNTED: u64 = 2_000;
 
-const REQUEST: &[u8] = b"GET /v1/items/847.json HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: test\r\n\
+/// As browsers ask, more or less.
+const REQUEST: &[u8] = b"GET /small HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: test\r\n\
 Accept: */*\r\nAccept-Encoding: gzip\r\nCookie: session=0123456789abcdef\r\n\r\n";
 
 #[test]
-fn a_forwarded_request_stays_within_its_allocations() {
-    let origin = origin();
+fn forwarded_requests_stay_within_their_allocations() {
+    let edge = edge(origin::start());
+    let door = edge.address(Door::Public).expect("a door");
+    let http1 = |request, answer| Client::http1(door, http1::Session::new(request, answer)).allocations();
+    let cases = [
+        ("HTTP/1.1, GET, 512 octets", http1(REQUEST.into(), 512), FORWARDED_MAX),
+        ("HTTP/1.1, GET, 16 KiB", http1(http1::request("/16k", 0), 16 << 10), MIDDLE_MAX),
+        ("HTTP/1.1, POST of 4 KiB", http1(http1::request("/small", 4 << 10), 512), POST_MAX),
+        ("HTTP/2, GET, 512 octets", Client::http2(door, "/small", 512).allocations(), HTTP2_MAX),
+    ];
+    for (name, each, most) in cases {
+        println!("{name}: {each} allocations for each forwarded request, {most} are allowed");
+    }
+    let over: Vec<&str> = cases.iter().filter(|(_, each, most)| each > most).map(|(name, ..)| *name).collect();
+    assert!(over.is_empty(), "more allocations than are allowed: {over:?}");
+}
+
+/// An edge without an access log before this origin.
+fn edge(origin: SocketAddr) -> Running {
     let text = format!(
         "[edge]\nname = \"fr\"\nworkers = 1\n[[listen]]\naddress = \"127.0.0.1:0\"\n\
          [local]\norigins = [\"http://{origin}\"]\n[log]\naccess = false\n[[route]]\nmatch = \"/\"\nto = \"local\"\n"
@@ -43,48 +76,65 @@ fn a_forwarded_request_stays_within_its_allocations() {
         outcome.plan.ok_or(shown)
     };
     let plan = read().expect("the configuration is sound");
-    let running = Running::edge(plan, Box::new(read)).expect("the edge starts");
-    let mut client = TcpStream::connect(running.address(Door::Public).expect("a door")).expect("it is open");
-    ask(&mut client, WARM);
-    let before = alloc::count();
-    ask(&mut client, COUNTED);
-    let each = (alloc::count() - before) / COUNTED;
-    println!("{each} allocations for each forwarded request");
-    assert!(each <= FORWARDED_MAX, "{each} allocations for each request, {FORWARDED_MAX} are allowed");
+    Running::edge(plan, Box::new(read)).expect("the edge starts")
 }
 
-/// Asks so many times; allocates nothing itself.
-fn ask(client: &mut TcpStream, times: u64) {
-    let mut buffer = [0; 4 << 10];
-    for _ in 0..times {
-        client.write_all(REQUEST).expect("the edge takes it");
-        let mut have = 0;
-        while !buffer[..have].ends_with(b"the end") {
-            let got = client.read(&mut buffer[have..]).expect("the edge answers");
-            assert!(got > 0, "the edge closed the connection");
-            have += got;
-        }
-        assert!(buffer.starts_with(b"HTTP/1.1 200 "), "{}", buffer[..have].escape_ascii());
+/// A client on one kept connection; it allocates nothing itself once it is warm.
+struct Client {
+    stream: TcpStream,
+    session: Session,
+    out: Vec<u8>,
+    done: Vec<Instant>,
+    buffer: Box<[u8]>,
+}
+
+enum Session {
+    Http1(http1::Session),
+    Http2(http2::Session),
+}
+
+impl Client {
+    fn http1(door: SocketAddr, session: http1::Session) -> Client {
+        Client::open(door, Session::Http1(session), Vec::new())
     }
-}
 
-/// An origin that allocates nothing once its connection is open.
-fn origin() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
-    let head = "HTTP/1.1 200 OK\r\nServer: test\r\nContent-Type: text/plain\r\nContent-Length: 512\r\n\
-                ETag: \"1\"\r\nCache-Control: max-age=60\r\n\r\n";
-    let answer = [head.as_bytes(), &[b'x'; 505], b"the end"].concat();
-    thread::spawn(move || {
-        let (mut stream, _) = listener.accept().expect("the edge connects");
-        let (mut buffer, mut have) = ([0; 4 << 10], 0);
-        while let Ok(got @ 1..) = stream.read(&mut buffer[have..]) {
-            have += got;
-            if buffer[..have].ends_with(b"\r\n\r\n") {
-                stream.write_all(&answer).expect("the edge reads");
-                have = 0;
-            }
+    fn http2(door: SocketAddr, path: &'static str, answer: usize) -> Client {
+        let mut out = Vec::new();
+        let session = http2::Session::new(path, answer, &mut out);
+        Client::open(door, Session::Http2(session), out)
+    }
+
+    fn open(door: SocketAddr, session: Session, out: Vec<u8>) -> Client {
+        let stream = TcpStream::connect(door).expect("the door is open");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a socket has timeouts");
+        Client { stream, session, out, done: Vec::with_capacity(1), buffer: vec![0; 64 << 10].into() }
+    }
+
+    /// What one request costs the edge and the origin, which allocates nothing.
+    fn allocations(mut self) -> u64 {
+        (0..WARM).for_each(|_| self.ask());
+        let before = alloc::count();
+        (0..COUNTED).for_each(|_| self.ask());
+        (alloc::count() - before) / COUNTED
+    }
+
+    fn ask(&mut self) {
+        let now = Instant::now();
+        match &mut self.session {
+            Session::Http1(session) => session.ask(now, &mut self.out),
+            Session::Http2(session) => session.ask(now, &mut self.out),
         }
-    });
-    address
+        while self.done.pop().is_none() {
+            self.stream.write_all(&self.out).expect("the edge takes it");
+            self.out.clear();
+            let got = self.stream.read(&mut self.buffer).expect("the edge answers");
+            assert!(got > 0, "the edge closed the connection");
+            let octets = &self.buffer[..got];
+            let sound = match &mut self.session {
+                Session::Http1(session) => session.take(octets, &mut self.done),
+                Session::Http2(session) => session.take(octets, &mut self.out, &mut self.done),
+            };
+            sound.expect("the answer is whole");
+        }
+    }
 }

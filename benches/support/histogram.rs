@@ -20,12 +20,19 @@ impl Histogram {
         Histogram { counts: vec![0; bucket(u64::MAX) + 1], total: 0, max: 0 }
     }
 
-    /// Adds one.
+    /// Records one.
     pub fn record(&mut self, time: Duration) {
         let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.counts[bucket(nanos)] += 1;
         self.total += 1;
         self.max = self.max.max(nanos);
+    }
+
+    /// Takes in all that another one recorded.
+    pub fn add(&mut self, other: &Histogram) {
+        self.counts.iter_mut().zip(&other.counts).for_each(|(own, count)| *own += count);
+        self.total += other.total;
+        self.max = self.max.max(other.max);
     }
 
     /// How many were recorded.
@@ -35,15 +42,19 @@ impl Histogram {
 
     /// What a share of all stayed at or below, in microseconds; 1.0 gives the exact maximum.
     pub fn micros(&self, share: f64) -> f64 {
-        let wanted = ((self.total as f64 * share).ceil() as u64).max(1);
+        let within = self.curve().into_iter().find(|(reached, _)| *reached >= share);
+        within.map_or(self.max as f64 / 1e3, |(_, micros)| micros)
+    }
+
+    /// The whole distribution: for each step that holds anything, the share of all at or below it, and its microseconds.
+    pub fn curve(&self) -> Vec<(f64, f64)> {
         let mut seen = 0;
-        for (at, count) in self.counts.iter().enumerate() {
+        let mut points = Vec::new();
+        for (at, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             seen += count;
-            if seen >= wanted && share < 1.0 {
-                return upper(at).min(self.max) as f64 / 1e3;
-            }
+            points.push((seen as f64 / self.total as f64, upper(at).min(self.max) as f64 / 1e3));
         }
-        self.max as f64 / 1e3
+        points
     }
 }
 

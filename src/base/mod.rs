@@ -8,4 +8,5 @@ pub mod load;
 pub mod mend;
 pub mod service;
 pub mod snapshot;
+pub mod swar;
 pub mod units;

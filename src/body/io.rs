@@ -62,6 +62,9 @@ const SPARE_MAX: usize = 64;
 /// A buffer that has grown beyond this goes back to the system, so that all spare ones together hold about 2 MiB at most.
 const SPARE_SIZE_MAX: usize = 2 * Io::READ;
 
+/// With so much room a read is worth its call.
+const ROOM_MIN: usize = Io::READ / 2;
+
 thread_local! {
     static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
 }
@@ -69,9 +72,16 @@ thread_local! {
 /// An empty buffer with room for one read.
 fn spare() -> BytesMut {
     let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    // Takes its whole memory back, if nobody holds octets of it any more.
-    buffer.reserve(Io::READ);
+    make_room(&mut buffer);
     buffer
+}
+
+/// Makes room for one read, unless there is nearly as much. Takes the buffer's whole memory back, if nobody holds octets
+/// of it any more.
+fn make_room(buffer: &mut BytesMut) {
+    if buffer.capacity() - buffer.len() < ROOM_MIN {
+        buffer.reserve(Io::READ);
+    }
 }
 
 /// Keeps a buffer for others, unless there are enough. Somebody may still hold octets of it: seldom for long.
@@ -117,7 +127,7 @@ impl Io {
         if self.inbox.capacity() == 0 {
             self.inbox = spare();
         }
-        self.inbox.reserve(Self::READ);
+        make_room(&mut self.inbox);
         let got = ready!(read_once(Pin::new(&mut self.stream), cx, &mut self.inbox))?;
         self.ended = got == 0;
         Poll::Ready(Ok(got))

@@ -167,7 +167,7 @@ pub struct Downstream {
 /// A request as the service gets it: head admitted, body not yet read.
 pub struct Request {
     /// The head, after `message::request::admit`.
-    pub head: RequestHead,
+    pub head: Box<RequestHead>,
     /// The content.
     pub body: Body,
     /// Where 1xx go.

@@ -6,6 +6,7 @@ use super::state::{Home, Outcome, Want, Why};
 use super::{Central, TERM};
 use crate::base::clock;
 use crate::body::{Body, Request, Response};
+use crate::config::plan::BearerToken;
 use crate::home::{event, key};
 use crate::message::{Method, Name};
 use serde::Deserialize;
@@ -82,12 +83,12 @@ impl Resource {
 }
 
 impl Central {
-    /// Answers a request of the API. Refusals are answers too: `application/problem+json` with what to do about it.
+    /// Answers a request of the API, of whoever its connection or one of the `tokens` says. Refusals are answers too: `application/problem+json` with what to do about it.
     ///
     /// Cancel: a dropped future leaves a command that was already sent to be carried out; repeating it is safe.
-    pub async fn call(self: &Arc<Self>, request: Request) -> Response {
+    pub async fn call(self: &Arc<Self>, request: Request, tokens: &[BearerToken]) -> Response {
         let bodiless = request.head.method == Method::Head;
-        let mut response = match self.answer(request).await {
+        let mut response = match self.answer(request, tokens).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(),
         };
@@ -97,8 +98,8 @@ impl Central {
         response
     }
 
-    async fn answer(self: &Arc<Self>, request: Request) -> Result<Response, Refusal> {
-        let who = Who::of(&request.from, &request.head.fields)?;
+    async fn answer(self: &Arc<Self>, request: Request, tokens: &[BearerToken]) -> Result<Response, Refusal> {
+        let who = Who::of(&request.from, &request.head.fields, tokens)?;
         let resource = Resource::of(request.head.path())?;
         if !resource.methods().contains(&request.head.method) {
             return Err(Refusal::no_method(resource.methods()));
@@ -336,6 +337,13 @@ impl Refusal {
     /// 403.
     pub fn forbidden(detail: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal::new(403, "Not allowed", detail)
+    }
+
+    /// 401: who asks did not prove to be anybody.
+    pub fn unknown(detail: impl Into<Cow<'static, str>>) -> Refusal {
+        let mut refusal = Refusal::new(401, "Not known", detail);
+        refusal.fields.push((Name::WwwAuthenticate, "Bearer".to_owned()));
+        refusal
     }
 
     /// 503 with Retry-After.

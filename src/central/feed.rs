@@ -287,6 +287,7 @@ impl Stream {
 pub(super) struct Image {
     header: Header,
     edges: Vec<crate::home::event::EdgeRow>,
+    overrides: Vec<crate::home::hash::Override>,
     rows: Vec<snapshot::Row>,
 }
 
@@ -321,18 +322,18 @@ impl Image {
     fn make(central: &Central) -> Image {
         let mut rows: Vec<snapshot::Row> = Vec::new();
         let mut cursor = 0;
-        let (seq, edges) = loop {
+        let (seq, edges, overrides) = loop {
             let state = read(&central.state);
             let (last, some) = state.rows_after(cursor, COPY_MAX);
             rows.extend(some);
             cursor = last;
             if cursor == state.head() {
-                break (cursor, state.edges().to_vec());
+                break (cursor, state.edges().to_vec(), state.overrides());
             }
         };
         rows.sort_unstable_by(|a, b| (a.kh, b.epoch).cmp(&(b.kh, a.epoch)));
         rows.dedup_by_key(|row| row.kh);
-        Image { header: Header { feed: central.feed, term: TERM, seq }, edges, rows }
+        Image { header: Header { feed: central.feed, term: TERM, seq }, edges, overrides, rows }
     }
 }
 
@@ -349,7 +350,7 @@ struct Blocks {
 impl Blocks {
     fn of(image: Arc<Image>) -> Blocks {
         let mut made = Vec::new();
-        let encoder = Encoder::start(&image.header, &image.edges, &mut made);
+        let encoder = Encoder::start(&image.header, &image.edges, &image.overrides, &mut made);
         Blocks { image, at: 0, encoder: Some(encoder), made, read: 0 }
     }
 

@@ -6,7 +6,7 @@
 
 use crate::home::cursor::FeedId;
 use crate::home::event::{self, EdgeRow, EdgeState, Event};
-use crate::home::hash::{KeyHash, key_hash};
+use crate::home::hash::{KeyHash, OVERRIDES_MAX, Override, Overrides, other_hash};
 use crate::home::key;
 use crate::home::snapshot;
 use crate::home::standing::Boot;
@@ -17,6 +17,8 @@ pub mod rules;
 
 /// Edge indices below this are given out; those above are for edges that only a configuration names (`EdgeId`).
 pub const EDGES_MAX: u16 = 2048;
+/// So many hashes are tried for a key whose own is another key's; that even the second is taken is beyond all chance.
+const HASHES_MAX: u32 = 8;
 /// Superseded rows are swept out when they are half of all, but not below this.
 const SWEEP_MIN: usize = 1024;
 
@@ -115,7 +117,7 @@ pub enum Outcome {
     Taken(Home),
     /// No such edge takes new keys.
     NoEdge,
-    /// Another key has the same 64-bit hash: this one cannot be told from it (a limit until the table of exact keys).
+    /// Other keys have all hashes that this one may be filed under, or too many keys are filed so already.
     Collision,
 }
 
@@ -147,11 +149,17 @@ pub struct State {
     /// The row of each key, by its hash.
     by_hash: HashMap<KeyHash, usize>,
     superseded: usize,
+    /// The keys that are filed under another hash than their own.
+    overrides: Overrides,
+    hasher: Hasher,
     edges: Vec<EdgeRow>,
     edges_seq: u64,
     /// The incarnations of each edge, by its index.
     crews: Vec<Crew>,
 }
+
+/// Hashes a key, by the number of its hash; a test puts one in its place that collides.
+type Hasher = fn(FeedId, &str, &str, u32) -> KeyHash;
 
 /// Entries decided upon and not yet durable, and what they do to keys.
 #[derive(Debug)]
@@ -159,6 +167,8 @@ pub struct Draft {
     /// The entries.
     pub entries: Vec<Entry>,
     keys: HashMap<KeyHash, (String, Home)>,
+    /// Keys of the draft that are filed under another hash than their own.
+    overrides: HashMap<String, u32>,
     next: u64,
 }
 
@@ -171,6 +181,8 @@ impl State {
             rows: Vec::new(),
             by_hash: HashMap::new(),
             superseded: 0,
+            overrides: Overrides::default(),
+            hasher: other_hash,
             edges: Vec::new(),
             edges_seq: 0,
             crews: Vec::new(),
@@ -250,12 +262,13 @@ impl State {
             k: row.key.clone().into(),
             s: row.seq,
             st: row.state,
+            x: self.overrides.number(&row.key),
         }
     }
 
     /// A draft that starts where the state ends.
     pub fn draft(&self) -> Draft {
-        Draft { entries: Vec::new(), keys: HashMap::new(), next: self.head + 1 }
+        Draft { entries: Vec::new(), keys: HashMap::new(), overrides: HashMap::new(), next: self.head + 1 }
     }
 
     /// Decides a want, given what the draft holds already.
@@ -263,18 +276,35 @@ impl State {
         let Some(edge) = self.edge(&want.edge).filter(|edge| edge.state == EdgeState::Active) else {
             return Outcome::NoEdge;
         };
-        let kh = self.hash(&want.key);
-        let known = match self.known(draft, kh) {
-            Some((other, _)) if other != want.key => return Outcome::Collision,
-            known => known.map(|(_, home)| home),
-        };
+        let Some(number) = self.number(draft, &want.key) else { return Outcome::Collision };
+        let kh = self.hash_by(&want.key, number);
+        let known = self.known(draft, kh).map(|(_, home)| home);
         match (record(known).step(rules::Input::Claim { edge: edge.idx }).1, known) {
-            (Some(grant), _) => Outcome::Created(draft.add(kh, want, edge, grant.epoch)),
+            (Some(grant), _) => {
+                if number > 0 {
+                    draft.overrides.insert(want.key.clone(), number);
+                }
+                Outcome::Created(draft.add((kh, number), want, edge, grant.epoch))
+            }
             (None, Some(home)) if home.state == event::State::Active && home.edge == edge.idx => Outcome::Same(home),
             (None, Some(home)) => Outcome::Taken(home),
             // A key without a record is granted, always.
             (None, None) => Outcome::Collision,
         }
+    }
+
+    /// Under which of its hashes a key is filed, or shall be: the first that is no other key's. `None` if none is left.
+    fn number(&self, draft: &Draft, full_key: &str) -> Option<u32> {
+        if let Some(number) = draft.overrides.get(full_key) {
+            return Some(*number);
+        }
+        let from = self.overrides.number(full_key);
+        let is_free = |number: &u32| {
+            self.known(draft, self.hash_by(full_key, *number)).is_none_or(|(other, _)| other == full_key)
+        };
+        let number = (from..HASHES_MAX).find(is_free)?;
+        let others = self.overrides.len() + draft.overrides.len();
+        (number == from || others < OVERRIDES_MAX).then_some(number)
     }
 
     fn known<'a>(&'a self, draft: &'a Draft, kh: KeyHash) -> Option<(&'a str, Home)> {
@@ -345,7 +375,7 @@ impl State {
     fn apply_home(&mut self, event: Event) -> Result<(), String> {
         key::check_full(&event.k)?;
         let edge = self.edge(&event.h).ok_or_else(|| format!("entry {} names an unknown edge", event.s))?.idx;
-        let kh = self.hash(&event.k);
+        let kh = self.hash_by(&event.k, event.x);
         if let Some(&at) = self.by_hash.get(&kh) {
             let old = &mut self.rows[at];
             if *old.key != *event.k || old.epoch >= event.e {
@@ -354,6 +384,7 @@ impl State {
             old.superseded = true;
             self.superseded += 1;
         }
+        self.overrides.insert(&event.k, event.x);
         self.by_hash.insert(kh, self.rows.len());
         self.rows.push(Row {
             kh,
@@ -408,8 +439,17 @@ impl State {
     }
 
     fn hash(&self, full_key: &str) -> KeyHash {
+        self.hash_by(full_key, self.overrides.number(full_key))
+    }
+
+    fn hash_by(&self, full_key: &str, number: u32) -> KeyHash {
         let (space, key) = key::split(full_key);
-        key_hash(self.feed, space, key)
+        (self.hasher)(self.feed, space, key, number)
+    }
+
+    /// The keys that are filed under another hash than their own.
+    pub fn overrides(&self) -> Vec<Override> {
+        self.overrides.list()
     }
 }
 
@@ -420,7 +460,7 @@ fn record(known: Option<Home>) -> rules::Record {
 }
 
 impl Draft {
-    fn add(&mut self, kh: KeyHash, want: &Want, edge: &EdgeRow, epoch: u32) -> Home {
+    fn add(&mut self, (kh, x): (KeyHash, u32), want: &Want, edge: &EdgeRow, epoch: u32) -> Home {
         let home = Home { edge: edge.idx, epoch, state: event::State::Active, seq: self.next };
         self.entries.push(Entry::Home(Event {
             c: want.why.as_str().to_owned(),
@@ -429,6 +469,7 @@ impl Draft {
             k: want.key.clone(),
             s: self.next,
             st: event::State::Active,
+            x,
         }));
         self.keys.insert(kh, (want.key.clone(), home));
         self.next += 1;

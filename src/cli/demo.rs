@@ -1,12 +1,13 @@
 //! `coordinator demo`: a deployment to look at, in this terminal.
 
 use crate::demo::distance::Distances;
-use crate::demo::world::{self, World};
+use crate::demo::own::Own;
+use crate::demo::world::{self, Refused, Shown, World};
 use crate::demo::{tour, traffic};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -17,16 +18,27 @@ const SYNC: Duration = Duration::from_secs(20);
 /// How often the logs are looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Exit code for bad usage or configuration.
+const BAD_USAGE: u8 = 2;
+
 /// Run Central, three edges and sample origins in this terminal, to see it work
+///
+/// With --routes and --origin, an application of your own stands behind the edges instead of the samples.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Your own routes, for all edges: a TOML file with routes and key spaces; needs --origin
+    #[arg(long, value_name = "FILE", requires = "origin")]
+    pub routes: Option<PathBuf>,
+    /// Where your application listens, such as http://localhost:3000; fr=URL (us, jp, central) is for one place
+    #[arg(long, value_name = "[PLACE=]URL", requires = "routes")]
+    pub origin: Vec<String>,
     /// The first port to try: fifteen in a row are taken, here or in the first free block above
     #[arg(long, value_name = "PORT", default_value_t = 8100)]
     pub port: u16,
     /// A round trip between two places, such as fr-us=80ms or central-jp=230ms; all=0ms sets every one
     #[arg(long, value_name = "PLACES=TIME")]
     pub rtt: Vec<String>,
-    /// Send no requests of its own
+    /// Send no requests of its own (with --origin it sends none anyway)
     #[arg(long)]
     pub no_traffic: bool,
     /// Print no requests
@@ -40,6 +52,15 @@ impl Args {
         self.rtt.iter().try_for_each(|rtt| distances.set(rtt))?;
         Ok(distances)
     }
+
+    fn own(&self) -> Result<Option<Own>, String> {
+        self.routes.as_deref().map(|routes| Own::read(routes, &self.origin)).transpose()
+    }
+
+    /// One's own application gets the requests of its owner only.
+    fn has_traffic(&self) -> bool {
+        !self.no_traffic && self.routes.is_none()
+    }
 }
 
 /// Runs the demo until Ctrl-C.
@@ -49,16 +70,21 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.to_string()),
     };
-    let distances = match args.distances() {
-        Ok(distances) => distances,
+    let read = args.distances().map_err(|why| format!("--rtt: {why}"));
+    let (distances, own) = match read.and_then(|distances| Ok((distances, args.own()?))) {
+        Ok(read) => read,
         Err(why) => {
-            eprintln!("error: --rtt: {why}");
-            return ExitCode::from(2);
+            eprintln!("error: {why}");
+            return ExitCode::from(BAD_USAGE);
         }
     };
-    match runtime.block_on(show(args, distances)) {
+    match runtime.block_on(show(args, distances, own.as_ref())) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => failed(&why),
+        Err(Refused::Start(why)) => failed(&why),
+        Err(Refused::Routes(problems)) => {
+            eprint!("{problems}");
+            ExitCode::from(BAD_USAGE)
+        }
     }
 }
 
@@ -67,22 +93,25 @@ fn failed(why: &str) -> ExitCode {
     ExitCode::from(1)
 }
 
-async fn show(args: &Args, distances: Distances) -> Result<(), String> {
+async fn show(args: &Args, distances: Distances, own: Option<&Own>) -> Result<(), Refused> {
     // Asked for first: a Ctrl-C while things start must not leave files behind either.
     let mut ends = Ends::listen().map_err(|error| error.to_string())?;
-    let world = world::start(args.port, distances)?;
+    let world = world::start(args.port, distances, own)?;
     tokio::select! {
-        over = run_in(&world, args) => over,
+        over = run_in(&world, args, own) => Ok(over?),
         () = ends.wait() => Ok(()),
     }
 }
 
-async fn run_in(world: &World, args: &Args) -> Result<(), String> {
+async fn run_in(world: &World, args: &Args, own: Option<&Own>) -> Result<(), String> {
     synced(world).await?;
-    world::fill(world).await?;
+    match own {
+        Some(own) => warn(world, own).await,
+        None => world::fill(world).await?,
+    }
     print(&introduction(world, args))?;
     let traffic = async {
-        if !args.no_traffic {
+        if args.has_traffic() {
             traffic::run(world).await;
         }
         std::future::pending().await
@@ -91,6 +120,16 @@ async fn run_in(world: &World, args: &Args) -> Result<(), String> {
     tokio::select! {
         over = follow => over,
         over = traffic => over,
+    }
+}
+
+/// Says what is worth knowing of one's own application before the first request.
+async fn warn(world: &World, own: &Own) {
+    if let Some(shown) = &world.own {
+        eprint!("{}", shown.notes);
+    }
+    for why in own.silent().await {
+        eprintln!("warning: {why}\n  = help: start it; until then requests there get 502, or 503 with Retry-After\n");
     }
 }
 
@@ -144,11 +183,43 @@ fn introduction(world: &World, args: &Args) -> String {
     text += &pages(world, args);
     text += "\nTry these in another terminal, from the top";
     text += if args.quiet { ".\n" } else { "; each request shows up below.\n" };
-    let own = std::env::current_exe().map_or_else(|_| "coordinator".to_owned(), |path| path.display().to_string());
-    for stop in tour::stops(world, &own) {
-        text += &format!("\n{stop}");
+    let program = std::env::current_exe().map_or_else(|_| "coordinator".to_owned(), |path| path.display().to_string());
+    match &world.own {
+        Some(shown) => text += &own_routes(world, args, shown, &program),
+        None => tour::stops(world, &program).iter().for_each(|stop| text += &format!("\n{stop}")),
     }
     text + "\nCtrl-C ends it and leaves nothing behind.\n\n"
+}
+
+/// A command for each of one's own routes, over all edges in turn, and what else helps with them.
+fn own_routes(world: &World, args: &Args, shown: &Shown, program: &str) -> String {
+    let mut text =
+        "Fill in what is in capitals. Each answer says in its field `Coordinator` what was decided.\n".to_owned();
+    for (one, edge) in shown.tries.iter().zip(world.edges.iter().cycle()) {
+        text += &format!("\n{}", one.at(edge));
+    }
+    if shown.left > 0 {
+        text += &format!("\n  # … and {} more routes\n", shown.left);
+    }
+    let [fr, ..] = &world.edges;
+    text += &format!(
+        "\n  # why? (explain runs the code that serves)\n  {program} explain --admin {} GET /PATH\n",
+        fr.admin
+    );
+    let folder = world.folder.display();
+    for space in &shown.spaces {
+        text += &format!(
+            "\n  # a {space} that your application has already: give it a home\n  {program} homes set KEY fr --space {space} \
+             --central https://{} --ca {folder}/ca.pem --cert {folder}/operator.pem --key {folder}/operator.key\n",
+            world.central
+        );
+    }
+    let file = args.routes.as_deref().unwrap_or(Path::new("FILE")).display();
+    text += &format!("\n  # {file} has changed: take it over, edge by edge\n");
+    for edge in &world.edges {
+        text += &format!("  {program} reload --admin {}\n", edge.admin);
+    }
+    text
 }
 
 /// Where to look, and what there is to see.
@@ -158,7 +229,7 @@ fn pages(world: &World, args: &Args) -> String {
     for edge in &world.edges {
         text += &format!("  {}       http://{}/\n", edge.name, edge.admin);
     }
-    if !args.no_traffic {
+    if args.has_traffic() {
         text += "\nA trickle of requests flows; it is on the pages only, not below. --no-traffic leaves it out.\n";
     }
     text

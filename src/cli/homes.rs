@@ -92,8 +92,21 @@ pub enum Command {
         #[command(flatten)]
         central: At,
     },
-    /// Print every change of a home as it happens; needs an operator's or the application's certificate
+    /// Print every change of a home as it happens; needs an operator's or the application's certificate, or a token
     Watch(Watch),
+}
+
+impl Command {
+    fn door(&self) -> &CentralDoor {
+        match self {
+            Command::Get { central, .. }
+            | Command::Set { central, .. }
+            | Command::Move { central, .. }
+            | Command::Import { central, .. }
+            | Command::Export { central, .. } => &central.door,
+            Command::Watch(watch) => &watch.door,
+        }
+    }
 }
 
 /// Where Central is, and of which keys to speak.
@@ -129,6 +142,7 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return say(1, &format!("no runtime: {error}")),
     };
+    door::warn(args.command.door());
     let done = runtime.block_on(async {
         match &args.command {
             Command::Get { key, central } => get(key, central).await,
@@ -334,7 +348,7 @@ async fn export(file: &Path, at: &At) -> Result<(), Failure> {
     key::check_name("key space", &at.space).map_err(usage)?;
     let mut line = at.door.connect().await?;
     let target = format!("/v1/homes?space={}", at.space);
-    let answer = line.send(Call { target, ..Call::default() }).await?;
+    let answer = at.door.send(&mut line, Call { target, ..Call::default() }).await?;
     let status = answer.status().as_u16();
     if status != 200 {
         let text = content(answer.into_body(), ANSWER_MAX).await?;

@@ -28,6 +28,12 @@ pub fn schema(kind: load::Kind) -> serde_json::Value {
     schema
 }
 
+/// Reads the URL of an origin as `origins` takes it. Errors: what is wrong with it, and how to mend it.
+pub fn origin_url(text: &str) -> Result<plan::Url, String> {
+    let read = <leaf::Origin as read::Leaf>::parse(text).map(|origin| origin.0);
+    read.map_err(|wrong| format!("{}; {}", wrong.wrong, wrong.remedy))
+}
+
 /// Reads the URL of a place's private door as the feed's edge table carries it; `None` for one that is none.
 pub fn door_url(text: &str) -> Option<plan::Url> {
     <leaf::Door as read::Leaf>::parse(text).ok().map(|door| door.0)

@@ -35,6 +35,8 @@ pub struct Plan {
     pub central: Option<Central>,
     /// The edges known: from the configuration, overlaid by the feed.
     pub edges: Edges,
+    /// Central: who may use the homes API without a certificate.
+    pub tokens: Vec<BearerToken>,
     /// The key spaces, by `SpaceId`.
     pub spaces: Vec<Space>,
     /// The route table.
@@ -68,6 +70,19 @@ pub struct Own {
     pub workers: usize,
     /// Other instances of this edge.
     pub siblings: Vec<Url>,
+    /// Whether clients are told what was decided.
+    pub tells_decision: bool,
+}
+
+/// A bearer token, known by its digest only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BearerToken {
+    /// Its name in the configuration.
+    pub name: String,
+    /// SHA-256 of what its bearer sends.
+    pub digest: [u8; 32],
+    /// Whether its bearer may write homes.
+    pub may_write: bool,
 }
 
 /// An address to listen on.
@@ -344,6 +359,13 @@ pub struct HeaderEdit {
     pub remove: Vec<String>,
     /// Lines to set.
     pub set: Fields,
+}
+
+impl HeaderEdit {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty()
+    }
 }
 
 /// `host = "keep" | "origin"`.

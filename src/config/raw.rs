@@ -77,6 +77,8 @@ table! {
         "clusters" clusters: Named<Name, Cluster>;
         /// The edges, by name.
         "edges" edges: Named<Name, OtherEdge>;
+        /// Bearer tokens for the homes API, by name.
+        "tokens" tokens: Named<Name, Token>;
         /// Bounds.
         "limits" limits: Limits;
         /// Waits.
@@ -99,6 +101,8 @@ table! {
         "siblings" siblings: Vec<At<Door>>;
         /// Worker threads; 0 = one per core.
         "workers" workers: Count<0, 1024> = 0;
+        /// Tells clients in a `Coordinator` field of every answer what was decided, and why.
+        "tell_decision" tell_decision: bool = false;
     }
 
     /// Central itself.
@@ -109,6 +113,14 @@ table! {
         "deployment" deployment: Name = "coordinator";
         /// Worker threads; 0 = one per core.
         "workers" workers: Count<0, 1024> = 0;
+    }
+
+    /// A bearer token: for callers of Central's homes API that have no certificate of the deployment.
+    Token("[tokens.NAME]") {
+        /// The file with the token, or with `sha256:` and its digest in hexadecimal.
+        "file" file: FilePath = required;
+        /// Whether its bearer may write homes; reading is always permitted.
+        "write" write: bool = false;
     }
 
     /// A public door.

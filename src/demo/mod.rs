@@ -2,6 +2,7 @@
 
 pub mod distance;
 pub mod origin;
+pub mod own;
 pub mod tour;
 pub mod traffic;
 pub mod world;

@@ -1,10 +1,11 @@
 //! A whole deployment in one process: Central, three edges and their sample applications, on real sockets with mutual TLS.
 //!
 //! It is configured as an operator would do it, by TOML files in a folder of its own, and starts the way `run` does. The
-//! folder goes when the world goes.
+//! folder goes when the world goes. Instead of the samples, an application of one's own may stand behind the edges.
 
 use super::distance::{Distances, Relays};
 use super::origin::{self, CENTRAL};
+use super::own::{self, Own, Try};
 use crate::config;
 use crate::config::load::{self, Strictness};
 use crate::config::plan::{CertificateFiles, Edge, MutualTls, Plan};
@@ -14,7 +15,7 @@ use crate::tls::client::{Alpn, Client, Trust};
 use crate::tls::issue::{Issued, Issuer};
 use socket2::{Domain, Socket, Type};
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -60,33 +61,64 @@ pub struct World {
     pub ca: PathBuf,
     /// The folder with the certificates and configurations.
     pub folder: PathBuf,
+    /// What to try where the routes are one's own.
+    pub own: Option<Shown>,
     running: Vec<Running>,
     _relays: Relays,
-    _origins: Origins,
+    _samples: Option<Samples>,
     _ports: Ports,
     _folder: Folder,
+}
+
+/// What is told of one's own routes.
+pub struct Shown {
+    /// A command for each route, up to a number.
+    pub tries: Vec<Try>,
+    /// The routes without one.
+    pub left: usize,
+    /// The key spaces.
+    pub spaces: Vec<String>,
+    /// What there is to note in the routes, as people read it.
+    pub notes: String,
+}
+
+/// Why there is no world.
+pub enum Refused {
+    /// One's own routes, or what they are included by, have problems: rendered.
+    Routes(String),
+    /// Something could not be started.
+    Start(String),
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Refused::Start(why)
+    }
 }
 
 /// Starts everything: Central first, then the edges. Errors: what could not be started.
 ///
 /// `base` is the first of the ports to try: a block of them is taken, there or in the first free place above.
-pub fn start(base: u16, distances: Distances) -> Result<World, String> {
+pub fn start(base: u16, distances: Distances, own: Option<&Own>) -> Result<World, Refused> {
     let folder = Folder::make().map_err(|error| format!("no folder for the demo's files could be made: {error}"))?;
     let at = folder.0.clone();
     certificates(&at)?;
     let mut ports = Ports::claim(base)?;
-    let origins = Origins::start()?;
+    let samples = if own.is_none() { Some(Samples::start()?) } else { None };
+    let origins = origins(own, samples.as_ref());
     let (central, central_admin) = (ports.next(), ports.next());
     let edges = EDGES.map(|name| Seats::take(name, &mut ports));
     let ways = Ways::start(&edges, central, &distances)?;
-    write(&at.join("routes.toml"), ROUTES)?;
-    let doors = [central, central_admin, origins.addresses[EDGES.len()]];
-    write(&at.join("central.toml"), &central_config(&at, doors, &edges))?;
+    let routes = routes(&at, own)?;
+    write(&at.join("central.toml"), &central_config(&at, [central, central_admin], &origins[EDGES.len()], &edges))?;
+    for (edge, origin) in edges.iter().zip(&origins) {
+        let text = edge_config(&at, &routes, edge, origin, &ways);
+        write(&at.join(format!("{}.toml", edge.doors.name)), &text)?;
+    }
+    let shown = own.map(|own| look(own, &at)).transpose()?;
     let mut running = vec![launch(&at.join("central.toml"), central_plan, Running::central)?];
-    for (edge, origin) in edges.iter().zip(&origins.addresses) {
-        let file = at.join(format!("{}.toml", edge.doors.name));
-        write(&file, &edge_config(&at, edge, *origin, &ways))?;
-        running.push(launch(&file, load::edge, Running::edge)?);
+    for edge in &edges {
+        running.push(launch(&at.join(format!("{}.toml", edge.doors.name)), load::edge, Running::edge)?);
     }
     let edges = edges.map(|edge| EdgeDoors { log: at.join(format!("{}.log", edge.doors.name)), ..edge.doors });
     Ok(World {
@@ -96,12 +128,40 @@ pub fn start(base: u16, distances: Distances) -> Result<World, String> {
         distances,
         ca: at.join("ca.pem"),
         folder: at,
+        own: shown,
         running,
         _relays: ways.relays,
-        _origins: origins,
+        _samples: samples,
         _ports: ports,
         _folder: folder,
     })
+}
+
+/// The origin of each edge, then Central's, as configurations write them.
+fn origins(own: Option<&Own>, samples: Option<&Samples>) -> Vec<String> {
+    match own {
+        Some(own) => own.origins().map(|(_, url)| url.to_string()).collect(),
+        None => samples.iter().flat_map(|all| &all.addresses).map(|address| format!("http://{address}")).collect(),
+    }
+}
+
+/// The file with the routes that all edges include.
+fn routes(at: &Path, own: Option<&Own>) -> Result<PathBuf, String> {
+    match own {
+        Some(own) => Ok(own.routes.clone()),
+        None => write(&at.join("routes.toml"), ROUTES).map(|()| at.join("routes.toml")),
+    }
+}
+
+/// Looks at one's own routes as the first edge will have them, before anything starts.
+fn look(own: &Own, at: &Path) -> Result<Shown, Refused> {
+    let outcome = load::edge(&at.join(format!("{}.toml", EDGES[0])), &load::process_env, Strictness::Run);
+    let shown = outcome.render(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    let Some(plan) = outcome.plan else {
+        return Err(Refused::Routes(format!("{shown}{}", own.help())));
+    };
+    let (tries, left) = own::tries(&plan);
+    Ok(Shown { tries, left, spaces: plan.spaces.iter().map(|space| space.name.clone()).collect(), notes: shown })
 }
 
 /// Makes Central know the users who exist from the start, the way an operator would: through its homes API.
@@ -247,14 +307,14 @@ fn launch(file: &Path, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, St
 }
 
 /// The sample applications of all places, on a thread of their own; it ends when this is dropped.
-struct Origins {
+struct Samples {
     addresses: Vec<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Origins {
-    fn start() -> Result<Origins, String> {
+impl Samples {
+    fn start() -> Result<Samples, String> {
         let failed = |error: io::Error| format!("a sample application could not be started: {error}");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let names: Vec<&str> = EDGES.iter().copied().chain([CENTRAL]).collect();
@@ -277,11 +337,11 @@ impl Origins {
             });
         };
         let thread = std::thread::Builder::new().name("samples".to_owned()).spawn(serve).map_err(failed)?;
-        Ok(Origins { addresses, stop: Some(stop), thread: Some(thread) })
+        Ok(Samples { addresses, stop: Some(stop), thread: Some(thread) })
     }
 }
 
-impl Drop for Origins {
+impl Drop for Samples {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
@@ -309,12 +369,12 @@ fn certificates(at: &Path) -> Result<(), String> {
     Ok(())
 }
 
-fn central_config(at: &Path, [door, admin, origin]: [SocketAddr; 3], edges: &[Seats]) -> String {
+fn central_config(at: &Path, [door, admin]: [SocketAddr; 2], origin: &str, edges: &[Seats]) -> String {
     let at = at.display();
     let mut text = format!(
         "[central]\ndeployment = \"demo\"\ndata = \"{at}/central\"\n\n[log]\naccess = false\n\n\
          [peer]\naddress = \"{door}\"\nchain = \"{at}/central.pem\"\nkey = \"{at}/central.key\"\nca = \"{at}/ca.pem\"\n\n\
-         [admin]\naddress = \"{admin}\"\nfaults = true\n\n[local]\norigins = [\"http://{origin}\"]\n"
+         [admin]\naddress = \"{admin}\"\nfaults = true\n\n[local]\norigins = [{origin:?}]\n"
     );
     for edge in edges {
         text += &format!("\n[edges.{}]\npeer = \"https://{}\"\n", edge.doors.name, edge.peer);
@@ -322,7 +382,7 @@ fn central_config(at: &Path, [door, admin, origin]: [SocketAddr; 3], edges: &[Se
     text
 }
 
-fn edge_config(at: &Path, edge: &Seats, origin: SocketAddr, ways: &Ways) -> String {
+fn edge_config(at: &Path, routes: &Path, edge: &Seats, origin: &str, ways: &Ways) -> String {
     let (at, name) = (at.display(), &edge.doors.name);
     let places = ways.from(name).map(|(to, near)| match to {
         CENTRAL => format!("[central]\nurl = [\"https://{near}\"]\n\n"),
@@ -330,10 +390,11 @@ fn edge_config(at: &Path, edge: &Seats, origin: SocketAddr, ways: &Ways) -> Stri
     });
     let places: String = places.collect();
     format!(
-        "include = [\"routes.toml\"]\n\n[edge]\nname = \"{name}\"\ndeployment = \"demo\"\ndata = \"{at}/{name}\"\nworkers = 1\n\n\
+        "include = [{routes:?}]\n\n[edge]\nname = \"{name}\"\ndeployment = \"demo\"\ndata = \"{at}/{name}\"\nworkers = 1\n\
+         tell_decision = true\n\n\
          [[listen]]\naddress = \"{}\"\n\n[[listen]]\naddress = \"{}\"\n[[listen.certificate]]\nchain = \"{at}/public.pem\"\n\
          key = \"{at}/public.key\"\n\n[peer]\naddress = \"{}\"\nchain = \"{at}/peer-{name}.pem\"\nkey = \"{at}/peer-{name}.key\"\n\
-         ca = \"{at}/ca.pem\"\n\n[admin]\naddress = \"{}\"\nfaults = true\n\n[local]\norigins = [\"http://{origin}\"]\n\n\
+         ca = \"{at}/ca.pem\"\n\n[admin]\naddress = \"{}\"\nfaults = true\n\n[local]\norigins = [{origin:?}]\n\n\
          {places}[log]\nfile = \"{at}/{name}.log\"\n",
         edge.doors.http, edge.doors.https, edge.peer, edge.doors.admin
     )

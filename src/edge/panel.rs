@@ -147,6 +147,7 @@ fn figures(figures: &Figures) -> Value {
         "seq": figures.seq,
         "kept_out": figures.kept_out,
         "ledger_lost": figures.ledger_lost,
+        "cold": figures.is_cold,
         "set_aside": figures.set_aside,
     })
 }
@@ -176,6 +177,29 @@ fn links(site: &Site, page: &mut Page<'_>) -> std::fmt::Result {
     page.gauge("coordinator_link_rtt_seconds", "From the last PING to its PONG, by place", &lines)
 }
 
+/// How long the certificates of our doors are good for. Those of `[peer]` are also what other places are called with.
+fn certificates(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
+    let doors = shared.doors.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    let mut known: Vec<(String, String, f64)> = Vec::new();
+    for door in &doors {
+        for (file, end) in door.tls.iter().flat_map(|tls| tls.ends()) {
+            let line = (super::name_of(door.door), file.display().to_string());
+            // Two doors of one kind may share a file; a page has each line once.
+            if !known.iter().any(|(kind, path, _)| *kind == line.0 && *path == line.1) {
+                known.push((line.0, line.1, end.as_secs_f64() - clock::wall().as_secs_f64()));
+            }
+        }
+    }
+    let labels: Vec<_> =
+        known.iter().map(|(door, file, _)| [("door", door.as_str()), ("file", file.as_str())]).collect();
+    let lines: Vec<_> = labels.iter().zip(&known).map(|(labels, (.., left))| (&labels[..], *left)).collect();
+    page.gauge(
+        "coordinator_certificate_expiry_seconds",
+        "Until a certificate in use expires, by file; below 0 it has",
+        &lines,
+    )
+}
+
 /// Adds the numbers that are computed at the time of looking.
 pub(crate) fn register(shared: &Arc<Shared>) {
     let weak = Arc::downgrade(shared);
@@ -195,6 +219,7 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
         labels.iter().zip(&up).map(|(labels, (_, one))| (&labels[..], f64::from(u8::from(one.is_up())))).collect();
     page.gauge("coordinator_endpoint_up", "Whether an endpoint is believed up", &lines)?;
     links(&site, page)?;
+    certificates(shared, page)?;
     faults::write(shared, &site, page)?;
     page.gauge(
         "coordinator_ready",

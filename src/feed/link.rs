@@ -344,11 +344,13 @@ impl Follower {
 struct Image {
     header: Header,
     edges: Vec<crate::home::event::EdgeRow>,
+    overrides: Vec<crate::home::hash::Override>,
     rows: Vec<crate::home::snapshot::Row>,
 }
 
 fn load(applier: &mut Applier, image: Image) -> Result<Applied, ApplyError> {
     let Header { feed, term, seq } = image.header;
+    applier.overrides(&image.overrides)?;
     applier.load(feed, u64::from(term), seq, &image.edges, image.rows.into_iter())
 }
 
@@ -395,6 +397,7 @@ const ROWS_MAX: usize = 1 << 28;
 struct Found {
     header: Option<Header>,
     edges: Vec<crate::home::event::EdgeRow>,
+    overrides: Vec<crate::home::hash::Override>,
     rows: Vec<crate::home::snapshot::Row>,
 }
 
@@ -410,6 +413,7 @@ impl Found {
                     return Err("it has too many rows".to_owned());
                 }
                 Part::Rows(rows) => self.rows.extend(rows),
+                Part::Overrides(overrides) => self.overrides = overrides,
                 Part::End(_) => {}
             }
         }
@@ -418,7 +422,7 @@ impl Found {
 
     fn image(self) -> Result<Image, String> {
         let header = self.header.ok_or("it has no header")?;
-        Ok(Image { header, edges: self.edges, rows: self.rows })
+        Ok(Image { header, edges: self.edges, overrides: self.overrides, rows: self.rows })
     }
 }
 

@@ -25,6 +25,13 @@ pub struct Event {
     /// What became of the key.
     #[serde(default)]
     pub st: State,
+    /// Under which of its hashes the key is filed: 0, its own, unless another key has the same.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub x: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What an event says of a key.
@@ -182,7 +189,7 @@ mod tests {
     use super::*;
 
     fn event(s: u64, k: &str) -> Event {
-        Event { c: "claim".into(), e: 1, h: "fr".into(), k: k.into(), s, st: State::Active }
+        Event { c: "claim".into(), e: 1, h: "fr".into(), k: k.into(), s, st: State::Active, x: 0 }
     }
 
     /// A batch from 1 as somebody else may write it.

@@ -5,28 +5,26 @@
 //! finds a value; later values replace it in one store. A pair is never removed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::hash::KeyHash;
+use super::memory::{LINE, Memory, Word};
 use super::table::{Full, probe};
 
-const PAIRS: usize = 4;
-const LOAD_PERCENT: usize = 80;
+/// Words of a pair: hash, value.
+const PAIR: usize = 2;
+const PAIRS: usize = LINE / PAIR;
 
-#[derive(Debug, Default)]
-struct Pair {
-    hash: AtomicU64,
-    value: AtomicU64,
-}
+/// Of 100 pairs, so many are filled when a table is built for a known number of keys, and at most so many ever.
+const FILL_PERCENT: usize = 75;
+const LOAD_PERCENT: usize = 85;
 
-#[repr(align(64))]
-#[derive(Debug, Default)]
-struct Bucket([Pair; PAIRS]);
+/// The least buckets: small tables need not grow.
+const BUCKETS_MIN: usize = 64;
 
 /// The reading side.
 #[derive(Debug)]
 pub struct Exact {
-    buckets: Box<[Bucket]>,
+    memory: Memory,
 }
 
 /// 0 marks an empty pair, so the one hash that is 0 is filed under 1.
@@ -34,26 +32,50 @@ fn filed(hash: KeyHash) -> u64 {
     hash.0.max(1)
 }
 
+/// The pair of a hash, or the empty one where it belongs; `None` if there is neither.
+#[inline]
+fn pair<W: Word>(buckets: &[[W; LINE]], hash: KeyHash, look: impl Fn(&W) -> u64) -> Option<(&[W; PAIR], u64)> {
+    let lines = probe(hash, buckets.len()).filter_map(|at| buckets.get(at));
+    let mut pairs = lines.flat_map(|line| line.as_chunks::<PAIR>().0);
+    pairs.find_map(|pair| {
+        let found = look(&pair[0]);
+        (found == 0 || found == filed(hash)).then_some((pair, found))
+    })
+}
+
+fn get<W: Word>(buckets: &[[W; LINE]], hash: KeyHash) -> Option<u64> {
+    match pair(buckets, hash, W::read)? {
+        (_, 0) => None,
+        ([_, value], _) => Some(value.read()),
+    }
+}
+
+/// Says whether the hash is new.
+fn set<W: Word>(buckets: &[[W; LINE]], hash: KeyHash, new: u64, has_room: bool) -> Result<bool, Full> {
+    let ([key, value], found) = pair(buckets, hash, W::own).ok_or(Full)?;
+    if found == 0 && !has_room {
+        return Err(Full);
+    }
+    value.show(new);
+    if found == 0 {
+        key.show(filed(hash));
+    }
+    Ok(found == 0)
+}
+
 impl Exact {
     /// The value of a hash. Cost: one cache line, seldom two.
+    #[inline]
     pub fn get(&self, hash: KeyHash) -> Option<u64> {
-        for bucket in probe(hash, self.buckets.len()).filter_map(|at| self.buckets.get(at)) {
-            for pair in &bucket.0 {
-                match pair.hash.load(Ordering::Acquire) {
-                    0 => return None,
-                    found if found == filed(hash) => return Some(pair.value.load(Ordering::Acquire)),
-                    _ => {}
-                }
-            }
-        }
-        None
+        get(self.memory.get(), hash)
     }
 
     /// All pairs, in no particular order.
     pub fn pairs(&self) -> impl Iterator<Item = (KeyHash, u64)> {
-        self.buckets.iter().flat_map(|bucket| &bucket.0).filter_map(|pair| {
-            let hash = pair.hash.load(Ordering::Acquire);
-            (hash != 0).then(|| (KeyHash(hash), pair.value.load(Ordering::Acquire)))
+        let pairs = self.memory.get().iter().flat_map(|line| line.as_chunks::<PAIR>().0);
+        pairs.filter_map(|[hash, value]| {
+            let hash = hash.read();
+            (hash != 0).then(|| (KeyHash(hash), value.read()))
         })
     }
 }
@@ -66,11 +88,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// An empty table with room for `keys` keys and as many again.
+    /// An empty table that `keys` keys fill to 0.75.
     pub fn with_room(keys: usize) -> Writer {
-        let pairs = keys.saturating_mul(2) * 100 / LOAD_PERCENT;
-        let buckets = (0..pairs.div_ceil(PAIRS).max(1)).map(|_| Bucket::default()).collect();
-        Writer { table: Arc::new(Exact { buckets }), filled: 0 }
+        let pairs = keys.saturating_mul(100) / FILL_PERCENT;
+        let memory = Memory::lines(pairs.div_ceil(PAIRS).max(BUCKETS_MIN));
+        Writer { table: Arc::new(Exact { memory }), filled: 0 }
     }
 
     /// The table that is written.
@@ -80,27 +102,10 @@ impl Writer {
 
     /// Sets the value of a hash.
     pub fn set(&mut self, hash: KeyHash, value: u64) -> Result<(), Full> {
-        for bucket in probe(hash, self.table.buckets.len()).filter_map(|at| self.table.buckets.get(at)) {
-            for pair in &bucket.0 {
-                match pair.hash.load(Ordering::Relaxed) {
-                    0 => {
-                        if (self.filled + 1) * 100 > self.table.buckets.len() * PAIRS * LOAD_PERCENT {
-                            return Err(Full);
-                        }
-                        pair.value.store(value, Ordering::Release);
-                        pair.hash.store(filed(hash), Ordering::Release);
-                        self.filled += 1;
-                        return Ok(());
-                    }
-                    found if found == filed(hash) => {
-                        pair.value.store(value, Ordering::Release);
-                        return Ok(());
-                    }
-                    _ => {}
-                }
-            }
-        }
-        Err(Full)
+        let buckets = self.table.memory.get();
+        let has_room = (self.filled + 1) * 100 <= buckets.len() * PAIRS * LOAD_PERCENT;
+        self.filled += usize::from(set(buckets, hash, value, has_room)?);
+        Ok(())
     }
 
     /// Sets the value of a hash; true if that took a larger table, which readers must be given.
@@ -113,9 +118,9 @@ impl Writer {
         grown
     }
 
-    /// A table with the same pairs and more room. Ends: each try has at least one bucket more for the same pairs.
+    /// A table with the same pairs and more room. Ends: each try has more buckets for the same pairs.
     fn larger(&self) -> Writer {
-        let mut room = self.filled.max(PAIRS);
+        let mut room = self.filled.max(PAIRS) * 3 / 2;
         loop {
             let mut larger = Writer::with_room(room);
             if self.table.pairs().all(|(hash, value)| larger.set(hash, value).is_ok()) {
@@ -127,26 +132,6 @@ impl Writer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::HashMap;
-
-    #[test]
-    fn it_is_a_map_that_grows() {
-        let mut writer = Writer::with_room(0);
-        let mut oracle = HashMap::new();
-        let mut hash = 1u64;
-        for value in 0..5000u64 {
-            hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let key = if value % 3 == 0 { value % 90 } else { hash };
-            writer.set_or_grow(KeyHash(key), value);
-            oracle.insert(key.max(1), value);
-            // Hash 0 and hash 1 share a pair.
-        }
-        for (key, value) in &oracle {
-            assert_eq!(writer.table().get(KeyHash(*key)), Some(*value));
-        }
-        assert_eq!(writer.table().pairs().count(), oracle.len());
-        assert_eq!(writer.table().get(KeyHash(u64::MAX)), None);
-    }
-}
+mod model;
+#[cfg(test)]
+mod tests;

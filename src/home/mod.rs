@@ -10,10 +10,17 @@ pub mod guard;
 pub mod hash;
 pub mod key;
 pub mod ledger;
+pub mod memory;
+pub mod pack;
 pub mod slot;
 pub mod snapshot;
 pub mod standing;
 pub mod table;
+
+#[cfg(test)]
+mod probe;
+#[cfg(test)]
+mod tests;
 
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

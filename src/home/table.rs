@@ -5,71 +5,116 @@
 //! one, around the end, at most [`PROBES`] buckets far. Keys are never removed (a key that is gone stays as a tomb), so
 //! a reader may stop at the first empty slot; a slot is one word, so a reader sees an entry whole or not at all.
 //!
-//! A slot does not hold its whole hash: a table cannot be rebuilt from itself. When it is full, its owner builds a
-//! larger one from where whole hashes are kept, on disk, and readers go on with the old one until it is swapped.
+//! **Twins.** A slot keeps 40 bits of its hash. Two keys that meet on one way with the same 40 bits cannot be told apart
+//! there (among 100 M keys, one such pair in a thousand tables): their slot says [`State::Exact`] and both stand, with
+//! their whole hashes, in an exact table beside. Who fills a table from sorted rows ([`Writer::fill`]) finds every pair.
+//! [`Writer::put`] cannot know whether a slot with its tag is its key's own; it reports what looks like a twin
+//! ([`Put::Twin`]), and its owner fills a new table.
+//!
+//! A slot does not hold its whole hash, so a table cannot grow from itself. When it is full, its owner fills a larger one
+//! from where whole hashes are kept, on disk, and readers go on with the old one until it is swapped.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::exact::{self, Exact};
 use super::hash::KeyHash;
-use super::slot::{Entry, tag, tag_of};
+use super::memory::{LINE, Memory, Word};
+use super::slot::{Entry, EpochLow, State, tag, tag_of};
 
 /// How many buckets a key may stand away from its own. At the load of 0.8 the longest way measured is about a dozen;
 /// a key that would need more makes the table grow instead, so this bounds every look-up.
 pub const PROBES: usize = 32;
 
 /// Slots of a bucket: one cache line.
-const SLOTS: usize = 8;
+const SLOTS: usize = LINE;
+
+/// Of 100 slots, so many are filled when a table is built for a known number of keys: 10 octets for each.
+const FILL_PERCENT: usize = 80;
 
 /// Of 100 slots, at most so many are filled: beyond, look-ups that find nothing grow long (HOMES 1.4: 169 ns at 0.8,
 /// 956 ns at 0.9).
-const LOAD_PERCENT: usize = 80;
+const LOAD_PERCENT: usize = 85;
 
-#[repr(align(64))]
-#[derive(Debug, Default)]
-struct Bucket([AtomicU64; SLOTS]);
+/// Of 100 slots, so many are filled after growing: a table of n keys was filled at most 2.5 n times in all.
+const GROWN_PERCENT: usize = 60;
+
+/// The least buckets: small tables need not grow.
+const BUCKETS_MIN: usize = 64;
+
+/// Pairs of keys that one table can keep apart: a million times more than are expected.
+const TWINS_MAX: usize = 1024;
 
 /// The reading side.
 #[derive(Debug)]
 pub struct Table {
-    buckets: Box<[Bucket]>,
+    memory: Memory,
+    twins: Arc<Exact>,
 }
 
 impl Table {
     /// What is known of a key. Cost: one cache line, seldom two.
+    #[inline]
     pub fn get(&self, hash: KeyHash) -> Option<Entry> {
-        let wanted = tag(hash);
-        for bucket in probe(hash, self.buckets.len()).filter_map(|at| self.buckets.get(at)) {
-            for slot in &bucket.0 {
-                // Acquire pairs with the writer's release: whoever sees the word sees all that was done before it.
-                let word = slot.load(Ordering::Acquire);
-                if word == 0 {
-                    return None;
-                }
-                if tag_of(word) == wanted {
-                    return Entry::unpack(word);
-                }
-            }
+        let entry = Entry::unpack(find(self.memory.get(), hash)?.1)?;
+        match entry.state {
+            State::Exact => Entry::unpack(self.twins.get(hash)?),
+            _ => Some(entry),
         }
-        None
     }
 
     /// The number of slots.
     pub fn slots(&self) -> usize {
-        self.buckets.len() * SLOTS
+        self.memory.get().len() * SLOTS
     }
 }
 
 /// The bucket of a hash among `buckets`, and those that it may overflow into, nearest first.
+#[inline]
 pub(super) fn probe(hash: KeyHash, buckets: usize) -> impl Iterator<Item = usize> {
-    let first = ((u128::from(hash.0) * buckets as u128) >> 64) as usize;
+    let first = home(hash, buckets);
     (first..buckets).chain(0..first).take(PROBES)
+}
+
+#[inline]
+fn home(hash: KeyHash, buckets: usize) -> usize {
+    ((u128::from(hash.0) * buckets as u128) >> 64) as usize
+}
+
+/// The slot with a hash's tag, and its word.
+#[inline]
+fn find<W: Word>(buckets: &[[W; SLOTS]], hash: KeyHash) -> Option<(&W, u64)> {
+    let wanted = tag(hash);
+    for bucket in probe(hash, buckets.len()).filter_map(|at| buckets.get(at)) {
+        for slot in bucket {
+            let word = slot.read();
+            if word == 0 {
+                return None;
+            }
+            if tag_of(word) == wanted {
+                return Some((slot, word));
+            }
+        }
+    }
+    None
+}
+
+/// The slot with a hash's tag, or the empty one where it belongs; `None` if there is neither.
+#[inline]
+fn place<W: Word>(buckets: &[[W; SLOTS]], hash: KeyHash) -> Option<(&W, u64)> {
+    let wanted = tag(hash);
+    let mut slots = probe(hash, buckets.len()).filter_map(|at| buckets.get(at)).flatten();
+    slots.find_map(|slot| {
+        let word = slot.own();
+        (word == 0 || tag_of(word) == wanted).then_some((slot, word))
+    })
 }
 
 /// The writing side: there is one for each table.
 #[derive(Debug)]
 pub struct Writer {
     table: Arc<Table>,
+    twins: exact::Writer,
     filled: usize,
 }
 
@@ -82,6 +127,9 @@ pub enum Put {
     Newer,
     /// What is known is as new or newer: nothing changed.
     Stale,
+    /// A key that begins found its tag in use. It is a repetition, or it has a twin: only a new table can tell, filled
+    /// from whole hashes. Nothing changed.
+    Twin,
 }
 
 /// The table has no room for another key: build a larger one.
@@ -89,11 +137,21 @@ pub enum Put {
 pub struct Full;
 
 impl Writer {
-    /// An empty table with room for `keys` keys and as many again.
+    /// An empty table that `keys` keys fill to 0.8.
     pub fn with_room(keys: usize) -> Writer {
-        let slots = keys.saturating_mul(2) * 100 / LOAD_PERCENT;
-        let buckets = (0..slots.div_ceil(SLOTS).max(1)).map(|_| Bucket::default()).collect();
-        Writer { table: Arc::new(Table { buckets }), filled: 0 }
+        Writer::with_load(keys, FILL_PERCENT)
+    }
+
+    /// An empty table for `keys` keys and about half as many again.
+    pub fn with_room_to_grow(keys: usize) -> Writer {
+        Writer::with_load(keys, GROWN_PERCENT)
+    }
+
+    fn with_load(keys: usize, percent: usize) -> Writer {
+        let slots = keys.saturating_mul(100) / percent;
+        let twins = exact::Writer::with_room(TWINS_MAX);
+        let memory = Memory::lines(slots.div_ceil(SLOTS).max(BUCKETS_MIN));
+        Writer { table: Arc::new(Table { memory, twins: twins.table().clone() }), twins, filled: 0 }
     }
 
     /// The table that is written.
@@ -111,33 +169,109 @@ impl Writer {
         self.filled.saturating_add(more).saturating_mul(100) <= self.table.slots() * LOAD_PERCENT
     }
 
-    /// Merges an entry by its epoch: the newest wins, in whatever order and however often entries come.
-    pub fn put(&mut self, hash: KeyHash, entry: Entry) -> Result<Put, Full> {
-        let wanted = tag(hash);
-        for bucket in probe(hash, self.table.buckets.len()).filter_map(|at| self.table.buckets.get(at)) {
-            for slot in &bucket.0 {
-                // Relaxed: nobody else writes.
-                let word = slot.load(Ordering::Relaxed);
-                let Some(known) = Entry::unpack(word) else {
-                    if !self.has_room(1) {
-                        return Err(Full);
-                    }
-                    slot.store(entry.pack(hash), Ordering::Release);
-                    self.filled += 1;
-                    return Ok(Put::New);
-                };
-                if tag_of(word) == wanted {
-                    if !entry.epoch.is_after(known.epoch) {
-                        return Ok(Put::Stale);
-                    }
-                    slot.store(entry.pack(hash), Ordering::Release);
-                    return Ok(Put::Newer);
-                }
+    /// Fills an empty table with rows that rise strictly in their hash, which finds all twins.
+    pub fn fill<E>(&mut self, rows: impl Iterator<Item = Result<(KeyHash, Entry), E>>) -> Result<Result<(), Full>, E> {
+        let mut near = Near::default();
+        for row in rows {
+            let (hash, entry) = row?;
+            if self.add(hash, entry, &mut near).is_err() {
+                return Ok(Err(Full));
             }
         }
-        Err(Full)
+        Ok(Ok(()))
+    }
+
+    /// Adds a key that is none of those before. `near` keeps those that it could meet on its way.
+    fn add(&mut self, hash: KeyHash, entry: Entry, near: &mut Near) -> Result<(), Full> {
+        let buckets = self.table.memory.get();
+        let (slot, word) = place(buckets, hash).ok_or(Full)?;
+        if word == 0 {
+            self.filled += 1;
+            slot.show(entry.pack(hash));
+            near.push(hash, buckets.len());
+            return Ok(());
+        }
+        let leads_here = |other: &&KeyHash| find(buckets, **other).is_some_and(|(its, _)| std::ptr::eq(its, slot));
+        let twin = near.hashes().filter(|other| tag(**other) == tag(hash)).find(leads_here).ok_or(Full)?;
+        if Entry::unpack(word).is_some_and(|first| first.state != State::Exact) {
+            self.twins.set(*twin, word)?;
+        }
+        self.twins.set(hash, entry.pack(hash))?;
+        slot.show(Entry { state: State::Exact, ..entry }.pack(hash));
+        self.filled += 1;
+        Ok(())
+    }
+
+    /// Merges an entry by its epoch: the newest wins, in whatever order and however often entries come. `begins` says
+    /// that it is the first of its key.
+    pub fn put(&mut self, hash: KeyHash, entry: Entry, begins: bool) -> Result<Put, Full> {
+        let has_room = self.has_room(1);
+        let (slot, word) = place(self.table.memory.get(), hash).ok_or(Full)?;
+        if Entry::unpack(word).is_some_and(|known| known.state == State::Exact) {
+            return self.put_twin(hash, entry);
+        }
+        let put = merge(slot, word, hash, entry, begins, has_room)?;
+        self.filled += usize::from(put == Put::New);
+        Ok(put)
+    }
+
+    /// One of several keys that share a slot.
+    fn put_twin(&mut self, hash: KeyHash, entry: Entry) -> Result<Put, Full> {
+        let known = self.twins.table().get(hash).and_then(Entry::unpack);
+        if known.is_some_and(|known| !entry.epoch.is_after(known.epoch)) {
+            return Ok(Put::Stale);
+        }
+        self.twins.set(hash, entry.pack(hash))?;
+        self.filled += usize::from(known.is_none());
+        Ok(if known.is_some() { Put::Newer } else { Put::New })
     }
 }
 
+/// The hashes that were added last, and first: what a further one could meet, also around the end of the table.
+#[derive(Debug, Default)]
+struct Near {
+    first: Vec<KeyHash>,
+    last: VecDeque<KeyHash>,
+}
+
+impl Near {
+    #[inline]
+    fn push(&mut self, hash: KeyHash, buckets: usize) {
+        let at = home(hash, buckets);
+        if at < 2 * PROBES {
+            self.first.push(hash);
+            return;
+        }
+        while self.last.front().is_some_and(|old| home(*old, buckets) + 2 * PROBES < at) {
+            self.last.pop_front();
+        }
+        self.last.push_back(hash);
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = &KeyHash> {
+        self.last.iter().chain(&self.first)
+    }
+}
+
+/// Writes an entry into the slot that was found for it.
+#[inline]
+fn merge<W: Word>(slot: &W, word: u64, hash: KeyHash, entry: Entry, begins: bool, has_room: bool) -> Result<Put, Full> {
+    match Entry::unpack(word) {
+        None if !has_room => Err(Full),
+        None => {
+            slot.show(entry.pack(hash));
+            Ok(Put::New)
+        }
+        Some(_) if begins => Ok(Put::Twin),
+        Some(known) if !EpochLow::is_after(entry.epoch, known.epoch) => Ok(Put::Stale),
+        Some(_) => {
+            slot.show(entry.pack(hash));
+            Ok(Put::Newer)
+        }
+    }
+}
+
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -17,14 +17,15 @@ use std::sync::atomic::Ordering;
 
 use super::claims::KeyText;
 use super::edges::Edges;
-use super::open::{self, LEDGER, MAP, Opened};
+use super::open::{self, Filling, LEDGER, MAP, Tables, Unfilled};
+use super::overrides;
 use super::view::{self, View};
 use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
 use crate::base::id::EdgeId;
 use crate::home::cursor::Coverage;
 use crate::home::event::{EdgeRow, Event, State as Said};
 use crate::home::guard::Guards;
-use crate::home::hash::{KeyHash, key_hash, split_key};
+use crate::home::hash::{KeyHash, Override, Overrides, split_key};
 use crate::home::ledger::{Effect, Input, Named, Row, State};
 use crate::home::standing::{About, Meaning, Stage, Standing};
 use crate::home::{exact, table};
@@ -41,6 +42,17 @@ pub struct Applier {
     map_rows: Option<Rows>,
     ledger_rows: Option<Rows>,
     begun: Option<FeedId>,
+    /// Until the tables are there; nothing is applied before.
+    filling: Option<Pending>,
+}
+
+/// Tables that are not there yet.
+#[derive(Debug)]
+enum Pending {
+    /// Being filled.
+    Filling(Filling),
+    /// The disk refused; it is tried again when the feed next begins.
+    Refused(Unfilled),
 }
 
 /// One entry of the feed, or one row of a snapshot, understood.
@@ -61,14 +73,47 @@ struct Orders {
 }
 
 impl Applier {
-    pub(super) fn new(
-        homes: Arc<Homes>,
-        dir: PathBuf,
-        map: Opened<table::Writer>,
-        ledger: Opened<exact::Writer>,
-    ) -> Applier {
+    /// With tables that another thread is filling.
+    pub(super) fn filling(homes: Arc<Homes>, dir: PathBuf, filling: Filling) -> Applier {
+        let (map, ledger) = (table::Writer::with_room(0), exact::Writer::with_room(0));
+        let filling = Some(Pending::Filling(filling));
+        Applier { homes, dir, map, ledger, map_rows: None, ledger_rows: None, begun: None, filling }
+    }
+
+    /// With tables that are there.
+    pub(super) fn ready_with(homes: Arc<Homes>, dir: PathBuf, Tables { map, ledger }: Tables) -> Applier {
         let (map_rows, ledger_rows) = (map.rows, ledger.rows);
-        Applier { homes, dir, map: map.table, ledger: ledger.table, map_rows, ledger_rows, begun: None }
+        Applier { homes, dir, map: map.table, ledger: ledger.table, map_rows, ledger_rows, begun: None, filling: None }
+    }
+
+    /// Waits until the tables are filled; where the disk refused, tries again.
+    fn ready(&mut self) -> Result<(), ApplyError> {
+        let filled = match self.filling.take() {
+            None => return Ok(()),
+            Some(Pending::Refused(unfilled)) => unfilled.fill(&Arc::downgrade(&self.homes)),
+            Some(Pending::Filling(thread)) => {
+                thread.join().map_err(|_| ApplyError::Store("the tables could not be filled".to_owned()))?
+            }
+        };
+        match filled {
+            Ok(Tables { map, ledger }) => {
+                (self.map, self.map_rows) = (map.table, map.rows);
+                (self.ledger, self.ledger_rows) = (ledger.table, ledger.rows);
+                Ok(())
+            }
+            Err((unfilled, error)) => {
+                tracing::error!(%error, "the homes could not be read");
+                self.filling = Some(Pending::Refused(unfilled));
+                Err(ApplyError::Store(error.to_string()))
+            }
+        }
+    }
+
+    /// Waits until the tables are filled, which costs a look-up less than the files; `begin_feed` does it too.
+    ///
+    /// Errors: the disk refused.
+    pub fn warm(&mut self) -> Result<(), ApplyError> {
+        self.ready()
     }
 
     /// Where in which history this edge stands.
@@ -79,6 +124,7 @@ impl Applier {
     /// Says which history is about to be followed; to be called at each connect, before anything is applied.
     pub fn begin_feed(&mut self, feed: FeedId, term: u64) -> Result<FeedCheck, ApplyError> {
         self.begun = None;
+        self.ready()?;
         let cursor = self.cursor();
         if let Some(ours) = cursor.feed.filter(|ours| *ours != feed) {
             return Ok(FeedCheck::OtherHistory { ours });
@@ -125,11 +171,12 @@ impl Applier {
         }
         let mut fresh: Vec<&Event> = events.iter().filter(|event| event.s > cursor.seq).collect();
         fresh.sort_by_key(|event| event.s);
+        let named = fresh.iter().filter(|event| event.x > 0).map(|event| (event.k.as_str(), event.x));
+        self.override_hashes(feed, named)?;
         let edges = self.homes.edges.load_full();
         let mut changes = Vec::with_capacity(fresh.len());
         for event in &fresh {
-            let said = (event.k.as_str(), event.h.as_str(), event.e, event.st);
-            let change = (first..=last).contains(&event.s).then(|| self.understand(feed, &edges, said)).flatten();
+            let change = (first..=last).contains(&event.s).then(|| self.understand(feed, &edges, event)).flatten();
             changes.extend(change.map(|change| (event.s, change)));
         }
         let kept_out = (fresh.len() - changes.len()) as u64;
@@ -140,22 +187,47 @@ impl Applier {
         Ok(Applied { seq: last, changed, kept_out })
     }
 
-    /// Reads what an event or a row says; `None` if it makes no sense here.
-    fn understand<'a>(
-        &self,
-        feed: FeedId,
-        edges: &Edges,
-        (text, home, epoch, said): (&'a str, &str, u32, Said),
-    ) -> Option<Change<'a>> {
-        let (space, key) = split_key(text)?;
-        let home = match said {
+    /// Reads what an event says; `None` if it makes no sense here.
+    fn understand<'a>(&self, feed: FeedId, edges: &Edges, event: &'a Event) -> Option<Change<'a>> {
+        let (space, key) = split_key(&event.k)?;
+        let home = match event.st {
             Said::Tomb => Named::Nobody,
-            Said::Active => match edges.id(home)? {
-                _ if home == self.homes.own => Named::Own,
+            Said::Active => match edges.id(&event.h)? {
+                _ if event.h == self.homes.own => Named::Own,
                 other => Named::Other(other),
             },
         };
-        (epoch > 0).then(|| Change { hash: key_hash(feed, space, key), key: Some((space, key)), home, epoch })
+        let view = self.homes.view.load();
+        if event.e == 0 || (event.x > 0 && view.overrides.number(&event.k) != event.x) {
+            return None;
+        }
+        let hash = view.overrides.hash(feed, space, key);
+        Some(Change { hash, key: Some((space, key)), home, epoch: event.e })
+    }
+
+    /// Takes the keys that are filed under another hash than their own, from a snapshot; before its rows.
+    pub fn overrides(&mut self, list: &[Override]) -> Result<(), ApplyError> {
+        let feed = self.begun.ok_or(ApplyError::NoHistory)?;
+        self.override_hashes(feed, list.iter().map(|other| (other.k.as_str(), other.x)))
+    }
+
+    /// Durable before any row that is filed so: without it, the row's key would be taken for the one whose hash it has.
+    fn override_hashes<'a>(
+        &mut self,
+        feed: FeedId,
+        named: impl Iterator<Item = (&'a str, u32)>,
+    ) -> Result<(), ApplyError> {
+        let mut overrides: Option<Overrides> = None;
+        for (key, number) in named {
+            let known = || Overrides::clone(&self.homes.view.load().overrides);
+            if !overrides.get_or_insert_with(known).insert(key, number) {
+                tracing::debug!(key, number, "this key is filed so already, or there are too many like it");
+            }
+        }
+        let Some(overrides) = overrides.filter(|new| *new != *self.homes.view.load().overrides) else { return Ok(()) };
+        overrides::save(&self.dir, feed, &overrides).map_err(|error| ApplyError::Store(error.to_string()))?;
+        self.publish(|view| view.overrides = Arc::new(overrides));
+        Ok(())
     }
 
     /// The five steps.
@@ -255,28 +327,36 @@ impl Applier {
         Ok(())
     }
 
-    /// Step 4: the table. Should one bucket have overflowed too far although there is room, the table is rebuilt from
-    /// disk, where the rows are already.
+    /// Step 4: the table. Should one bucket have overflowed too far although there is room, or a key look like another's
+    /// twin, a new table is filled from disk, where the rows are already.
     fn show(&mut self, rows: &[rows::Row]) -> Result<u64, ApplyError> {
         let mut changed = 0;
-        for row in rows {
+        let mut is_in_doubt = false;
+        for (at, row) in rows.iter().enumerate() {
             let Some(entry) = view::map_entry(*row) else { continue };
-            match self.map.put(KeyHash(row.hash), entry) {
-                Ok(put) => changed += u64::from(put != table::Put::Stale),
+            match self.map.put(KeyHash(row.hash), entry, row.epoch == 1) {
+                Ok(put) => {
+                    is_in_doubt |= put == table::Put::Twin;
+                    changed += u64::from(put != table::Put::Stale);
+                }
                 Err(table::Full) => {
-                    self.grow(0)?;
-                    changed += 1;
+                    is_in_doubt = true;
+                    changed += (rows.len() - at) as u64;
+                    break;
                 }
             }
+        }
+        if is_in_doubt {
+            self.grow(0)?;
         }
         self.homes.map_keys.store(self.map.keys() as u64, Ordering::Relaxed);
         Ok(changed)
     }
 
-    /// A larger table of all rows on disk, with room for `more` and as many again.
+    /// A new table of all rows on disk, with room for `more` and about half as many again.
     fn grow(&mut self, more: usize) -> Result<(), ApplyError> {
         let rows = self.map_rows.as_ref().ok_or(ApplyError::NoHistory)?;
-        self.map = open::fill_map(rows, self.map.keys() + more).map_err(stored)?;
+        self.map = open::grow_map(rows, self.map.keys() + more).map_err(stored)?;
         let map = self.map.table().clone();
         self.publish(|view| view.map = map);
         Ok(())
@@ -410,9 +490,14 @@ impl Applier {
     ) -> Result<rows::Prepared, ApplyError> {
         let mut map = self.map_rows.take().ok_or(ApplyError::NoHistory)?;
         let table = self.homes.edges.load_full();
-        let own = self.homes.view.load().own;
+        let view = self.homes.view.load_full();
+        let own = view.own;
+        let hash_of = |key: &KeyText| {
+            let (space, id) = key.parts();
+            view.overrides.hash(feed, space, id)
+        };
         let claimed: HashMap<KeyHash, KeyText> =
-            self.homes.claims.keys().into_iter().map(|key| (key.hash(feed), key)).collect();
+            self.homes.claims.keys().into_iter().map(|key| (hash_of(&key), key)).collect();
         let rows = rows.filter_map(|row| {
             let Some(home) = named(&row, own, &table) else {
                 *kept_out += 1;
@@ -441,6 +526,15 @@ impl Applier {
         self.homes.overlay.retain(|hash, epoch| view.is_older_than(hash, epoch));
         self.homes.absent.clear();
         Ok(())
+    }
+}
+
+impl Drop for Applier {
+    fn drop(&mut self) {
+        // Whoever opens the folder next must not meet a thread of ours in it.
+        if let Some(Pending::Filling(thread)) = self.filling.take() {
+            drop(thread.join());
+        }
     }
 }
 

@@ -13,8 +13,6 @@ use dashmap::mapref::entry::Entry;
 use tokio::sync::Notify;
 
 use crate::base::id::EdgeId;
-use crate::home::cursor::FeedId;
-use crate::home::hash::{KeyHash, key_hash};
 use crate::home::ledger::Claim;
 use crate::store::durable::ClaimRow;
 
@@ -33,11 +31,6 @@ impl KeyText {
 
     pub(super) fn parts(&self) -> (&str, &str) {
         self.0.split_once('\0').unwrap_or(("", &self.0))
-    }
-
-    pub(super) fn hash(&self, feed: FeedId) -> KeyHash {
-        let (space, key) = self.parts();
-        key_hash(feed, space, key)
     }
 }
 

@@ -10,14 +10,15 @@ mod edges;
 mod incarnation;
 mod open;
 mod overlay;
+mod overrides;
 mod rates;
 mod register;
 mod view;
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -26,7 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::base::id::EdgeId;
 use crate::home::Home;
 use crate::home::event::EdgeRow;
-use crate::home::hash::{KeyHash, key_hash};
+use crate::home::hash::KeyHash;
 use crate::home::ledger::{Row, State};
 use crate::store::durable::Durable;
 use ask::Flights;
@@ -168,6 +169,9 @@ pub struct Figures {
     pub kept_out: u64,
     /// Whether the ledger was lost and awaits a snapshot.
     pub ledger_lost: bool,
+    /// Whether homes are still found in their files, because the tables are being filled; `owned` and `closed` are not
+    /// known then.
+    pub is_cold: bool,
     /// Files that were unreadable at the start and were set aside.
     pub set_aside: Vec<String>,
 }
@@ -195,7 +199,7 @@ pub struct Homes {
     ledger_lost: AtomicBool,
     identity: incarnation::Identity,
     map_keys: AtomicU64,
-    set_aside: Vec<String>,
+    set_aside: Mutex<Vec<String>>,
 }
 
 impl Homes {
@@ -215,8 +219,11 @@ impl Homes {
         // The claim first: what settles it is in the ledger before the claim goes, so one of the two is always seen.
         let claim = self.claims.get(space, key).map(|(claim, _)| claim);
         let view = self.view.load();
-        let hash = view.feed.map(|feed| key_hash(feed, space, key));
+        let hash = view.hash(space, key);
         let row = hash.and_then(|hash| view.row(hash));
+        if view.is_unreadable() {
+            return Home::Unsynced;
+        }
         let accepted = (State { row, claim, ..State::default() }).accepts();
         if let (Some(_), Some((epoch, provisional)), true) = (claim, accepted, self.identity.may_accept()) {
             return Home::Ours { epoch, provisional };
@@ -248,7 +255,7 @@ impl Homes {
     /// the ledger makes it ours.
     pub fn learn(&self, space: &str, key: &str, edge: EdgeId, epoch: u32) {
         let view = self.view.load();
-        let Some(hash) = view.feed.map(|feed| key_hash(feed, space, key)) else { return };
+        let Some(hash) = view.hash(space, key) else { return };
         if view.is_older_than(hash, epoch) {
             self.overlay.put(hash, edge, epoch);
             self.stir();
@@ -331,7 +338,8 @@ impl Homes {
             seq: cursor.seq,
             kept_out: self.kept_out.load(Ordering::Relaxed),
             ledger_lost: self.ledger_lost.load(Ordering::Relaxed),
-            set_aside: self.set_aside.clone(),
+            set_aside: self.set_aside.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            is_cold: view.unread.is_some(),
         }
     }
 

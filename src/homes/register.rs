@@ -253,6 +253,6 @@ impl Homes {
 
     fn row(&self, space: &str, key: &str) -> Option<crate::home::ledger::Row> {
         let view = self.view.load();
-        view.feed.and_then(|feed| view.row(crate::home::hash::key_hash(feed, space, key)))
+        view.hash(space, key).and_then(|hash| view.row(hash))
     }
 }

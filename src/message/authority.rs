@@ -18,15 +18,26 @@ const LABEL_MAX: usize = 63;
 /// Errors: user information, an empty host, an address or a port that is none, what no DNS name holds.
 pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii()).ok_or("the host is not ASCII")?;
-    if text.contains('@') {
+    if memchr::memchr(b'@', text.as_bytes()).is_some() {
         return Err("the host comes with user information");
     }
     let (host, port) = split(text)?;
-    let host = if host.starts_with('[') { address(host)? } else { name(host)? };
-    Ok(match port {
-        None | Some("") => host,
-        Some(port) => format!("{host}:{}", number(port)?),
-    })
+    let mut spelt = String::with_capacity(text.len());
+    if host.starts_with('[') {
+        address(host, &mut spelt)?
+    } else {
+        name(host, &mut spelt)?
+    };
+    if let Some(port) = port.filter(|port| !port.is_empty()) {
+        let number = number(port)?;
+        spelt.push(':');
+        match port.strip_prefix('0') {
+            // Only with zeros before it has a number a second spelling.
+            Some(_) => spelt += &number.to_string(),
+            None => spelt += port,
+        }
+    }
+    Ok(spelt)
 }
 
 /// Whether two normalised authorities are the same place when `default` is the port that need not be written.
@@ -49,29 +60,42 @@ fn split(text: &str) -> Result<(&str, Option<&str>), Wrong> {
     }
 }
 
-fn address(host: &str) -> Result<String, Wrong> {
+fn address(host: &str, out: &mut String) -> Result<(), Wrong> {
     let inner = host.trim_start_matches('[').trim_end_matches(']');
     let address: Ipv6Addr = inner.parse().map_err(|_| "the host is in brackets and not an IPv6 address")?;
-    Ok(format!("[{address}]"))
+    *out += &format!("[{address}]");
+    Ok(())
 }
 
-fn name(host: &str) -> Result<String, Wrong> {
+fn name(host: &str, out: &mut String) -> Result<(), Wrong> {
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.is_empty() {
         return Err("the host is empty");
     }
-    if host.len() > NAME_MAX || host.split('.').any(|label| label.is_empty() || label.len() > LABEL_MAX) {
+    let (mut label, mut is_number, mut labels_fit) = (0, true, true);
+    for octet in host.bytes() {
+        match octet {
+            b'.' => {
+                labels_fit &= (1..=LABEL_MAX).contains(&label);
+                (label, is_number) = (0, true);
+                continue;
+            }
+            b'0'..=b'9' => {}
+            b'a'..=b'z' | b'A'..=b'Z' | b'-' | b'_' => is_number = false,
+            _ => return Err("the host holds what no host may hold"),
+        }
+        label += 1;
+    }
+    if host.len() > NAME_MAX || !labels_fit || !(1..=LABEL_MAX).contains(&label) {
         return Err("the host has an empty or too long label");
     }
-    if !host.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_')) {
-        return Err("the host holds what no host may hold");
-    }
     // A name that ends in a number is an address to every client (WHATWG URL); half an address is none.
-    let ends_in_number = host.rsplit('.').next().is_some_and(|last| last.bytes().all(|octet| octet.is_ascii_digit()));
-    if ends_in_number && host.parse::<Ipv4Addr>().is_err() {
+    if is_number && host.parse::<Ipv4Addr>().is_err() {
         return Err("the host looks like an IPv4 address and is none");
     }
-    Ok(host.to_ascii_lowercase())
+    *out += host;
+    out.make_ascii_lowercase();
+    Ok(())
 }
 
 fn number(port: &str) -> Result<u16, Wrong> {

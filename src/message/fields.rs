@@ -4,7 +4,10 @@
 //! octet. This is not a hash map on purpose: a proxy edits a few lines and passes the rest (DESIGN 8). The engines
 //! beneath may change how the buffer is filled without touching what stands on it.
 
+use super::method::is_token;
+use crate::base::swar;
 use std::fmt::{self, Write as _};
+use std::ops::Range;
 
 macro_rules! names {
     ($($variant:ident = $text:literal),+ $(,)?) => {
@@ -23,17 +26,26 @@ macro_rules! names {
             /// Finds the id of a name in any case. Cost: a look at the few names that are as long.
             pub fn of(text: &[u8]) -> Name {
                 let as_long = BY_LENGTH.get(text.len()).map_or(&[][..], |(count, ids)| &ids[..*count]);
-                let found = as_long.iter().find(|id| text.eq_ignore_ascii_case(id.as_str().as_bytes()));
-                found.copied().unwrap_or(Name::Other)
+                let first = text.first().map_or(0, u8::to_ascii_lowercase);
+                let is = |id: Name| {
+                    // As nearly all write it, in HTTP/1.1 and in HTTP/2; then in any case.
+                    let (lower, title) = (id.as_str().as_bytes(), TITLES[id as usize].get(..text.len()));
+                    title == Some(text) || lower == text || text.eq_ignore_ascii_case(lower)
+                };
+                let found = as_long.iter().find(|(initial, id)| *initial == first && is(*id));
+                found.map_or(Name::Other, |(_, id)| *id)
             }
         }
 
-        /// The names of each length: how many, and which.
-        const BY_LENGTH: [(usize, [Name; SAME_LENGTH_MAX]); LENGTH_MAX + 1] = {
-            let mut all = [(0, [Name::Other; SAME_LENGTH_MAX]); LENGTH_MAX + 1];
+        /// The names with a capital at the start of each word.
+        const TITLES: &[[u8; LENGTH_MAX]] = &[$(title($text.as_bytes()),)+];
+
+        /// The names of each length: how many, and which, with their first letters.
+        const BY_LENGTH: [(usize, [(u8, Name); SAME_LENGTH_MAX]); LENGTH_MAX + 1] = {
+            let mut all = [(0, [(0, Name::Other); SAME_LENGTH_MAX]); LENGTH_MAX + 1];
             $(
                 let (count, ids) = &mut all[$text.len()];
-                ids[*count] = Name::$variant;
+                ids[*count] = ($text.as_bytes()[0], Name::$variant);
                 *count += 1;
             )+
             all
@@ -43,6 +55,16 @@ macro_rules! names {
 
 /// The longest name below; a longer one stops the build.
 const LENGTH_MAX: usize = 19;
+
+const fn title(name: &[u8]) -> [u8; LENGTH_MAX] {
+    let (mut out, mut at) = ([0; LENGTH_MAX], 0);
+    while at < name.len() {
+        let starts = at == 0 || name[at - 1] == b'-';
+        out[at] = if starts { name[at].to_ascii_uppercase() } else { name[at] };
+        at += 1;
+    }
+    out
+}
 
 /// At most so many names below are equally long; more stop the build.
 const SAME_LENGTH_MAX: usize = 8;
@@ -96,6 +118,7 @@ names! {
     CoordinatorMoved = "coordinator-moved",
     CoordinatorUnknown = "coordinator-unknown",
     CoordinatorLeader = "coordinator-leader",
+    WwwAuthenticate = "www-authenticate",
 }
 
 /// One line of a field section, borrowed.
@@ -115,20 +138,71 @@ impl fmt::Debug for Field<'_> {
     }
 }
 
+/// Where a line stands among the octets.
 #[derive(Debug, Clone, Copy)]
 struct Line {
     id: Name,
-    name_at: u32,
+    at: u32,
     name_len: u32,
-    value_at: u32,
     value_len: u32,
 }
 
+/// What stands between a name and its value, and what ends a line.
+const COLON: &[u8] = b": ";
+const END: &[u8] = b"\r\n";
+
+impl Line {
+    /// The octets of the whole line, its end included.
+    fn span(&self) -> Range<usize> {
+        let at = self.at as usize;
+        at..at + self.name_len as usize + COLON.len() + self.value_len as usize + END.len()
+    }
+}
+
 /// An ordered list of field lines.
+///
+/// The octets hold each line as it is written, `name: value CRLF`, so that lines which follow each other are written in
+/// one piece.
 #[derive(Default)]
 pub struct Fields {
     octets: Vec<u8>,
     lines: Vec<Line>,
+    seen: Seen,
+}
+
+/// What has ever been among the lines: most questions are about what is not there, and end here.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    /// One bit for each well-known name.
+    names: u64,
+    /// One bit for the first letter of each other name; the last one for everything that is no letter.
+    initials: u32,
+    /// Whether any name holds `_`.
+    underscore: bool,
+    /// Whether any name is no token.
+    nameless: bool,
+}
+
+const _: () = assert!((Name::Other as u32) < u64::BITS, "one bit for each name");
+
+impl Seen {
+    fn note(&mut self, id: Name, name: &[u8]) {
+        self.names |= 1 << id as u32;
+        if id == Name::Other {
+            self.initials |= initial(name.first().copied().unwrap_or_default());
+            self.underscore |= name.contains(&b'_');
+        }
+    }
+
+    fn has(&self, id: Name) -> bool {
+        self.names & (1 << id as u32) != 0
+    }
+}
+
+/// The bit of a first letter, in any case.
+fn initial(octet: u8) -> u32 {
+    let place = octet.to_ascii_lowercase().wrapping_sub(b'a');
+    1 << if place < 26 { place } else { 26 }
 }
 
 impl Fields {
@@ -139,28 +213,49 @@ impl Fields {
 
     /// No lines, with room for `lines` of them and `octets` of names and values.
     pub fn with_room(octets: usize, lines: usize) -> Self {
-        Fields { octets: Vec::with_capacity(octets), lines: Vec::with_capacity(lines) }
+        Fields { octets: Vec::with_capacity(octets), lines: Vec::with_capacity(lines), seen: Seen::default() }
     }
 
-    /// Appends a line. CR, LF and NUL in either part become spaces, so that nothing that we build can split a message.
+    /// Appends a line. CR, LF and NUL in the value become spaces, so that nothing that we build can split a message; a line
+    /// whose name is no token is never written.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        self.push_as(Name::of(name), name, value);
+        self.seen.nameless |= !is_token(name);
+        self.push_as(Name::of(name), name, &[value]);
     }
 
     /// Appends a line under a well-known name in its lower-case spelling.
     pub fn add(&mut self, id: Name, value: impl AsRef<[u8]>) {
-        self.push_as(id, id.as_str().as_bytes(), value.as_ref());
+        self.push_as(id, id.as_str().as_bytes(), &[value.as_ref()]);
+    }
+
+    /// Appends a line under a well-known name, its value made of parts.
+    pub fn join(&mut self, id: Name, parts: &[&[u8]]) {
+        self.push_as(id, id.as_str().as_bytes(), parts);
     }
 
     /// Appends a line under a well-known name, its value written in place: nothing is allocated but room for it.
     pub fn put(&mut self, id: Name, value: impl fmt::Display) {
-        let name_at = self.append(id.as_str().as_bytes());
+        let (name, at) = (id.as_str().as_bytes(), self.octets.len());
+        self.octets.extend_from_slice(name);
+        self.octets.extend_from_slice(COLON);
         let value_at = self.octets.len();
         let written = write!(Value(&mut self.octets), "{value}");
         debug_assert!(written.is_ok(), "memory takes everything");
-        self.clean(value_at);
-        let value_len = (self.octets.len() - value_at) as u32;
-        self.lines.push(Line { id, name_at, name_len: id.as_str().len() as u32, value_at: value_at as u32, value_len });
+        self.close(id, name, at, value_at);
+    }
+
+    /// Notes a line as an engine has read it, of which `fill` then brings the octets: it stands `at` octets behind the
+    /// start of its section, and is `name: value CRLF`, its grammar checked, `length` octets together.
+    pub(crate) fn index(&mut self, name: &[u8], at: usize, length: usize) {
+        let (id, value_len) = (Name::of(name), length - name.len() - COLON.len() - END.len());
+        self.seen.note(id, name);
+        self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len: value_len as u32 });
+    }
+
+    /// Brings the octets of all lines that were noted; there are no others yet.
+    pub(crate) fn fill(&mut self, section: &[u8]) {
+        debug_assert!(self.octets.is_empty(), "a section is read once");
+        self.octets.extend_from_slice(section);
     }
 
     /// Replaces all lines of a well-known name by one.
@@ -179,9 +274,10 @@ impl Fields {
         self.get(id).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// All values of a well-known name, in order.
+    /// All values of a well-known name, in order. Cost: nothing, if there never was one.
     pub fn all(&self, id: Name) -> impl Iterator<Item = &[u8]> {
-        self.lines.iter().filter(move |line| line.id == id).map(|line| self.value(line))
+        let lines = if self.seen.has(id) { &self.lines[..] } else { &[] };
+        lines.iter().filter(move |line| line.id == id).map(|line| borrow(&self.octets, line).value)
     }
 
     /// All values of any name, in any case.
@@ -191,7 +287,17 @@ impl Fields {
 
     /// Whether a well-known name occurs.
     pub fn has(&self, id: Name) -> bool {
-        self.lines.iter().any(|line| line.id == id)
+        self.seen.has(id) && self.lines.iter().any(|line| line.id == id)
+    }
+
+    /// Whether a name that is not well known, and begins with this letter in any case, may occur.
+    pub fn may_begin(&self, letter: u8) -> bool {
+        self.seen.initials & initial(letter) != 0
+    }
+
+    /// Whether a name with `_` may occur.
+    pub fn may_hold_underscore(&self) -> bool {
+        self.seen.underscore
     }
 
     /// The elements of a comma-separated list over all lines of a name, trimmed, empty ones left out (RFC 9110 5.6.1).
@@ -206,8 +312,12 @@ impl Fields {
 
     /// Removes all lines of a well-known name; whether there were any.
     pub fn remove(&mut self, id: Name) -> bool {
+        if !self.seen.has(id) {
+            return false;
+        }
         let before = self.lines.len();
         self.lines.retain(|line| line.id != id);
+        self.seen.names &= !(1 << id as u32);
         self.lines.len() != before
     }
 
@@ -217,9 +327,35 @@ impl Fields {
         self.lines.retain(|line| keep(borrow(octets, line)));
     }
 
+    /// Removes the lines from number `count` on: what was added since there were so many.
+    pub fn truncate(&mut self, count: usize) {
+        if let Some(line) = self.lines.get(count) {
+            self.octets.truncate(line.at as usize);
+            self.lines.truncate(count);
+        }
+    }
+
     /// All lines in order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
         self.lines.iter().map(|line| borrow(&self.octets, line))
+    }
+
+    /// The lines for which `keep` says so, as they are written, in as few pieces as they lie in.
+    pub fn pieces(&self, mut keep: impl FnMut(Field<'_>) -> bool, mut piece: impl FnMut(&[u8])) {
+        let mut span = 0..0;
+        for line in &self.lines {
+            let field = borrow(&self.octets, line);
+            if !keep(field) || (self.seen.nameless && !is_token(field.name)) {
+                continue;
+            }
+            let next = line.span();
+            if next.start != span.end {
+                piece(&self.octets[span]);
+                span = next.start..next.start;
+            }
+            span.end = next.end;
+        }
+        piece(&self.octets[span]);
     }
 
     /// How many lines.
@@ -232,30 +368,29 @@ impl Fields {
         self.lines.is_empty()
     }
 
-    fn value(&self, line: &Line) -> &[u8] {
-        borrow(&self.octets, line).value
-    }
-
-    fn push_as(&mut self, id: Name, name: &[u8], value: &[u8]) {
-        let name_at = self.append(name);
-        let value_at = self.append(value);
-        self.lines.push(Line { id, name_at, name_len: name.len() as u32, value_at, value_len: value.len() as u32 });
-    }
-
-    fn append(&mut self, part: &[u8]) -> u32 {
+    fn push_as(&mut self, id: Name, name: &[u8], parts: &[&[u8]]) {
         let at = self.octets.len();
-        self.octets.extend_from_slice(part);
-        self.clean(at);
-        at as u32
+        let value_len: usize = parts.iter().map(|part| part.len()).sum();
+        self.octets.reserve(name.len() + COLON.len() + value_len + END.len());
+        self.octets.extend_from_slice(name);
+        self.octets.extend_from_slice(COLON);
+        let value_at = self.octets.len();
+        for part in parts {
+            self.octets.extend_from_slice(part);
+        }
+        self.close(id, name, at, value_at);
     }
 
-    /// Makes spaces of what could end a line.
-    fn clean(&mut self, from: usize) {
-        for octet in &mut self.octets[from..] {
-            if matches!(*octet, b'\r' | b'\n' | 0) {
-                *octet = b' ';
-            }
+    /// Ends the line that begins at `at`; makes spaces of what could end it sooner.
+    fn close(&mut self, id: Name, name: &[u8], at: usize, value_at: usize) {
+        let odd = |octet| matches!(octet, b'\r' | b'\n' | 0);
+        while let Some(at) = swar::find(&self.octets[value_at..], |word| swar::below(word, b' '), odd) {
+            self.octets[value_at + at] = b' ';
         }
+        let value_len = (self.octets.len() - value_at) as u32;
+        self.octets.extend_from_slice(END);
+        self.seen.note(id, name);
+        self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len });
     }
 }
 
@@ -267,6 +402,7 @@ impl Clone for Fields {
         let mut copy = Fields::with_room(self.octets.len() + ROOM.0, self.lines.len() + ROOM.1);
         copy.octets.extend_from_slice(&self.octets);
         copy.lines.extend_from_slice(&self.lines);
+        copy.seen = self.seen;
         copy
     }
 }
@@ -282,8 +418,9 @@ impl fmt::Write for Value<'_> {
 }
 
 fn borrow<'a>(octets: &'a [u8], line: &Line) -> Field<'a> {
-    let part = |at: u32, len: u32| &octets[at as usize..at as usize + len as usize];
-    Field { id: line.id, name: part(line.name_at, line.name_len), value: part(line.value_at, line.value_len) }
+    let whole = &octets[line.span()];
+    let (name, rest) = whole.split_at(line.name_len as usize);
+    Field { id: line.id, name, value: &rest[COLON.len()..rest.len() - END.len()] }
 }
 
 impl fmt::Debug for Fields {

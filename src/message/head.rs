@@ -80,17 +80,23 @@ impl RequestHead {
 
     /// The path part of `target`.
     pub fn path(&self) -> &str {
-        self.target.split_once('?').map_or(&self.target, |(path, _)| path)
+        self.query_at().map_or(&self.target, |at| &self.target[..at])
     }
 
     /// The query part of `target`, without its `?`.
     pub fn query(&self) -> Option<&str> {
-        self.target.split_once('?').map(|(_, query)| query)
+        self.query_at().map(|at| &self.target[at + 1..])
+    }
+
+    /// Where `?` stands in the target.
+    fn query_at(&self) -> Option<usize> {
+        memchr::memchr(b'?', self.target.as_bytes())
     }
 
     /// The host part of `authority`.
     pub fn host(&self) -> &str {
-        match self.authority.rsplit_once(':') {
+        let port = memchr::memrchr(b':', self.authority.as_bytes());
+        match port.map(|at| (&self.authority[..at], &self.authority[at + 1..])) {
             Some((host, port)) if port.bytes().all(|c| c.is_ascii_digit()) => host,
             _ => &self.authority,
         }

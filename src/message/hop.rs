@@ -40,11 +40,38 @@ const END_TO_END: [Name; 28] = [
     Name::UserAgent,
 ];
 
+/// Fields that are for one connection whatever Connection lists.
+const FOR_CONNECTION: [Name; 9] = [
+    Name::Connection,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::Te,
+    Name::TransferEncoding,
+    Name::Upgrade,
+    Name::Http2Settings,
+    Name::ProxyAuthenticate,
+    Name::ProxyAuthorization,
+];
+
+/// The fields that Coordinator speaks with, as far as they have an id.
+const INTERNAL: [Name; 7] = [
+    Name::Coordinator,
+    Name::CoordinatorFwd,
+    Name::CoordinatorEdge,
+    Name::CoordinatorHome,
+    Name::CoordinatorMoved,
+    Name::CoordinatorUnknown,
+    Name::CoordinatorLeader,
+];
+
 /// Removes what was meant for this connection only from a request or a response: the fields that Connection lists and
 /// those that always are. `TE: trailers` is kept alone, if it was asked for; Trailer is kept.
 ///
 /// Credentials for a proxy go too: we ask for none, so they are nobody's behind us.
 pub fn strip_connection(fields: &mut Fields) {
+    if !FOR_CONNECTION.iter().any(|id| fields.has(*id)) {
+        return;
+    }
     let listed = listed(fields);
     let wants_trailers = fields.elements(Name::Te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
     fields.retain(|field| {
@@ -61,6 +88,9 @@ pub fn strip_connection(fields: &mut Fields) {
 /// Removes `Coordinator` and every `Coordinator-*`, also spelt with `_`, from a public request or an origin's answer,
 /// heads and trailers alike.
 pub fn strip_internal(fields: &mut Fields) {
+    if !INTERNAL.iter().any(|id| fields.has(*id)) && !fields.may_begin(b'c') {
+        return;
+    }
     fields.retain(|field| !is_internal(field.name));
 }
 
@@ -68,6 +98,9 @@ pub fn strip_internal(fields: &mut Fields) {
 /// with `-` into one variable, so that `X_Forwarded_For` would pass for ours; and `Proxy`, which the same servers turn
 /// into the variable that names an outgoing proxy.
 pub fn strip_aliases(fields: &mut Fields) {
+    if !fields.may_hold_underscore() && !fields.may_begin(b'p') {
+        return;
+    }
     fields.retain(|field| !field.name.contains(&b'_') && !field.name.eq_ignore_ascii_case(b"proxy"));
 }
 
@@ -98,18 +131,7 @@ fn listed(fields: &Fields) -> Vec<Vec<u8>> {
 }
 
 fn is_for_connection(id: Name) -> bool {
-    matches!(
-        id,
-        Name::Connection
-            | Name::KeepAlive
-            | Name::ProxyConnection
-            | Name::Te
-            | Name::TransferEncoding
-            | Name::Upgrade
-            | Name::Http2Settings
-            | Name::ProxyAuthenticate
-            | Name::ProxyAuthorization
-    )
+    FOR_CONNECTION.contains(&id)
 }
 
 fn is_protected(field: Field<'_>) -> bool {

@@ -9,14 +9,29 @@ use super::list;
 use super::method::{is_tchar, is_token};
 use std::fmt::{self, Write as _};
 
-/// Adds our line to Via: the version that the message came in, and who we are.
-pub fn add_via(fields: &mut Fields, received: Version, deployment: &str, edge: &str) {
-    fields.put(Name::Via, format_args!("{} {}-{}", received.as_str(), Token(deployment), Token(edge)));
+/// Who we are, as both fields say it; made once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    via: String,
+    cdn_loop: String,
 }
 
-/// Adds our line to CDN-Loop; those of others stay.
-pub fn add_loop(fields: &mut Fields, deployment: &str, edge: &str) {
-    fields.put(Name::CdnLoop, format_args!("{}; e={}", Token(deployment), Token(edge)));
+impl Mark {
+    /// The mark of an edge of a deployment.
+    pub fn new(deployment: &str, edge: &str) -> Mark {
+        let (deployment, edge) = (Token(deployment), Token(edge));
+        Mark { via: format!("{deployment}-{edge}"), cdn_loop: format!("{deployment}; e={edge}") }
+    }
+
+    /// Adds our line to Via: the version that the message came in, and who we are.
+    pub fn add_via(&self, fields: &mut Fields, received: Version) {
+        fields.join(Name::Via, &[received.as_str().as_bytes(), b" ", self.via.as_bytes()]);
+    }
+
+    /// Adds our line to CDN-Loop; those of others stay.
+    pub fn add_loop(&self, fields: &mut Fields) {
+        fields.join(Name::CdnLoop, &[self.cdn_loop.as_bytes()]);
+    }
 }
 
 /// Whether the request has passed an edge of this deployment before.
@@ -59,8 +74,9 @@ mod tests {
     fn hops_are_added_after_those_of_others() {
         let mut fields: Fields = [("via", "1.0 x"), ("cdn-loop", "other; a=\"1,shop\"")].into_iter().collect();
         assert!(!has_passed(&fields, "shop"));
-        add_via(&mut fields, Version::Http2, "shop", "fr");
-        add_loop(&mut fields, "shop", "fr");
+        let mark = Mark::new("shop", "fr");
+        mark.add_via(&mut fields, Version::Http2);
+        mark.add_loop(&mut fields);
         assert_eq!(fields.all(Name::Via).collect::<Vec<_>>(), [&b"1.0 x"[..], b"2 shop-fr"]);
         assert_eq!(fields.all(Name::CdnLoop).nth(1), Some(&b"shop; e=fr"[..]));
         assert!(has_passed(&fields, "shop"));
@@ -87,7 +103,7 @@ mod tests {
     #[test]
     fn a_strange_name_splits_nothing() {
         let mut fields = Fields::new();
-        add_loop(&mut fields, "my shop, x", "");
+        Mark::new("my shop, x", "").add_loop(&mut fields);
         assert_eq!(fields.text(Name::CdnLoop), Some("my-shop--x; e=-"));
         assert!(has_passed(&fields, "my shop, x"));
     }

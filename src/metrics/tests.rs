@@ -8,7 +8,14 @@ use crate::config::plan::{
 /// A plan with nothing but routes of these names.
 pub(crate) fn plan(routes: &[&str]) -> Plan {
     Plan {
-        own: Own { name: "fr".into(), deployment: "shop".into(), data: None, workers: 1, siblings: vec![] },
+        own: Own {
+            name: "fr".into(),
+            deployment: "shop".into(),
+            data: None,
+            workers: 1,
+            siblings: vec![],
+            tells_decision: false,
+        },
         listeners: vec![],
         peer: None,
         observe: None,
@@ -18,6 +25,7 @@ pub(crate) fn plan(routes: &[&str]) -> Plan {
         local: None,
         central: None,
         edges: Edges::default(),
+        tokens: Vec::new(),
         spaces: vec![],
         routes: Default::default(),
         settings: routes.iter().map(|name| settings(name)).collect(),

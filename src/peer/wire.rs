@@ -1,4 +1,4 @@
-//! What Coordinators tell each other, and origins, in fields (HOMES 2.5, DESIGN 10, Forwarding). Pure.
+//! What Coordinators tell each other, origins, and clients if asked to, in fields (HOMES 2.5, DESIGN 10, Forwarding). Pure.
 //!
 //! Each is a dictionary of RFC 9651. Reading is strict and total: a peer is authenticated, not omnipotent. Parameters
 //! that this release does not know are passed over, so that a newer peer can add some under the same version.
@@ -6,6 +6,7 @@
 use crate::error::{Error, Result};
 use crate::message::dictionary::{self, Bare, INTEGER_MAX, Member, Quoted, Shortest};
 use crate::message::{Fields, Name, path};
+use crate::record::Record;
 use crate::route::key::KEY_LEN_MAX;
 use std::fmt;
 
@@ -66,6 +67,23 @@ pub struct Told<'a> {
     pub epoch: Option<u32>,
     /// As what the origin is asked.
     pub role: Role,
+}
+
+/// `Coordinator` of an answer, where `tell_decision` is on: what the client is told of its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided<'a> {
+    /// The edge that the client reached.
+    pub edge: &'a str,
+    /// `local`, `central`, `remote`, `reply`; empty if nothing was decided.
+    pub decision: &'a str,
+    /// The place that answered, or was to.
+    pub to: Option<&'a str>,
+    /// Why there; empty where there is only one way.
+    pub reason: &'a str,
+    /// `space:key` of a home route.
+    pub key: Option<&'a str>,
+    /// The owner epoch.
+    pub epoch: Option<u32>,
 }
 
 /// As what an origin is asked.
@@ -174,6 +192,39 @@ impl fmt::Display for Told<'_> {
     }
 }
 
+impl<'a> Decided<'a> {
+    /// What the edge `own` has noted of a request.
+    pub fn of(own: &'a str, record: &'a Record) -> Self {
+        let to = match record.decision {
+            "central" => Some("central"),
+            "local" => Some(own),
+            "remote" => record.home.as_deref(),
+            _ => None,
+        };
+        let (decision, reason, key) = (record.decision, record.reason, record.key.as_deref());
+        Decided { edge: own, decision, to, reason, key, epoch: record.epoch }
+    }
+}
+
+impl fmt::Display for Decided<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "edge={}", Shortest(self.edge))?;
+        if !self.decision.is_empty() {
+            write!(out, ", decision={}", self.decision)?;
+        }
+        if let Some(to) = self.to {
+            write!(out, ", to={}", Shortest(to))?;
+        }
+        if !self.reason.is_empty() {
+            write!(out, ", reason={}", self.reason)?;
+        }
+        if let Some(key) = self.key {
+            write!(out, ", key={}", Quoted(&encode_key(key)))?;
+        }
+        self.epoch.map_or(Ok(()), |epoch| write!(out, ", epoch={epoch}"))
+    }
+}
+
 /// `space:key` as fields write it: every octet but unreserved ones, `:` and `@` percent-encoded.
 pub fn encode_key(key: &str) -> String {
     let mut out = String::with_capacity(key.len());
@@ -252,6 +303,12 @@ mod tests {
         assert_eq!(told.to_string(), r#"edge=fr, key="user:a%2F%C3%A9", home=fr, epoch=3, as=home"#);
         let plain = Told { edge: "fr", key: None, home: None, epoch: None, role: Role::Local };
         assert_eq!(plain.to_string(), "edge=fr, as=local");
+        let mut record = Record::start();
+        assert_eq!(Decided::of("jp", &record).to_string(), "edge=jp");
+        (record.decision, record.reason, record.home) = ("remote", "home_elsewhere", Some("fr".into()));
+        (record.key, record.epoch) = (Some("user:a/b".into()), Some(1));
+        let decided = r#"edge=jp, decision=remote, to=fr, reason=home_elsewhere, key="user:a%2Fb", epoch=1"#;
+        assert_eq!(Decided::of("jp", &record).to_string(), decided);
         let members = dictionary::parse(told.to_string().as_bytes()).unwrap();
         assert_eq!(members[3].value, Bare::Integer(3));
     }

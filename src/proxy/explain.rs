@@ -271,7 +271,8 @@ pub fn describe(plan: &Plan, home: Home) -> String {
     }
 }
 
-fn written(plan: &Plan, place: &Place) -> String {
+/// A place as the route writes it.
+pub fn written(plan: &Plan, place: &Place) -> String {
     match place {
         Place::Local => "local".to_owned(),
         Place::Central => "central".to_owned(),

@@ -3,7 +3,7 @@
 use super::{Site, outgoing};
 use crate::body::Response;
 use crate::config::plan::RouteSettings;
-use crate::message::{hop, via};
+use crate::message::hop;
 use crate::upstream::Answer;
 
 impl From<Answer> for Response {
@@ -17,8 +17,9 @@ pub(super) fn response(site: &Site, settings: &RouteSettings, mut response: Resp
     let fields = &mut response.head.fields;
     hop::strip_connection(fields);
     hop::strip_internal(fields);
-    let own = &site.plan.own;
-    via::add_via(fields, response.head.version, &own.deployment, &own.name);
-    outgoing::edit(fields, &settings.response_headers);
+    site.mark.add_via(fields, response.head.version);
+    if !settings.response_headers.is_empty() {
+        outgoing::edit(fields, &settings.response_headers);
+    }
     response
 }

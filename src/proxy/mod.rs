@@ -26,11 +26,12 @@ use crate::body::{Downstream, Request, Response};
 use crate::config::plan::{Plan, RouteSettings};
 use crate::error::{Error, Result};
 use crate::homes::Homes;
+use crate::message::via::Mark;
 use crate::message::{Name, RequestHead};
+use crate::peer::wire::Decided;
 use crate::record::Record;
 use crate::upstream::{Live, Upstream};
 use crate::wire::HeadLimits;
-use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,6 +49,10 @@ pub struct Site {
     pub plan: Arc<Plan>,
     /// Clusters, links and their health.
     pub live: Arc<Live>,
+    /// Who we are, in what we forward.
+    mark: Mark,
+    /// What an origin is told of a request that is no key's.
+    plainly: String,
     /// The settings of requests from other places that no route of ours matches: only limits and waits.
     fallback: RouteSettings,
 }
@@ -55,7 +60,9 @@ pub struct Site {
 impl Site {
     /// Joins a plan and the live state that was built for it.
     pub fn new(plan: Arc<Plan>, live: Arc<Live>) -> Self {
-        Site { fallback: course::fallback(&plan), plan, live }
+        let own = &plan.own;
+        let (mark, plainly) = (Mark::new(&own.deployment, &own.name), outgoing::plainly(&own.name));
+        Site { mark, plainly, fallback: course::fallback(&plan), plan, live }
     }
 }
 
@@ -99,15 +106,20 @@ impl Proxy {
     /// Answers a request from the public door.
     pub async fn public(&self, request: Request, record: &mut Record) -> Response {
         let site = self.site();
-        let accept = request.head.fields.get(Name::Accept).map(SmallVec::<[u8; 128]>::from_slice);
-        match tunnel::switched(request, async |request| self.serve(&site, request, record).await).await {
-            Ok(response) => response,
-            Err(error) => {
-                record.failed(&error);
-                // The addresses behind a public door are nobody's business; the log has them.
-                refuse::response(&error, &site.plan.own.name, accept.as_deref(), asked(record))
-            }
+        let accept = request.head.fields.get(Name::Accept).filter(|accept| *accept != b"*/*").map(Box::<[u8]>::from);
+        let mut response =
+            match tunnel::switched(request, async |request| self.serve(&site, request, record).await).await {
+                Ok(response) => response,
+                Err(error) => {
+                    record.failed(&error);
+                    // The addresses behind a public door are nobody's business; the log has them.
+                    refuse::response(&error, &site.plan.own.name, accept.as_deref(), asked(record))
+                }
+            };
+        if site.plan.own.tells_decision {
+            response.head.fields.put(Name::Coordinator, Decided::of(&site.plan.own.name, record));
         }
+        response
     }
 
     /// Answers a request from the peer door.

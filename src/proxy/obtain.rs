@@ -35,7 +35,9 @@ const DISCARD_WAIT: Duration = Duration::from_millis(50);
 pub struct Sending<'a> {
     pub(super) site: &'a Site,
     pub(super) course: &'a Course<'a>,
-    pub(super) head: RequestHead,
+    pub(super) head: Box<RequestHead>,
+    /// How many lines all attempts share.
+    pub(super) passed_on: usize,
     /// The protocol that the client asked to switch to.
     pub(super) upgrade: Option<String>,
     pub(super) interim: Option<Rc<dyn Interim>>,
@@ -48,13 +50,14 @@ impl<'a> Sending<'a> {
         let keep = if course.key.is_some() || course.named.is_some() { PEER_REPLAY } else { ORIGIN_REPLAY };
         let mut head = request.head;
         let upgrade = head.upgrade().map(str::to_owned);
-        outgoing::pass_on(&mut head, &request.from, &site.plan);
+        outgoing::pass_on(&mut head, &request.from, site);
         Sending {
             site,
             course,
             interim: request.interim,
             body: Replay::new(request.body, keep, replays.clone()),
             upgrade,
+            passed_on: head.fields.len(),
             head,
         }
     }
@@ -75,21 +78,22 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<(Answer, Decision)> {
         let mut because = None;
-        let mut outcome = Err(Error::unavailable("the route names no place", RETRY_AFTER));
+        let mut outcome = None;
         for (at, place) in places.iter().enumerate() {
             let is_last = at + 1 == places.len();
-            outcome = self.try_place(sending, place, may_claim, because, is_last, record).await;
-            because = match outcome {
+            because = match self.try_place(sending, place, may_claim, because, is_last, record).await {
                 Ok((answer, _)) if !is_last && goes_on(sending, &answer) => {
-                    outcome = Err(Error::unavailable("the next place is tried", RETRY_AFTER));
-                    discard(answer).await;
+                    Box::pin(discard(answer)).await;
                     Some(Reason::NextOnStatus)
                 }
-                Err(ref error) if !is_last && moves_on(sending, error) => Some(Reason::FirstUnreachable),
-                _ => break,
+                Err(error) if !is_last && moves_on(sending, &error) => {
+                    outcome = Some(error);
+                    Some(Reason::FirstUnreachable)
+                }
+                settled => return settled,
             };
         }
-        outcome
+        Err(outcome.unwrap_or_else(|| Error::unavailable("the route names no place", RETRY_AFTER)))
     }
 
     async fn try_place(
@@ -109,8 +113,8 @@ impl Proxy {
         }
         let answer = match settled.decision {
             Decision::Local => self.locally(sending, settled, record).await,
-            Decision::Central => self.centrally(sending, record).await,
-            Decision::Remote(_) => self.remotely(sending, settled, record).await,
+            Decision::Central => Box::pin(self.centrally(sending, record)).await,
+            Decision::Remote(_) => Box::pin(self.remotely(sending, settled, record)).await,
         };
         answer.map(|answer| (answer, settled.decision))
     }
@@ -124,7 +128,8 @@ impl Proxy {
     ) -> Result<Answer> {
         let cluster = local_cluster(sending.site, sending.course.settings)?;
         let note = Note::local(sending, settled);
-        self.attempts(sending, &cluster, Role::Origin, &note, record).await
+        // The state of an attempt is the largest part of a request's: apart, it is not moved as those around it are made.
+        Box::pin(self.attempts(sending, &cluster, Role::Origin, &note, record)).await
     }
 
     /// At Central: through its Coordinator's door, or at its application directly.
@@ -154,8 +159,9 @@ impl Proxy {
             let Some(body) = sending.body.body() else {
                 return Err(Error::new(Kind::ConnectionTerminated, "the request content cannot be sent a second time"));
             };
+            let (interim, upgrade) = (sending.interim.clone(), sending.upgrade.clone());
             let head = outgoing::shape(sending, &endpoint, role, note, self.seq());
-            let outgoing = Outgoing { head, body, interim: sending.interim.clone(), upgrade: sending.upgrade.clone() };
+            let outgoing = Outgoing { head, body, interim, upgrade };
             tried.push(endpoint.id());
             let outcome = self.upstream.exchange(&endpoint, outgoing, &settings.timeouts, record).await;
             let again = match &outcome {
@@ -173,7 +179,7 @@ impl Proxy {
                 return outcome;
             }
             if let Ok(unwanted) = outcome {
-                discard(unwanted).await;
+                Box::pin(discard(unwanted)).await;
             }
         }
     }

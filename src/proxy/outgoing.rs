@@ -1,15 +1,16 @@
 //! The request head that an upstream gets: what is stripped, what is added, and who is told what.
 
 use super::Site;
+use super::course::Course;
 use super::obtain::Sending;
 use super::serve::Settled;
 use crate::base::backoff::random;
 use crate::base::id::EdgeId;
 use crate::body::{Door, Downstream};
 use crate::config::plan::{HeaderEdit, HostRule, Plan};
-use crate::message::{Fields, Name, RequestHead, forwarded, hop, via};
+use crate::message::{Fields, Name, RequestHead, forwarded, hop};
 use crate::peer::wire::{Fwd, Role as As, Told};
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, Shaped};
 
 /// What kind of server is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,44 +59,67 @@ fn whole_key(sending: &Sending<'_>) -> Option<String> {
 }
 
 /// What all attempts share: what ends at this hop is gone, who the client is is told, and so is that we were here.
-pub(super) fn pass_on(head: &mut RequestHead, from: &Downstream, plan: &Plan) {
+pub(super) fn pass_on(head: &mut RequestHead, from: &Downstream, site: &Site) {
     hop::strip_connection(&mut head.fields);
     hop::strip_internal(&mut head.fields);
     if from.door == Door::Public {
         hop::strip_aliases(&mut head.fields);
-        rebuild_forwarded(head, from, plan);
+        rebuild_forwarded(head, from, &site.plan);
     }
-    via::add_via(&mut head.fields, head.version, &plan.own.deployment, &plan.own.name);
-    via::add_loop(&mut head.fields, &plan.own.deployment, &plan.own.name);
+    site.mark.add_via(&mut head.fields, head.version);
+    site.mark.add_loop(&mut head.fields);
 }
 
-/// The head for one attempt.
-pub(super) fn shape(sending: &Sending<'_>, endpoint: &Endpoint, role: Role, note: &Note<'_>, seq: u64) -> RequestHead {
-    let (plan, settings) = (&sending.site.plan, sending.course.settings);
-    let mut head = sending.head.clone();
+/// The head for one attempt: the kept one with a line for this attempt at its end, unless the route wants more changed.
+pub(super) fn shape<'a>(
+    sending: &'a mut Sending<'_>,
+    endpoint: &Endpoint,
+    role: Role,
+    note: &Note<'_>,
+    seq: u64,
+) -> Shaped<'a> {
+    let (site, course) = (sending.site, sending.course);
+    let fields = &mut sending.head.fields;
+    // The line of the attempt before.
+    fields.truncate(sending.passed_on);
     match role {
-        Role::Origin => {
-            head.fields.put(Name::Coordinator, told(note));
-            if settings.host == HostRule::Origin {
-                head.authority = endpoint.authority().to_owned();
-            }
-            if let Some(target) = &sending.course.rewritten {
-                head.target.clone_from(target);
-            }
-            edit(&mut head.fields, &settings.request_headers);
-        }
-        Role::Central => head.fields.put(Name::CoordinatorFwd, fwd(sending.site, note, "central", seq)),
-        Role::Peer(edge) => {
-            let to = plan.edges.name(edge);
-            head.fields.put(Name::CoordinatorFwd, fwd(sending.site, note, to, seq));
-        }
+        Role::Origin => tell(fields, site, note),
+        Role::Central => fields.put(Name::CoordinatorFwd, fwd(site, note, "central", seq)),
+        Role::Peer(edge) => fields.put(Name::CoordinatorFwd, fwd(site, note, site.plan.edges.name(edge), seq)),
     }
-    head
+    if role != Role::Origin || !changes(course) {
+        return Shaped::Kept(&sending.head);
+    }
+    let mut head = sending.head.clone();
+    if course.settings.host == HostRule::Origin {
+        head.authority = endpoint.authority().to_owned();
+    }
+    if let Some(target) = &course.rewritten {
+        head.target.clone_from(target);
+    }
+    edit(&mut head.fields, &course.settings.request_headers);
+    Shaped::Made(head)
 }
 
-fn told<'a>(note: &'a Note<'_>) -> Told<'a> {
+/// Whether an origin gets another head than the one that all attempts share.
+fn changes(course: &Course<'_>) -> bool {
+    let edits = &course.settings.request_headers;
+    course.settings.host == HostRule::Origin || course.rewritten.is_some() || !edits.is_empty()
+}
+
+/// Tells an origin of the decision.
+fn tell(fields: &mut Fields, site: &Site, note: &Note<'_>) {
+    if note.role == As::Local && note.key.is_none() && note.entry == site.plan.own.name {
+        return fields.add(Name::Coordinator, &site.plainly);
+    }
     let epoch = (note.role == As::Home).then_some(note.epoch);
-    Told { edge: note.entry, key: note.key.as_deref(), home: note.home, epoch, role: note.role }
+    let told = Told { edge: note.entry, key: note.key.as_deref(), home: note.home, epoch, role: note.role };
+    fields.put(Name::Coordinator, told);
+}
+
+/// What is told of a request that its client sent to this very edge and that is no key's.
+pub(super) fn plainly(edge: &str) -> String {
+    Told { edge, key: None, home: None, epoch: None, role: As::Local }.to_string()
 }
 
 fn fwd(site: &Site, note: &Note<'_>, to: &str, seq: u64) -> Fwd {

@@ -39,13 +39,15 @@ impl Proxy {
             return Ok(compress::response(&self.encoders, course.settings, &request.head, response, record));
         };
         request.body = limit::bound(request.body, course.settings.body_max)?;
-        self.claimable(&course).await?;
+        if course.settings.claim.is_some() {
+            Box::pin(self.claimable()).await?;
+        }
         let may_claim = may_claim(&course, &request.head);
         self.within_claim_rate(site, &course, &request, may_claim)?;
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let (answer, decision) = self.obtain(&mut sending, places, may_claim, record).await?;
         let response = match &course.settings.claim {
-            Some(rule) if decision == Decision::Local => self.claim(rule, &sending, answer, record).await?,
+            Some(rule) if decision == Decision::Local => Box::pin(self.claim(rule, &sending, answer, record)).await?,
             _ => answer.into(),
         };
         let response = finish::response(site, course.settings, response);
@@ -64,7 +66,9 @@ impl Proxy {
             let facts = Facts { own, home, asked, central_owns_unknown, may_claim, named: sending.course.named };
             match decide(place, &facts) {
                 Step::Go(decision, reason) => return Ok(Settled { decision, reason, epoch: epoch(home) }),
-                step @ (Step::Ask | Step::Claim) => (home, asked) = self.find_out(sending.course, home, step).await?,
+                step @ (Step::Ask | Step::Claim) => {
+                    (home, asked) = Box::pin(self.find_out(sending.course, home, step)).await?
+                }
                 Step::NoSuchKey => return Err(no_such_key()),
                 Step::Unavailable(reason) => return Err(Error::unavailable(reason.sentence(), RETRY_AFTER)),
             }
@@ -94,8 +98,8 @@ impl Proxy {
     }
 
     /// The route claims on its answers: the store must be proven writable before the origin acts.
-    async fn claimable(&self, course: &Course<'_>) -> Result<()> {
-        if course.settings.claim.is_none() || self.homes()?.ready_to_register().await {
+    async fn claimable(&self) -> Result<()> {
+        if self.homes()?.ready_to_register().await {
             return Ok(());
         }
         Err(Error::unavailable("a new key could not be stored durably here now", RETRY_AFTER)

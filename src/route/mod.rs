@@ -2,6 +2,7 @@
 
 pub mod decide;
 pub mod key;
+mod neighbours;
 pub mod pattern;
 mod shape;
 pub mod table;

@@ -6,6 +6,7 @@
 //! Hosts and paths are two tries. A node of depth n is reached at most once per look-up, because it takes exactly n
 //! segments: no path, however long, makes the walk backtrack more than the table is large.
 
+use super::neighbours::Neighbours;
 use super::pattern::{Captures, cut, labels};
 use super::shape::{Domain, Segment, Shape, Tail};
 use super::{Action, Place, Rule, When};
@@ -66,9 +67,9 @@ pub const CONFLICTS_MAX: usize = 100;
 impl Table {
     /// Builds the table. Errors: every conflicting pair, up to [`CONFLICTS_MAX`].
     ///
-    /// Cost: every pair of rules is looked at; nearly all are told apart by their first differing literal.
+    /// Cost: pairs of rules whose literals do not tell them apart are compared; few, in a table that people wrote.
     pub fn build(rules: Vec<Rule>) -> Result<Table, Vec<Conflict>> {
-        let conflicts: Vec<_> = pairs(rules.len())
+        let conflicts: Vec<_> = pairs(&rules)
             .filter_map(|pair| {
                 let why = conflict(rules.get(pair.0)?, rules.get(pair.1)?)?;
                 Some(Conflict { pair, why })
@@ -185,8 +186,71 @@ fn miss(mut others: Vec<Method>) -> Miss {
     Miss::NoMethod(others)
 }
 
-fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..count).flat_map(move |first| (first + 1..count).map(move |second| (first, second)))
+/// The pairs of rules that may conflict, in order.
+fn pairs(rules: &[Rule]) -> impl Iterator<Item = (usize, usize)> {
+    let (hosts, own) = Hosts::group(rules);
+    let rivals: Vec<Vec<usize>> = hosts.list.iter().map(|host| hosts.rivals(host.shape)).collect();
+    rules.iter().zip(own).enumerate().flat_map(move |(first, (rule, own))| {
+        let mut seconds = Vec::new();
+        for host in rivals.get(own).into_iter().flatten().filter_map(|&at| hosts.list.get(at)) {
+            host.paths.meeting(&rule.pattern.path, &mut |ends| {
+                // They stand in the order of the list.
+                let later = ends.partition_point(|index| *index <= first);
+                seconds.extend_from_slice(ends.get(later..).unwrap_or_default());
+            });
+        }
+        seconds.sort_unstable();
+        seconds.into_iter().map(move |second| (first, second))
+    })
+}
+
+/// The rules of each host, by their paths.
+#[derive(Default)]
+struct Hosts<'r> {
+    list: Vec<HostRules<'r>>,
+    index: Neighbours<Vec<usize>>,
+}
+
+struct HostRules<'r> {
+    shape: &'r Shape,
+    paths: Neighbours<Vec<usize>>,
+}
+
+impl<'r> Hosts<'r> {
+    /// All of them, and for each rule which host is its own.
+    fn group(rules: &'r [Rule]) -> (Hosts<'r>, Vec<usize>) {
+        let mut hosts = Hosts::default();
+        let mut own = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let host = hosts.find(&rule.pattern.host);
+            hosts.list[host].paths.at(&rule.pattern.path).push(index);
+            own.push(host);
+        }
+        (hosts, own)
+    }
+
+    /// Where a host stands in the list; new if need be.
+    fn find(&mut self, shape: &'r Shape) -> usize {
+        let same = self.index.at(shape);
+        if let Some(&known) = same.iter().find(|&&at| self.list[at].shape == shape) {
+            return known;
+        }
+        same.push(self.list.len());
+        self.list.push(HostRules { shape, paths: Neighbours::default() });
+        self.list.len() - 1
+    }
+
+    /// The hosts whose rules may conflict with those of `own`: where one host is narrower, it wins, whatever the paths.
+    fn rivals(&self, own: &Shape) -> Vec<usize> {
+        let mut rivals = Vec::new();
+        self.index.meeting(own, &mut |near| {
+            rivals.extend(near.iter().copied().filter(|&at| {
+                let shape = self.list[at].shape;
+                shape == own || own.is_within(shape, Domain::Hosts) == shape.is_within(own, Domain::Hosts)
+            }));
+        });
+        rivals
+    }
 }
 
 /// Why two rules conflict; `None` if they do not.

@@ -38,7 +38,10 @@ pub fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record, from: &Downstream, 
 }
 
 fn asked(object: &mut Object<'_>, from: &Downstream, head: Option<&Summary>) {
-    object.raw("client", |out| write!(out, "\"{}\"", from.client));
+    match head.and_then(|head| head.client) {
+        Some(client) => object.raw("client", |out| write!(out, "\"{client}\"")),
+        None => object.raw("client", |out| write!(out, "\"{}\"", from.client)),
+    }
     object.text("door", door(from.door));
     match &from.identity {
         Identity::Edge(name) => object.text("peer", name),
@@ -287,7 +290,10 @@ mod tests {
             authority: "shop.example".into(),
             target: "/v1/users/448/x?q=\"1\"".into(),
             version: Version::Http2,
+            client: None,
         };
+        let behind = Summary { client: Some("2001:db8::7".parse().unwrap()), ..head.clone() };
+        assert_eq!(parsed(&record, Some(&behind))["client"], "2001:db8::7");
         let value = parsed(&record, Some(&head));
         for (pointer, expected) in [
             ("/client", serde_json::json!("192.0.2.1:4711")),

@@ -10,15 +10,15 @@ use crate::body::io::{Io, Stream};
 use crate::body::{Body, Door, Downstream, Identity, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind};
-use crate::message::{Name, RequestHead, Scheme, request};
+use crate::message::{Name, RequestHead, Scheme, forwarded, request};
 use crate::metrics::{self, Cut, DoorLabel, Handshake};
 use crate::record::Record;
 use crate::tls::server::ServerTls;
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -40,9 +40,9 @@ pub(super) struct Entry<S> {
 }
 
 impl<S> Entry<S> {
-    /// Lets a connection in, unless the public doors are full.
+    /// Lets a connection in, unless the doors of its kind are full.
     pub(super) fn new(desk: &Rc<Desk<S>>, door: Door) -> Option<Entry<S>> {
-        if door == Door::Public && !desk.open.enter(door) {
+        if !desk.open.connect(door) {
             desk.numbers.cells().cut(Cut::Limit);
             return None;
         }
@@ -59,9 +59,7 @@ impl<S> Drop for Entry<S> {
             cells.cut(Cut::Panic);
         }
         // Last: whoever waits for the last connection may look at the numbers next.
-        if self.door == Door::Public {
-            self.desk.open.leave(self.door);
-        }
+        self.desk.open.disconnect(self.door);
     }
 }
 
@@ -79,6 +77,21 @@ pub(super) struct Visit<S> {
     pub(super) desk: Rc<Desk<S>>,
     pub(super) from: Arc<Downstream>,
     redirect_https: bool,
+}
+
+impl<S: Service> Visit<S> {
+    /// The client of a request that a trusted proxy sent to a public door.
+    fn client_behind(&self, head: &RequestHead) -> Option<IpAddr> {
+        let plan = self.desk.service.plan();
+        let trusted = &plan.trust.forwarded;
+        if trusted.is_empty() || !self.is_public() {
+            return None;
+        }
+        let is_trusted = |address| trusted.iter().any(|network| network.holds(address));
+        let caller = self.from.client.ip();
+        let believed = forwarded::client_of(&head.fields, caller, self.from.scheme, &is_trusted);
+        (believed.client != caller.to_canonical()).then_some(believed.client)
+    }
 }
 
 /// Serves one connection to its end.
@@ -226,7 +239,11 @@ impl<S: Service> Visit<S> {
             record.reason = "https";
             return redirect(&request.head);
         }
-        let error = match unpanicked(self.desk.service.call(request, record)).await {
+        let answered = {
+            let call = pin!(self.desk.service.call(request, record));
+            unpanicked(call).await
+        };
+        let error = match answered {
             Some(response) if !response.head.is_interim() => return response,
             Some(_) => Error::new(Kind::HttpProtocolError, "an interim response in the place of the final one"),
             None => {
@@ -240,8 +257,9 @@ impl<S: Service> Visit<S> {
 }
 
 /// Runs a future; `None` if it panicked, which the panic hook has told.
-async fn unpanicked<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = pin!(future);
+///
+/// It is polled where it lies: to take it in would double the size of whoever waits.
+async fn unpanicked<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),
@@ -285,6 +303,7 @@ impl<S: Service> Account<S> {
             authority: head.authority.clone(),
             target: head.target.clone(),
             version: head.version,
+            client: self.visit.client_behind(head),
         });
     }
 

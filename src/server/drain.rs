@@ -109,10 +109,14 @@ impl Drop for Watcher {
 pub(super) struct Open {
     /// Connections at public doors.
     pub(super) public: AtomicUsize,
-    /// Requests at the doors of the deployment. Its connections stay open for ever and do not count.
+    /// Connections at the doors of the deployment. They stay open for ever: nobody waits for their end.
+    pub(super) private: AtomicUsize,
+    /// Requests at the doors of the deployment.
     pub(super) exchanges: AtomicUsize,
-    /// How many the public doors may hold; 0 until it is set.
+    /// How many connections the public doors may hold; 0 until it is set.
     pub(super) cap: AtomicUsize,
+    /// The same for the doors of the deployment.
+    pub(super) private_cap: AtomicUsize,
     /// Told when one of them falls to 0.
     pub(super) emptied: Notify,
 }
@@ -120,6 +124,24 @@ pub(super) struct Open {
 impl Open {
     fn counter(&self, door: Door) -> &AtomicUsize {
         if door == Door::Public { &self.public } else { &self.exchanges }
+    }
+
+    /// Lets a connection in, unless the doors of its kind are full.
+    pub(super) fn connect(&self, door: Door) -> bool {
+        if door == Door::Public {
+            return self.enter(door);
+        }
+        let max = self.private_cap.load(Ordering::Relaxed);
+        let more = |open: usize| (open < max).then(|| open + 1);
+        self.private.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
+    }
+
+    /// A connection that was let in has ended.
+    pub(super) fn disconnect(&self, door: Door) {
+        match door {
+            Door::Public => self.leave(door),
+            Door::Peer | Door::Central => drop(self.private.fetch_sub(1, Ordering::AcqRel)),
+        }
     }
 
     /// Adds one, unless a public door would hold more than its cap.
@@ -148,6 +170,19 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicU32;
     use std::task::Wake;
+
+    #[test]
+    fn each_kind_of_door_has_room_of_its_own() {
+        let open = Open::default();
+        open.cap.store(1, Ordering::Relaxed);
+        open.private_cap.store(2, Ordering::Relaxed);
+        assert_eq!([Door::Public, Door::Public].map(|door| open.connect(door)), [true, false]);
+        assert_eq!([Door::Peer, Door::Central, Door::Peer].map(|door| open.connect(door)), [true, true, false]);
+        open.disconnect(Door::Central);
+        assert!(open.connect(Door::Peer) && !open.connect(Door::Peer));
+        // Requests over them are counted apart, without a bound of their own.
+        assert!(open.enter(Door::Peer) && open.count(Door::Peer) == 1);
+    }
 
     struct Tally(AtomicU32);
 

@@ -46,7 +46,10 @@ pub struct DoorSpec {
 ///
 /// Errors: every door whose certificates cannot be used.
 pub fn doors(plan: &Plan, private: Door) -> Result<Vec<DoorSpec>, Vec<String>> {
-    let tls = |files: &MutualTls| ServerTls::mutual(files, &plan.own.deployment);
+    let tls = |files: &MutualTls| match plan.tokens.is_empty() {
+        true => ServerTls::mutual(files, &plan.own.deployment),
+        false => ServerTls::with_guests(files, &plan.own.deployment),
+    };
     let peer = plan.peer.iter().map(|peer| {
         let tls = peer.tls.as_ref().map(tls).transpose()?;
         Ok(DoorSpec { address: peer.address, door: private, tls, redirect_https: false })
@@ -68,11 +71,23 @@ pub fn doors(plan: &Plan, private: Door) -> Result<Vec<DoorSpec>, Vec<String>> {
 /// Raises the process's descriptor limit as far as it may go, and says how many connections clients may have.
 /// `wanted` is `limits.connections`.
 pub fn connections_cap(wanted: Option<usize>) -> usize {
+    wanted.unwrap_or_else(|| shares().0)
+}
+
+/// How many connections the doors of the deployment may have: half of what is kept from clients, the other half being for
+/// upstream connections and files. Where there are no public doors, as at Central, it is what clients would have.
+pub fn private_cap(is_alone: bool) -> usize {
+    let (clients, reserve) = shares();
+    if is_alone { clients } else { (reserve / 2).max(1) }
+}
+
+/// The descriptors for clients, and those that are kept from them.
+fn shares() -> (usize, usize) {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
     let reserve = (limit / 4).max(RESERVE_MIN);
-    let room = usize::try_from(limit.saturating_sub(reserve).max(1)).unwrap_or(usize::MAX);
-    wanted.unwrap_or(room)
+    let count = |descriptors: u64| usize::try_from(descriptors.max(1)).unwrap_or(usize::MAX);
+    (count(limit.saturating_sub(reserve)), count(reserve))
 }
 
 /// Binds `count` sockets to one address; gives them, and the address that they really have. A socket that the service

@@ -53,4 +53,6 @@ pub struct Summary {
     pub target: String,
     /// The version.
     pub version: crate::message::Version,
+    /// The client as a trusted proxy before us names it; `None` = who called us.
+    pub client: Option<std::net::IpAddr>,
 }

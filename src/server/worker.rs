@@ -114,6 +114,8 @@ impl Workers {
             bound.push((spec.clone(), sockets, actual));
         }
         self.open.cap.store(listen::connections_cap(connections), Ordering::Relaxed);
+        let is_alone = doors.iter().all(|spec| spec.door != Door::Public);
+        self.open.private_cap.store(listen::private_cap(is_alone), Ordering::Relaxed);
         let gone: Vec<Key> = list
             .iter()
             .map(|(known, _)| *known)

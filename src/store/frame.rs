@@ -143,6 +143,13 @@ impl Fields {
     }
 }
 
+/// The payload of the one frame that `octets`, from `offset` of its file, are; `None` if they are anything else.
+pub fn decode(salt: Salt, offset: u64, octets: &[u8]) -> Option<&[u8]> {
+    let (head, payload) = octets.split_first_chunk::<HEAD>()?;
+    let fields = Fields::read(head)?;
+    (fields.length as usize == payload.len() && fields.holds(salt, offset, payload)).then_some(payload)
+}
+
 /// Whether `rest`, which stands at `offset` of its file and begins with something broken, holds a later frame that was
 /// written when `offset` was already durable: then the broken part is damage, not a torn tail.
 pub fn proves_damage(salt: Salt, offset: u64, rest: &[u8]) -> bool {

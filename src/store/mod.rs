@@ -6,5 +6,11 @@
 pub mod durable;
 pub mod files;
 pub mod frame;
+mod image;
 pub mod log;
 pub mod rows;
+
+#[cfg(test)]
+mod probe;
+#[cfg(test)]
+mod tests;

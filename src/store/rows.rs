@@ -1,38 +1,28 @@
-//! A durable set of rows by hash, of which the newest per hash counts: an image and a log of what came after.
+//! A durable set of rows by hash, of which the newest per hash counts: an [image](super::image) and a log of what came
+//! after.
 //!
 //! ```text
-//! NAME.image     0         8       24         32       56      64     72       76
-//!               +---------+-------+----------+--------+-------+------+--------+--------------------------+
-//!               | CRDIMG1 | label | log from | mark   | count | salt | CRC-32 | frames of 4096 rows each |
-//!               +---------+-------+----------+--------+-------+------+--------+--------------------------+
-//! NAME-*.log    frames:   | mark | rows |         the log's entries from `log from` on belong to the image
-//! mark          | term 8 | seq 8 | ledger 8 |
-//! row           | hash 8 | epoch 4 | value 4 |           sorted by hash in an image, as they came in the log
+//! NAME.image    sorted, packed; names the entry of the log from which on the log belongs to it
+//! NAME-*.log    frames:   | mark 24 | rows |
+//! row           | hash 8 | epoch 4 | value 4 |           as they came
 //! ```
 //!
 //! The [`Mark`] says up to where in the feed the rows reach; it travels with them, so the two cannot disagree. A batch
-//! that takes several frames moves the mark only with its last. An image replaces the one before by a rename; a crash
-//! leaves the old image with its log, or the new one, whose `log from` passes over what it has absorbed.
+//! that takes several frames moves the mark only with its last. A long log is absorbed into a new image by a thread of
+//! its own while rows are appended behind it. An image replaces the one before by a rename; a crash leaves the old image
+//! with its log, or the new one, whose `log from` passes over what it has absorbed.
 
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::iter::Peekable;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use super::files;
-use super::frame::{self, Frames, Salt, Step};
-use super::log::{self, Label, Log, LogError};
-use crate::base::backoff;
+use super::image::{self, Image, ImageRows, ImageWriter, damaged};
+use super::log::{self, Entries, Label, Log, LogError};
 
-/// One row. What `value` means is its owner's business.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row {
-    /// What it is about.
-    pub hash: u64,
-    /// Of two rows of one hash the one with the greater epoch counts; of equal ones, the later.
-    pub epoch: u32,
-    /// What it says.
-    pub value: u32,
-}
+pub use crate::home::pack::Row;
 
 /// A place in the feed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,69 +36,113 @@ pub struct Mark {
     pub ledger: u64,
 }
 
-/// A log that has grown to this length is absorbed into the image. Bounds the replay at the start and the memory that
-/// absorbing takes (the log's rows are sorted in memory), at one rewriting of the image for each.
-const LOG_MAX: u64 = 64 << 20;
+/// A log of so many rows is absorbed into the image, for a small image. It bounds what is read before the first answer
+/// after a start (16 MiB, some 50 ms) and the memory that absorbing takes, at one rewriting of the image for each.
+const LOG_MIN: u64 = 1 << 20;
 
-/// Rows that are sorted in memory at a time while an image is built from unsorted ones: 16 MiB.
-const RUN: usize = 1 << 20;
+/// The same for a large image, which costs more to rewrite: up to so many.
+const LOG_MAX: u64 = 4 << 20;
 
-/// Rows of a frame: 64 KiB.
+/// A log may have a share of the rows of its image.
+const LOG_SHARE: u64 = 16;
+
+/// If absorbing does not keep up, appending waits for it at so many times the rows.
+const LOG_WAIT: u64 = 4;
+
+/// Rows of a frame of the log: 64 KiB.
 const BLOCK: usize = 4096;
 
 const ROW: usize = 16;
-const MAGIC: [u8; 8] = *b"CRDIMG1\n";
-const HEADER: u64 = 76;
 
-/// The rows on disk. They are not kept in memory: [`Rows::for_each`] reads them.
+/// The rows on disk. They are not kept in memory: [`Rows::sorted`] reads them.
 #[derive(Debug)]
 pub struct Rows {
     dir: PathBuf,
     name: &'static str,
     label: Label,
     log: Log,
-    image: Option<Image>,
+    image: Option<Arc<Image>>,
     mark: Mark,
+    /// Rows of the log that the image has not.
     logged: u64,
-    log_max: u64,
+    log_min: u64,
+    absorbing: Option<Absorbing>,
+    /// After a failure: rows of the log at which it is tried again.
+    again_at: u64,
+}
+
+/// An image on its way.
+#[derive(Debug)]
+struct Absorbing {
+    /// Rows of the log that it will hold.
+    logged: u64,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<Image, LogError>>>,
+}
+
+impl Absorbing {
+    fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn join(&mut self) -> Option<Result<Image, LogError>> {
+        // A panic has been reported by its thread; here it is as if nothing had been begun.
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for Absorbing {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.join());
+    }
 }
 
 impl Rows {
-    /// Opens what stands in `dir` under `name`; `None` if nothing does.
+    /// Opens what stands in `dir` under `name`, with a view of it as it is now; `None` if nothing does.
+    ///
+    /// The whole log is read and checked; of the image, what finds its blocks. Cost: independent of the image's length,
+    /// nearly.
     ///
     /// Errors: `Damaged` if what was once durable cannot be read; [`set_aside`] makes room for a new beginning.
-    pub fn open(dir: &Path, name: &'static str) -> Result<Option<Rows>, LogError> {
-        let image = Image::open(dir, name)?;
+    pub fn open(dir: &Path, name: &'static str) -> Result<Option<(Rows, Cold)>, LogError> {
+        let image = Image::open(dir, name)?.map(Arc::new);
         if !Log::exists(dir, name)? {
             return match image {
                 None => Ok(None),
-                Some(image) => Err(damaged(&image.path, 0, "the image has no log")),
+                Some(image) => Err(damaged(image.path(), 0, "the image has no log")),
             };
         }
-        let from = image.as_ref().map_or(0, |image| image.log_from);
-        let mut mark = image.as_ref().map_or(Mark::default(), |image| image.mark);
-        let (mut logged, mut sound) = (0u64, true);
+        let from = image.as_ref().map_or(0, |image| image.head.log_from);
+        let mut mark = image.as_ref().map_or(Mark::default(), |image| image.head.mark);
+        let (mut tail, mut sound) = (Vec::new(), true);
         let log = Log::open(dir, name, [0; 16], 0, |number, payload| match batch(payload) {
             Some(_) if number < from => {}
             Some((reached, rows)) => {
                 mark = reached;
-                logged += rows.len() as u64;
+                tail.extend(rows.iter().map(decode));
             }
             None => sound = false,
         })?;
-        let label = log.label();
-        if !sound || log.first() > from || log.next() < from || image.as_ref().is_some_and(|image| image.label != label)
-        {
+        let (label, logged) = (log.label(), tail.len() as u64);
+        let foreign = image.as_ref().is_some_and(|image| image.head.label != label);
+        if !sound || log.first() > from || log.next() < from || foreign {
             return Err(damaged(&dir.join(name), 0, "image and log do not belong together"));
         }
-        Ok(Some(Rows { dir: dir.to_path_buf(), name, label, log, image, mark, logged, log_max: LOG_MAX }))
+        newest_of_each(&mut tail);
+        let cold = Cold { image: image.clone(), tail };
+        let dir = dir.to_path_buf();
+        Ok(Some((
+            Rows { dir, name, label, log, image, mark, logged, log_min: LOG_MIN, absorbing: None, again_at: 0 },
+            cold,
+        )))
     }
 
     /// Begins an empty set.
     pub fn create(dir: &Path, name: &'static str, label: Label) -> Result<Rows, LogError> {
         let log = Log::open(dir, name, label, 0, |_, _| {})?;
-        let (image, mark) = (None, Mark::default());
-        Ok(Rows { dir: dir.to_path_buf(), name, label, log, image, mark, logged: 0, log_max: LOG_MAX })
+        let (dir, mark) = (dir.to_path_buf(), Mark::default());
+        Ok(Rows { dir, name, label, log, image: None, mark, logged: 0, log_min: LOG_MIN, absorbing: None, again_at: 0 })
     }
 
     /// Whom the rows belong to.
@@ -128,7 +162,7 @@ impl Rows {
 
     /// An upper bound of the number of hashes.
     pub fn count(&self) -> u64 {
-        self.image.as_ref().map_or(0, |image| image.count) + self.logged
+        self.image.as_ref().map_or(0, |image| image.head.count) + self.logged
     }
 
     /// Makes rows durable, with the mark that they reach: one write, one fsync.
@@ -152,98 +186,190 @@ impl Rows {
         Ok(())
     }
 
-    /// Reads all rows, those of the image first: a row may be followed by a newer one of its hash.
-    pub fn for_each(&self, mut visit: impl FnMut(Row)) -> Result<(), LogError> {
-        if let Some(image) = &self.image {
-            image.for_each(&mut visit)?;
-        }
-        self.logged_rows(&mut visit)
+    /// All rows in the order of their hashes, the newest of each. Cost: reads everything; holds the log's rows.
+    pub fn sorted(&self) -> Result<Sorted, LogError> {
+        let mut run = logged_rows(self.logged_entries()?, &self.dir.join(self.name))?;
+        newest_of_each(&mut run);
+        Ok(merged(self.image.as_ref(), run))
     }
 
-    fn logged_rows(&self, visit: &mut impl FnMut(Row)) -> Result<(), LogError> {
-        let from = self.image.as_ref().map_or(0, |image| image.log_from);
-        for entry in self.log.reader().read(from)? {
-            let (_, payload) = entry?;
-            let (_, rows) =
-                batch(&payload).ok_or_else(|| damaged(&self.dir.join(self.name), 0, "a batch is malformed"))?;
-            rows.iter().map(decode).for_each(&mut *visit);
-        }
-        Ok(())
+    fn logged_entries(&self) -> Result<Entries, LogError> {
+        self.log.reader().read(self.image.as_ref().map_or(0, |image| image.head.log_from))
     }
 
-    /// Absorbs the log into the image if it has grown long. Cost: reads and writes the whole image.
+    /// Absorbs the log into the image if it has grown long: begins it, or ends what was begun and is ready. Waits only if
+    /// appending has outrun absorbing by far.
     ///
     /// Errors: everything is as it was.
     pub fn absorb_if_long(&mut self) -> Result<(), LogError> {
-        if self.log.octets() < self.log_max {
-            return Ok(());
+        let max = self.log_max();
+        if let Some(absorbing) = &self.absorbing
+            && (absorbing.is_finished() || self.logged - absorbing.logged >= max * LOG_WAIT)
+        {
+            self.finish_absorbing()?;
         }
-        let mut run = Vec::new();
-        self.logged_rows(&mut |row| run.push(row))?;
-        self.log.rotate()?;
-        let image = self.merged(self.image.as_ref(), run, self.mark)?;
-        self.put(image)
+        if self.absorbing.is_none() && self.logged >= max.max(self.again_at) { self.begin_absorbing() } else { Ok(()) }
     }
 
-    /// Prepares an image of `rows` alone, in whatever order they come; [`Rows::replace`] puts it in place.
+    fn log_max(&self) -> u64 {
+        let count = self.image.as_ref().map_or(0, |image| image.head.count);
+        (count / LOG_SHARE).clamp(self.log_min, LOG_MAX.max(self.log_min))
+    }
+
+    fn begin_absorbing(&mut self) -> Result<(), LogError> {
+        let entries = self.logged_entries()?;
+        self.log.rotate()?;
+        let (dir, name, older, label) = (self.dir.clone(), self.name, self.image.clone(), self.label);
+        let (log_from, mark, stop) = (self.log.next(), self.mark, Arc::new(AtomicBool::new(false)));
+        let stopped = stop.clone();
+        let absorb = move || {
+            let mut run = logged_rows(entries, &dir.join(name))?;
+            newest_of_each(&mut run);
+            let mut writer = ImageWriter::create(&dir, name)?;
+            for row in merged(older.as_ref(), run) {
+                if stopped.load(Ordering::Relaxed) {
+                    return Err(damaged(&dir, 0, "absorbing was called off"));
+                }
+                writer.push(row?)?;
+            }
+            writer.finish(label, log_from, mark)
+        };
+        let thread = std::thread::Builder::new().name(format!("absorb-{}", self.name)).spawn(absorb);
+        let thread = thread.map_err(|source| LogError::Io { path: self.dir.clone(), source })?;
+        self.absorbing = Some(Absorbing { logged: self.logged, stop, thread: Some(thread) });
+        Ok(())
+    }
+
+    /// Waits for the image that is on its way, if one is, and puts it in place.
+    fn finish_absorbing(&mut self) -> Result<(), LogError> {
+        let Some(mut absorbing) = self.absorbing.take() else { return Ok(()) };
+        let Some(made) = absorbing.join() else { return Ok(()) };
+        let placed = made.and_then(|image| self.put(image));
+        match placed {
+            Ok(()) => (self.logged, self.again_at) = (self.logged - absorbing.logged, 0),
+            Err(_) => self.again_at = self.logged + self.log_max() / LOG_WAIT,
+        }
+        placed
+    }
+
+    /// Prepares an image of `rows` alone; [`Rows::replace`] puts it in place. Rows that rise in their hash go straight to
+    /// the disk; those that do not are held and sorted.
     pub fn prepare(&mut self, mark: Mark, rows: impl Iterator<Item = Row>) -> Result<Prepared, LogError> {
         self.log.rotate()?;
-        let mut rows = rows.peekable();
-        let mut image = self.merged(None, rows.by_ref().take(RUN).collect(), mark)?;
-        while rows.peek().is_some() {
-            image = self.merged(Some(&image), rows.by_ref().take(RUN).collect(), mark)?;
+        let (mut last, mut late) = (None, Vec::new());
+        let rising = rows.filter_map(|row| {
+            let rises = last.is_none_or(|last| last < row.hash);
+            last = if rises { Some(row.hash) } else { last };
+            if !rises {
+                late.push(row);
+            }
+            rises.then_some(Ok(row))
+        });
+        let image = self.image_of(mark, rising)?;
+        if late.is_empty() {
+            return Ok(Prepared(image));
         }
-        Ok(Prepared(image))
+        newest_of_each(&mut late);
+        self.image_of(mark, merged(Some(&Arc::new(image)), late)).map(Prepared)
     }
 
-    /// Replaces all rows by what was prepared. A crash leaves the old ones or the new ones.
-    pub fn replace(&mut self, prepared: Prepared) -> Result<(), LogError> {
-        self.put(prepared.0)
-    }
-
-    /// Builds a temporary image of an older one and a run of rows that come after it.
-    fn merged(&self, older: Option<&Image>, mut run: Vec<Row>, mark: Mark) -> Result<Image, LogError> {
-        newest_of_each(&mut run);
+    fn image_of(&self, mark: Mark, rows: impl Iterator<Item = Result<Row, LogError>>) -> Result<Image, LogError> {
         let mut writer = ImageWriter::create(&self.dir, self.name)?;
-        let mut older = older.map(Image::rows).transpose()?;
-        let mut take_old = || older.as_mut().map_or(Ok(None), ImageRows::next);
-        let (mut old, mut run) = (take_old()?, run.into_iter().peekable());
-        loop {
-            let row = match (old, run.peek().copied()) {
-                (None, None) => break,
-                (Some(from), new) if new.is_none_or(|new| from.hash < new.hash) => {
-                    old = take_old()?;
-                    from
-                }
-                (Some(from), Some(new)) if from.hash == new.hash => {
-                    old = take_old()?;
-                    run.next();
-                    if from.epoch > new.epoch { from } else { new }
-                }
-                (_, Some(new)) => {
-                    run.next();
-                    new
-                }
-                (Some(_), None) => break,
-            };
-            writer.push(row)?;
+        for row in rows {
+            writer.push(row?)?;
         }
         writer.finish(self.label, self.log.next(), mark)
     }
 
-    /// Puts a finished image in place and drops what it has absorbed.
-    fn put(&mut self, mut image: Image) -> Result<(), LogError> {
-        let path = self.dir.join(format!("{}.image", self.name));
-        files::put_in_place(&image.path, &path).map_err(|error| io_at(&path, error))?;
-        image.path = path;
-        image.is_temporary = false;
-        self.mark = image.mark;
+    /// Replaces all rows by what was prepared. A crash leaves the old ones or the new ones.
+    pub fn replace(&mut self, prepared: Prepared) -> Result<(), LogError> {
+        // What is being absorbed is over with what it was made of.
+        self.absorbing = None;
+        let mark = prepared.0.head.mark;
+        self.put(prepared.0)?;
+        self.mark = mark;
         self.logged = 0;
-        let absorbed = image.log_from;
-        self.image = Some(image);
+        Ok(())
+    }
+
+    /// Puts a finished image in place and drops what it has absorbed.
+    fn put(&mut self, image: Image) -> Result<(), LogError> {
+        let image = image.put_in_place(&self.dir, self.name)?;
+        let absorbed = image.head.log_from;
+        self.image = Some(Arc::new(image));
         // What the image has absorbed is passed over; if it cannot be removed now, the next absorbing tries again.
         let _ = self.log.drop_before(absorbed);
         Ok(())
+    }
+}
+
+/// The rows as they stood when they were opened, still on disk: single ones can be found before all have been read.
+#[derive(Debug, Clone, Default)]
+pub struct Cold {
+    image: Option<Arc<Image>>,
+    /// The newest of the log, sorted.
+    tail: Vec<Row>,
+}
+
+impl Cold {
+    /// The row of a hash. Cost: a read of about 6 KiB.
+    ///
+    /// Errors: the place where it would stand cannot be read; nothing may be concluded then.
+    pub fn find(&self, hash: u64) -> Result<Option<Row>, LogError> {
+        let logged = self.tail.binary_search_by_key(&hash, |row| row.hash).ok().and_then(|at| self.tail.get(at));
+        let older = self.image.as_ref().map_or(Ok(None), |image| image.find(hash))?;
+        Ok(match (older, logged) {
+            (Some(older), Some(logged)) => Some(newer(older, *logged)),
+            (older, logged) => logged.copied().or(older),
+        })
+    }
+
+    /// All rows in the order of their hashes, the newest of each.
+    pub fn sorted(&self) -> Sorted {
+        merged(self.image.as_ref(), self.tail.clone())
+    }
+
+    /// An upper bound of the number of hashes.
+    pub fn count(&self) -> u64 {
+        self.image.as_ref().map_or(0, |image| image.head.count) + self.tail.len() as u64
+    }
+}
+
+/// Of two rows of one hash, the one that counts.
+fn newer(before: Row, after: Row) -> Row {
+    if before.epoch > after.epoch { before } else { after }
+}
+
+/// The rows of an image and of a sorted run that came after it.
+fn merged(image: Option<&Arc<Image>>, run: Vec<Row>) -> Sorted {
+    let older = image.map(|image| image.rows().peekable());
+    Sorted { older, run: run.into_iter().peekable() }
+}
+
+/// Rows in the order of their hashes, one of each; an error is the last.
+#[derive(Debug)]
+pub struct Sorted {
+    older: Option<Peekable<ImageRows>>,
+    run: Peekable<std::vec::IntoIter<Row>>,
+}
+
+impl Iterator for Sorted {
+    type Item = Result<Row, LogError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let Some(older) = &mut self.older else { return self.run.next().map(Ok) };
+        let Some(new) = self.run.peek() else { return older.next() };
+        match older.peek() {
+            Some(Ok(old)) if old.hash > new.hash => self.run.next().map(Ok),
+            Some(Ok(old)) if old.hash == new.hash => {
+                let row = newer(*old, *new);
+                (older.next(), self.run.next());
+                Some(Ok(row))
+            }
+            Some(_) => older.next(),
+            None => self.run.next().map(Ok),
+        }
     }
 }
 
@@ -260,220 +386,37 @@ fn newest_of_each(run: &mut Vec<Row>) {
     });
 }
 
+fn logged_rows(entries: Entries, name: &Path) -> Result<Vec<Row>, LogError> {
+    let mut run = Vec::new();
+    for entry in entries {
+        let (_, payload) = entry?;
+        let (_, rows) = batch(&payload).ok_or_else(|| damaged(name, 0, "a batch is malformed"))?;
+        run.extend(rows.iter().map(decode));
+    }
+    Ok(run)
+}
+
 /// An image that is not in place yet; dropped, it is removed.
 #[derive(Debug)]
 pub struct Prepared(Image);
 
 impl Prepared {
-    /// Reads its rows, sorted, one for each hash.
-    pub fn for_each(&self, mut visit: impl FnMut(Row)) -> Result<(), LogError> {
-        self.0.for_each(&mut visit)
-    }
-
     /// The number of its rows.
     pub fn count(&self) -> u64 {
-        self.0.count
+        self.0.head.count
     }
 }
 
 /// Renames image and log to `*.corrupt-<time>`, so that a new set can begin.
 pub fn set_aside(dir: &Path, name: &str) -> Result<Vec<PathBuf>, LogError> {
     let mut aside = log::set_aside(dir, name)?;
-    let image = dir.join(format!("{name}.image"));
+    let image = image::place(dir, name);
     match files::set_aside(&image) {
         Ok(path) => aside.push(path),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io_at(&image, error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(LogError::Io { path: image, source }),
     }
     Ok(aside)
-}
-
-#[derive(Debug)]
-struct Image {
-    path: PathBuf,
-    is_temporary: bool,
-    label: Label,
-    log_from: u64,
-    mark: Mark,
-    count: u64,
-    salt: Salt,
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        if self.is_temporary {
-            // What is left behind is only space, and the next start removes it.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-impl Image {
-    /// Reads the header of the image in place, and removes unfinished ones.
-    fn open(dir: &Path, name: &str) -> Result<Option<Image>, LogError> {
-        remove_unfinished(dir, name)?;
-        let path = dir.join(format!("{name}.image"));
-        let mut header = [0; HEADER as usize];
-        match File::open(&path).and_then(|mut file| file.read_exact(&mut header)) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            Err(error) => return Err(io_at(&path, error)),
-        }
-        match Image::decode(path.clone(), &header) {
-            Some(image) => Ok(Some(image)),
-            None => Err(damaged(&path, 0, "the header is unreadable")),
-        }
-    }
-
-    fn decode(path: PathBuf, header: &[u8]) -> Option<Image> {
-        let (body, crc) = header.split_last_chunk::<4>()?;
-        if !body.starts_with(&MAGIC) || crc32fast::hash(body) != u32::from_le_bytes(*crc) {
-            return None;
-        }
-        let label = *body.get(8..)?.first_chunk::<16>()?;
-        let number = |at: usize| Some(u64::from_le_bytes(*body.get(at..)?.first_chunk::<8>()?));
-        let mark = Mark { term: number(32)?, seq: number(40)?, ledger: number(48)? };
-        let (log_from, count, salt) = (number(24)?, number(56)?, Salt(number(64)?));
-        Some(Image { path, is_temporary: false, label, log_from, mark, count, salt })
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEADER as usize);
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&self.label);
-        let Mark { term, seq, ledger } = self.mark;
-        for number in [self.log_from, term, seq, ledger, self.count, self.salt.0] {
-            out.extend_from_slice(&number.to_le_bytes());
-        }
-        out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
-        out
-    }
-
-    fn rows(&self) -> Result<ImageRows<'_>, LogError> {
-        let fail = |error| io_at(&self.path, error);
-        let mut file = File::open(&self.path).map_err(fail)?;
-        file.seek(SeekFrom::Start(HEADER)).map_err(fail)?;
-        let frames = Frames::new(BufReader::with_capacity(1 << 17, file), self.salt, HEADER);
-        Ok(ImageRows { image: self, frames, at: 0, left: self.count })
-    }
-
-    fn for_each(&self, visit: &mut impl FnMut(Row)) -> Result<(), LogError> {
-        let mut rows = self.rows()?;
-        while let Some(row) = rows.next()? {
-            visit(row);
-        }
-        Ok(())
-    }
-}
-
-fn remove_unfinished(dir: &Path, name: &str) -> Result<(), LogError> {
-    let fail = |error| io_at(dir, error);
-    for entry in std::fs::read_dir(dir).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        let unfinished = entry.file_name().to_str().is_some_and(|file| {
-            file.strip_prefix(name).is_some_and(|rest| rest.starts_with(".image.") && rest.ends_with(".tmp"))
-        });
-        if unfinished {
-            std::fs::remove_file(entry.path()).map_err(fail)?;
-        }
-    }
-    Ok(())
-}
-
-/// The rows of an image, in order; each block is checked before any of its rows is given.
-struct ImageRows<'a> {
-    image: &'a Image,
-    frames: Frames<BufReader<File>>,
-    at: usize,
-    left: u64,
-}
-
-impl ImageRows<'_> {
-    fn next(&mut self) -> Result<Option<Row>, LogError> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        if self.at >= self.frames.payload().len() {
-            self.at = 0;
-            let offset = self.frames.offset();
-            match self.frames.read().map_err(|error| io_at(&self.image.path, error))? {
-                Step::Frame => {}
-                _ => return Err(damaged(&self.image.path, offset, "a block is unreadable")),
-            }
-        }
-        let row = self.frames.payload().get(self.at..).and_then(|rest| rest.first_chunk::<ROW>());
-        let row = row.ok_or_else(|| damaged(&self.image.path, self.frames.offset(), "a block is malformed"))?;
-        self.at += ROW;
-        self.left -= 1;
-        Ok(Some(decode(row)))
-    }
-}
-
-struct ImageWriter {
-    image: Image,
-    file: BufWriter<File>,
-    offset: u64,
-    block: Vec<u8>,
-    frame: Vec<u8>,
-}
-
-impl ImageWriter {
-    fn create(dir: &Path, name: &str) -> Result<ImageWriter, LogError> {
-        let path = dir.join(format!("{name}.image.{:016x}.tmp", backoff::random()));
-        let file = files::create(&path).map_err(|error| io_at(&path, error))?;
-        let salt = Salt(backoff::random());
-        let image =
-            Image { path, is_temporary: true, label: [0; 16], log_from: 0, mark: Mark::default(), count: 0, salt };
-        let mut writer =
-            ImageWriter { image, file: BufWriter::new(file), offset: HEADER, block: Vec::new(), frame: Vec::new() };
-        writer.write(&[0; HEADER as usize])?;
-        Ok(writer)
-    }
-
-    fn push(&mut self, row: Row) -> Result<(), LogError> {
-        encode(row, &mut self.block);
-        self.image.count += 1;
-        if self.block.len() >= BLOCK * ROW { self.end_block() } else { Ok(()) }
-    }
-
-    fn end_block(&mut self) -> Result<(), LogError> {
-        let mut frame = std::mem::take(&mut self.frame);
-        frame.clear();
-        frame::encode(self.image.salt, self.offset, 0, &self.block, &mut frame);
-        let written = self.write(&frame);
-        self.offset += frame.len() as u64;
-        self.block.clear();
-        self.frame = frame;
-        written
-    }
-
-    fn write(&mut self, octets: &[u8]) -> Result<(), LogError> {
-        self.file.write_all(octets).map_err(|error| io_at(&self.image.path, error))
-    }
-
-    /// Writes the header, which makes it an image, and makes the whole durable.
-    fn finish(mut self, label: Label, log_from: u64, mark: Mark) -> Result<Image, LogError> {
-        if !self.block.is_empty() {
-            self.end_block()?;
-        }
-        (self.image.label, self.image.log_from, self.image.mark) = (label, log_from, mark);
-        let header = self.image.encode();
-        let mut end = || -> io::Result<()> {
-            self.file.seek(SeekFrom::Start(0))?;
-            self.file.write_all(&header)?;
-            self.file.flush()?;
-            self.file.get_ref().sync_all()
-        };
-        end().map_err(|error| io_at(&self.image.path, error))?;
-        Ok(self.image)
-    }
-}
-
-fn encode(row: Row, out: &mut Vec<u8>) {
-    out.extend_from_slice(&row.hash.to_le_bytes());
-    out.extend_from_slice(&row.epoch.to_le_bytes());
-    out.extend_from_slice(&row.value.to_le_bytes());
 }
 
 fn decode(octets: &[u8; ROW]) -> Row {
@@ -490,7 +433,11 @@ fn encode_batch(mark: Mark, rows: &[Row]) -> Vec<u8> {
     for number in [mark.term, mark.seq, mark.ledger] {
         out.extend_from_slice(&number.to_le_bytes());
     }
-    rows.iter().for_each(|row| encode(*row, &mut out));
+    for row in rows {
+        out.extend_from_slice(&row.hash.to_le_bytes());
+        out.extend_from_slice(&row.epoch.to_le_bytes());
+        out.extend_from_slice(&row.value.to_le_bytes());
+    }
     out
 }
 
@@ -501,14 +448,6 @@ fn batch(payload: &[u8]) -> Option<(Mark, &[[u8; ROW]])> {
     let (rows, odd) = rest.as_chunks::<ROW>();
     let [term, seq, ledger] = [*term, *seq, *ledger].map(u64::from_le_bytes);
     odd.is_empty().then_some((Mark { term, seq, ledger }, rows))
-}
-
-fn io_at(path: &Path, source: io::Error) -> LogError {
-    LogError::Io { path: path.to_path_buf(), source }
-}
-
-fn damaged(path: &Path, offset: u64, why: &'static str) -> LogError {
-    LogError::Damaged { path: path.to_path_buf(), offset, why }
 }
 
 #[cfg(test)]

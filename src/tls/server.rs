@@ -5,6 +5,7 @@
 //! reload; doors of the deployment never resume, so that a withdrawn certificate is worth nothing at once (DESIGN 10).
 
 use crate::body::Identity;
+use crate::config::check::not_after;
 use crate::config::plan::{CertificateFiles, MutualTls, TlsSettings};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider, sign::any_supported_type};
@@ -16,7 +17,7 @@ use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// TLS 1.3 tickets after a handshake: one is enough for a client that keeps connections, and the second costs a tenth of
 /// the handshake.
@@ -28,13 +29,14 @@ pub struct ServerTls {
     files: Files,
     config: RwLock<Arc<ServerConfig>>,
     seen: Mutex<Vec<Stamp>>,
+    ends: Mutex<Vec<(PathBuf, Duration)>>,
 }
 
 /// What a door is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Files {
     Public { certificates: Vec<CertificateFiles>, only_13: bool },
-    Mutual { files: MutualTls, deployment: String },
+    Mutual { files: MutualTls, deployment: String, guests: bool },
 }
 
 /// What tells whether a file changed: when it was written, and how long it is. `None` = it cannot be read.
@@ -48,13 +50,25 @@ impl ServerTls {
 
     /// A door that only certificates of the deployment may enter; sessions are never resumed.
     pub fn mutual(files: &MutualTls, deployment: &str) -> Result<Arc<ServerTls>, String> {
-        ServerTls::open(Files::Mutual { files: files.clone(), deployment: deployment.to_owned() })
+        ServerTls::open(Files::Mutual { files: files.clone(), deployment: deployment.to_owned(), guests: false })
+    }
+
+    /// The same, but who has no certificate at all comes in as [`Identity::Anyone`], to show a token. A wrong certificate
+    /// is refused as ever.
+    pub fn with_guests(files: &MutualTls, deployment: &str) -> Result<Arc<ServerTls>, String> {
+        ServerTls::open(Files::Mutual { files: files.clone(), deployment: deployment.to_owned(), guests: true })
     }
 
     fn open(files: Files) -> Result<Arc<ServerTls>, String> {
         let seen = files.stamps();
         let config = RwLock::new(files.load()?);
-        Ok(Arc::new(ServerTls { files, config, seen: Mutex::new(seen) }))
+        let ends = Mutex::new(files.ends());
+        Ok(Arc::new(ServerTls { files, config, seen: Mutex::new(seen), ends }))
+    }
+
+    /// When what is in use expires, since the Unix epoch, by file: the first of each file's certificates.
+    pub fn ends(&self) -> Vec<(PathBuf, Duration)> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What the next handshake goes by.
@@ -78,13 +92,17 @@ impl ServerTls {
             }
             *seen = now;
         }
-        Some(self.files.load().map(|config| *self.config.write().unwrap_or_else(PoisonError::into_inner) = config))
+        Some(self.files.load().map(|config| {
+            *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+            *self.ends.lock().unwrap_or_else(PoisonError::into_inner) = self.files.ends();
+        }))
     }
 
     /// Who a verified client is; `None` = nobody whom this door lets in.
     pub fn identify(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<Identity> {
         match &self.files {
             Files::Public { .. } => Some(Identity::Anyone),
+            Files::Mutual { guests: true, .. } if chain.is_none_or(<[_]>::is_empty) => Some(Identity::Anyone),
             Files::Mutual { deployment, .. } => identity(chain?.first()?, deployment),
         }
     }
@@ -109,6 +127,16 @@ impl Files {
         }
     }
 
+    /// The end of each file of certificates that can be read.
+    fn ends(&self) -> Vec<(PathBuf, Duration)> {
+        let files: Vec<&PathBuf> = match self {
+            Files::Public { certificates, .. } => certificates.iter().map(|each| &each.chain).collect(),
+            Files::Mutual { files, .. } => vec![&files.own.chain, &files.ca],
+        };
+        let end = |path: &Path| chain(path).ok()?.iter().filter_map(|one| not_after(one)).min();
+        files.into_iter().filter_map(|path| Some((path.clone(), end(path)?))).collect()
+    }
+
     fn stamps(&self) -> Vec<Stamp> {
         self.paths().into_iter().map(|path| stamp(path)).collect()
     }
@@ -116,7 +144,7 @@ impl Files {
     fn load(&self) -> Result<Arc<ServerConfig>, String> {
         match self {
             Files::Public { certificates, only_13 } => public_config(certificates, *only_13),
-            Files::Mutual { files, .. } => mutual_config(files),
+            Files::Mutual { files, guests, .. } => mutual_config(files, *guests),
         }
     }
 }
@@ -158,12 +186,13 @@ fn public_config(certificates: &[CertificateFiles], only_13: bool) -> Result<Arc
     Ok(Arc::new(config))
 }
 
-fn mutual_config(files: &MutualTls) -> Result<Arc<ServerConfig>, String> {
+fn mutual_config(files: &MutualTls, guests: bool) -> Result<Arc<ServerConfig>, String> {
     let mut roots = RootCertStore::empty();
     for authority in chain(&files.ca)? {
         roots.add(authority).map_err(|error| format!("{}: {error}", files.ca.display()))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let verifier = if guests { verifier.allow_unauthenticated() } else { verifier }
         .build()
         .map_err(|error| format!("{}: {error}", files.ca.display()))?;
     let mut config = ServerConfig::builder_with_provider(provider())

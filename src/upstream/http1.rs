@@ -4,12 +4,10 @@
 //! Invariant: a connection returns to the pool only when both messages have ended by their framing, the request first, and
 //! not one octet is left over.
 
-use super::alarm::Alarm;
 use super::endpoint::InFlight;
-use super::pool::Leave;
+use super::pool::{Conn, Leave};
 use super::upload::{Upload, Wait};
 use super::{Answer, Outgoing, Terms};
-use crate::body::io::Io;
 use crate::body::tunnel::Holding;
 use crate::body::{Body, Interim, Piece, Pull};
 use crate::error::{Again, Error, Kind, Result};
@@ -25,20 +23,20 @@ use std::task::{Context, Poll, ready};
 /// Interim responses to one request; an origin that sends more is broken or hostile.
 pub(super) const INTERIM_MAX: usize = 8;
 
+/// Content up to this is copied out of the buffer that it came in.
+const COPY_MAX: usize = 2 << 10;
+
 /// A connection with leave to use it.
 pub(super) struct Lease {
-    pub(super) io: Io,
-    /// For the waits of this exchange; it stays with the connection.
-    pub(super) alarm: Alarm,
+    pub(super) conn: Box<Conn>,
     pub(super) leave: Leave,
     pub(super) flight: InFlight,
     pub(super) pooled: bool,
 }
 
 /// Sends a request and awaits the final head of its answer.
-pub(super) async fn exchange(lease: Lease, request: Outgoing, terms: Terms) -> Result<Answer> {
+pub(super) async fn exchange(mut lease: Lease, request: Outgoing<'_>, terms: &Terms) -> Result<Answer> {
     let Outgoing { head, body, interim, upgrade } = request;
-    let mut lease = lease;
     let framing = match body.length() {
         _ if body.is_empty() => Framing::None,
         Some(0) => Framing::None,
@@ -46,30 +44,28 @@ pub(super) async fn exchange(lease: Lease, request: Outgoing, terms: Terms) -> R
         None => Framing::Chunked,
     };
     let connection = upgrade.as_deref().map_or(Connection::Keep, Connection::Upgrade);
-    write::request_head(lease.io.outbox(), &head, framing, connection);
+    write::request_head(lease.conn.io.outbox(), &head, framing, connection);
     let expects = head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
     let upload = Upload::new(body, framing, expects);
     let pooled = lease.pooled;
-    let (reader, alarm) = (HeadReader::default(), std::mem::take(&mut lease.alarm));
-    let mut talk = Talk { lease, upload, terms, reader, alarm, wait: None, seen: false };
+    let mut talk = Talk { lease, upload, terms, reader: HeadReader::default(), wait: None, seen: false };
     let answered = talk.answer(interim.as_deref(), upgrade.as_deref()).await?;
     talk.hand_over(answered, &head.method, pooled)
 }
 
 /// A request in progress, until the final head has come.
-struct Talk {
+struct Talk<'a> {
     lease: Lease,
     upload: Upload,
-    terms: Terms,
+    terms: &'a Terms,
     reader: HeadReader,
-    alarm: Alarm,
     /// What the alarm is set for.
     wait: Option<Wait>,
     /// Whether any octet of an answer has come.
     seen: bool,
 }
 
-impl Talk {
+impl Talk<'_> {
     /// Passes interim responses on until the final head, or 101 where `upgrade` was asked for.
     async fn answer(&mut self, interim: Option<&dyn Interim>, upgrade: Option<&str>) -> Result<ResponseHead> {
         for _ in 0..=INTERIM_MAX {
@@ -103,17 +99,16 @@ impl Talk {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead>> {
         loop {
-            if let Poll::Ready(Err(error)) = self.upload.poll(cx, &mut self.lease.io) {
+            if let Poll::Ready(Err(error)) = self.upload.poll(cx, &mut self.lease.conn.io) {
                 return Poll::Ready(Err(error));
             }
-            let io = &mut self.lease.io;
+            let io = &mut self.lease.conn.io;
             self.seen |= !io.inbox.is_empty();
-            match self.reader.response(&io.inbox, &self.terms.limits)? {
-                Parsed::Whole(head, taken) => {
-                    io.inbox.advance(taken);
-                    return Poll::Ready(Ok(head));
-                }
-                Parsed::Partial => {}
+            if !io.inbox.is_empty()
+                && let Parsed::Whole(head, taken) = self.reader.response(&io.inbox, &self.terms.limits)?
+            {
+                io.inbox.advance(taken);
+                return Poll::Ready(Ok(head));
             }
             match io.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended(None))),
@@ -148,9 +143,9 @@ impl Talk {
             self.wait = Some(wait);
             let due =
                 if wait == Wait::Client { self.terms.deadline } else { Some(self.terms.due(self.terms.first_byte)) };
-            self.alarm.set(due);
+            self.lease.conn.alarm.set(due);
         }
-        if self.alarm.poll(cx).is_pending() {
+        if self.lease.conn.alarm.poll(cx).is_pending() {
             return Ok(());
         }
         Err(match wait {
@@ -163,7 +158,7 @@ impl Talk {
     /// Makes the answer out of what is left after its head.
     fn hand_over(mut self, head: ResponseHead, method: &Method, pooled: bool) -> Result<Answer> {
         if head.status == 101 {
-            let tunnel = Box::new(Holding::new(self.lease.io, (self.lease.leave, self.lease.flight)));
+            let tunnel = Box::new(Holding::new(self.lease.conn.io, (self.lease.leave, self.lease.flight)));
             return Ok(Answer { head, body: Body::Empty, tunnel: Some(tunnel), pooled });
         }
         let framing = framing::of_response(&head, method)?;
@@ -174,8 +169,7 @@ impl Talk {
             decoder: Decoder::new(framing, Sender::Origin, self.terms.limits.head),
             lease: Some(self.lease),
             upload: self.upload,
-            terms: self.terms,
-            alarm: self.alarm,
+            terms: *self.terms,
             waiting: false,
             early: false,
             trailers: None,
@@ -197,7 +191,6 @@ struct Receiving {
     decoder: Decoder,
     upload: Upload,
     terms: Terms,
-    alarm: Alarm,
     /// Whether the alarm counts for the read that is pending.
     waiting: bool,
     persists: bool,
@@ -226,8 +219,10 @@ impl Receiving {
     /// The whole content, where its length is stated, all of it came with the head, and the request is sent.
     fn whole(&mut self) -> Option<Bytes> {
         let length = self.decoder.remaining().filter(|length| *length > 0 && self.upload.is_over())?;
-        let lease = self.lease.as_mut().filter(|lease| lease.io.inbox.len() as u64 >= length)?;
-        match self.decoder.decode(&mut lease.io.inbox) {
+        let lease = self.lease.as_mut().filter(|lease| lease.conn.io.inbox.len() as u64 >= length)?;
+        match self.decoder.decode(&mut lease.conn.io.inbox) {
+            // A copy of a few octets is cheaper than a buffer that cannot be used while somebody holds them.
+            Ok(Decoded::Data(octets)) if octets.len() <= COPY_MAX => Some(Bytes::copy_from_slice(&octets)),
             Ok(Decoded::Data(octets)) => Some(octets),
             _ => None,
         }
@@ -239,11 +234,11 @@ impl Receiving {
         self.early |= !self.upload.is_over();
         ready!(self.poll_rest(cx))?;
         let Some(lease) = self.lease.take() else { return Poll::Ready(Ok(())) };
-        if !lease.io.inbox.is_empty() {
-            let (origin, octets) = (lease.flight.endpoint().authority(), lease.io.inbox.len());
+        if !lease.conn.io.inbox.is_empty() {
+            let (origin, octets) = (lease.flight.endpoint().authority(), lease.conn.io.inbox.len());
             tracing::warn!(origin, octets, "an origin sent more than its answer; connection closed");
-        } else if self.persists && !self.early && self.upload.is_sent() && !lease.io.has_ended() {
-            lease.leave.give_back(lease.io, std::mem::take(&mut self.alarm), self.terms.pool_idle);
+        } else if self.persists && !self.early && self.upload.is_sent() && !lease.conn.io.has_ended() {
+            lease.leave.give_back(lease.conn, self.terms.pool_idle);
         }
         Poll::Ready(Ok(()))
     }
@@ -254,19 +249,19 @@ impl Receiving {
         if self.upload.is_over() {
             return Poll::Ready(Ok(()));
         }
-        if !self.persists || lease.io.poll_fill(cx).is_ready() {
+        if !self.persists || lease.conn.io.poll_fill(cx).is_ready() {
             // It closes, or says more than its answer: nobody reads on.
             self.upload.stop();
             return Poll::Ready(Ok(()));
         }
-        if let Poll::Ready(over) = self.upload.poll(cx, &mut lease.io) {
+        if let Poll::Ready(over) = self.upload.poll(cx, &mut lease.conn.io) {
             return Poll::Ready(over);
         }
         if self.upload.took_step() || !self.waiting || self.upload.wait() == Wait::Client {
             self.waiting = true;
-            self.alarm.set(Some(self.terms.due(self.terms.between)));
+            lease.conn.alarm.set(Some(self.terms.due(self.terms.between)));
         }
-        if self.upload.wait() != Wait::Client && self.alarm.poll(cx).is_ready() {
+        if self.upload.wait() != Wait::Client && lease.conn.alarm.poll(cx).is_ready() {
             self.upload.stop();
             return Poll::Ready(Ok(()));
         }
@@ -276,16 +271,16 @@ impl Receiving {
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<Decoded>> {
         let Some(lease) = &mut self.lease else { return Poll::Ready(Ok(Decoded::End(Fields::new()))) };
         if !self.upload.is_over()
-            && let Poll::Ready(Err(error)) = self.upload.poll(cx, &mut lease.io)
+            && let Poll::Ready(Err(error)) = self.upload.poll(cx, &mut lease.conn.io)
         {
             return Poll::Ready(Err(error));
         }
         loop {
-            match self.decoder.decode(&mut lease.io.inbox)? {
+            match self.decoder.decode(&mut lease.conn.io.inbox)? {
                 Decoded::More => {}
                 step => return Poll::Ready(Ok(step)),
             }
-            match lease.io.poll_fill(cx) {
+            match lease.conn.io.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => self.decoder.eof()?,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(cut(&error))),
@@ -294,9 +289,9 @@ impl Receiving {
         }
         if !self.waiting {
             self.waiting = true;
-            self.alarm.set(Some(self.terms.due(self.terms.between)));
+            lease.conn.alarm.set(Some(self.terms.due(self.terms.between)));
         }
-        ready!(self.alarm.poll(cx));
+        ready!(lease.conn.alarm.poll(cx));
         Poll::Ready(Err(if self.terms.is_over() {
             Error::new(Kind::HttpResponseTimeout, "the exchange took too long")
         } else {

@@ -28,7 +28,6 @@ pub use endpoint::Endpoint;
 pub use live::Live;
 
 use crate::base::clock;
-use crate::body::io::Io;
 use crate::body::{Body, Duplex, Interim};
 use crate::config::plan::Timeouts;
 use crate::error::{Again, Error, Kind, Result};
@@ -36,20 +35,40 @@ use crate::message::{RequestHead, ResponseHead, hop};
 use crate::record::Record;
 use crate::tls::client::Alpn;
 use crate::wire::HeadLimits;
-use alarm::Alarm;
 use endpoint::{InFlight, Speaks};
 use link::{Opened, Slot};
-use pool::Pool;
+use pool::{Conn, Leave, Pool};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+/// A head that is sent: one that is kept for further attempts, or one that was made for this.
+pub enum Shaped<'a> {
+    /// It stays with the caller.
+    Kept(&'a RequestHead),
+    /// It is for this attempt only.
+    Made(Box<RequestHead>),
+}
+
+impl Deref for Shaped<'_> {
+    type Target = RequestHead;
+
+    fn deref(&self) -> &RequestHead {
+        match self {
+            Shaped::Kept(head) => head,
+            Shaped::Made(head) => head,
+        }
+    }
+}
+
 /// A request as it goes to an endpoint.
-pub struct Outgoing {
+pub struct Outgoing<'a> {
     /// The head with its final fields; `authority` is the Host to send. Framing and connection fields are written anew.
-    pub head: RequestHead,
+    pub head: Shaped<'a>,
     /// The content.
     pub body: Body,
     /// Where interim responses go.
@@ -110,7 +129,26 @@ impl Terms {
 /// The connections of one worker.
 pub struct Upstream {
     limits: Cell<HeadLimits>,
-    doors: RefCell<HashMap<usize, Rc<Door>>>,
+    doors: RefCell<HashMap<usize, Rc<Door>, BuildHasherDefault<ById>>>,
+}
+
+/// Endpoints are numbered by us: their numbers need no hashing against an adversary.
+#[derive(Default)]
+struct ById(u64);
+
+impl Hasher for ById {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        octets.iter().for_each(|octet| self.write_usize(usize::from(*octet)));
+    }
+
+    fn write_usize(&mut self, id: usize) {
+        // Spreads neighbours over the whole word, of which the map uses both ends (Knuth, TAOCP 6.4).
+        self.0 = (self.0 ^ id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
 }
 
 /// The connections of one worker to one endpoint.
@@ -148,7 +186,7 @@ impl Upstream {
     pub async fn exchange(
         &self,
         endpoint: &Arc<Endpoint>,
-        request: Outgoing,
+        request: Outgoing<'_>,
         waits: &Timeouts,
         record: &mut Record,
     ) -> Result<Answer> {
@@ -158,12 +196,20 @@ impl Upstream {
         record.attempts += 1;
         record.endpoint = Some(endpoint.shared_authority());
         record.attempt_began = Some(began);
-        hindered(endpoint, &terms).await?;
-        let way = self.way(endpoint, request.upgrade.is_some(), flight, &terms).await;
-        record.connect = clock::now().duration_since(began);
-        let answer = match way? {
-            Way::Http1(lease) => http1::exchange(lease, request, terms).await?,
-            Way::Http2(lease) => http2::exchange(lease, request, terms).await?,
+        if let Some(by) = hindered(endpoint, began)? {
+            Box::pin(tokio::time::sleep(terms.left(by))).await;
+        }
+        let way = match self.idle(endpoint, request.upgrade.is_some(), began) {
+            Some((conn, leave)) => Way::Http1(http1::Lease { conn, leave, flight, pooled: true }),
+            None => {
+                let way = Box::pin(self.way(endpoint, request.upgrade.is_some(), flight, &terms)).await;
+                record.connect = clock::now().duration_since(began);
+                way?
+            }
+        };
+        let answer = match way {
+            Way::Http1(lease) => http1::exchange(lease, request, &terms).await?,
+            Way::Http2(lease) => Box::pin(http2::exchange(lease, request, terms)).await?,
         };
         if answer.pooled {
             record.connect = Duration::ZERO;
@@ -176,7 +222,9 @@ impl Upstream {
     /// and how far it is. Nothing is asked of the other side. Errors: as of an attempt.
     pub async fn reach(&self, endpoint: &Arc<Endpoint>, waits: &Timeouts) -> Result<()> {
         let terms = self.terms(waits, clock::now());
-        hindered(endpoint, &terms).await?;
+        if let Some(by) = hindered(endpoint, clock::now())? {
+            tokio::time::sleep(terms.left(by)).await;
+        }
         self.way(endpoint, false, InFlight::enter(endpoint), &terms).await.map(drop)
     }
 
@@ -203,6 +251,18 @@ impl Upstream {
         Rc::clone(door)
     }
 
+    /// An idle connection, where HTTP/1.1 is spoken: how nearly every request gets its own.
+    fn idle(&self, endpoint: &Arc<Endpoint>, upgrade: bool, now: Instant) -> Option<(Box<Conn>, Leave)> {
+        let door = self.door(endpoint);
+        let http1 = match endpoint.speaks() {
+            Speaks::Http1 => true,
+            Speaks::Http2 => false,
+            Speaks::Negotiated => upgrade || door.slot.is_http1(),
+        };
+        let leave = http1.then(|| door.pool.try_enter()).flatten()?;
+        Some((leave.reuse(now)?, leave))
+    }
+
     /// A connection, idle or new, or room for a stream.
     async fn way(&self, endpoint: &Arc<Endpoint>, upgrade: bool, flight: InFlight, terms: &Terms) -> Result<Way> {
         let door = self.door(endpoint);
@@ -219,8 +279,8 @@ impl Upstream {
 impl Door {
     async fn http1(&self, endpoint: &Arc<Endpoint>, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
         let leave = self.pool.enter(terms.left(terms.connect)).await?;
-        if let Some((io, alarm)) = leave.reuse() {
-            return Ok(Way::Http1(http1::Lease { io, alarm, leave, flight, pooled: true }));
+        if let Some(conn) = leave.reuse(clock::now()) {
+            return Ok(Way::Http1(http1::Lease { conn, leave, flight, pooled: true }));
         }
         let connected = connect::open(endpoint, alpn, terms.left(terms.connect)).await?;
         if connected.http2 {
@@ -228,8 +288,8 @@ impl Door {
             let leave = link.enter(terms.left(terms.connect)).await?;
             return Ok(Way::Http2(http2::Lease { leave, _flight: flight }));
         }
-        let io = Io::new(connected.stream);
-        Ok(Way::Http1(http1::Lease { io, alarm: Alarm::default(), leave, flight, pooled: false }))
+        let conn = Conn::new(connected.stream);
+        Ok(Way::Http1(http1::Lease { conn, leave, flight, pooled: false }))
     }
 
     async fn http2(&self, endpoint: &Arc<Endpoint>, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
@@ -240,8 +300,8 @@ impl Door {
                 Opened::Http1(None) => return self.http1(endpoint, alpn, flight, terms).await,
                 Opened::Http1(Some(stream)) => {
                     let leave = self.pool.enter(terms.left(terms.connect)).await?;
-                    let (io, alarm) = (Io::new(stream), Alarm::default());
-                    return Ok(Way::Http1(http1::Lease { io, alarm, leave, flight, pooled: false }));
+                    let conn = Conn::new(stream);
+                    return Ok(Way::Http1(http1::Lease { conn, leave, flight, pooled: false }));
                 }
             },
         };
@@ -250,17 +310,14 @@ impl Door {
     }
 }
 
-/// What faults on purpose do to a request. A cut looks like a connect that failed, also to the breaker.
-async fn hindered(endpoint: &Endpoint, terms: &Terms) -> Result<()> {
-    let now = clock::now();
+/// What faults on purpose do to a request: by how much it is delayed. A cut looks like a connect that failed, also to
+/// the breaker.
+fn hindered(endpoint: &Endpoint, now: Instant) -> Result<Option<Duration>> {
     if endpoint.fault().is_cut(now) {
         endpoint.breaker.failed(now);
         return Err(Error::new(Kind::ConnectionRefused, "the link is cut on purpose").again(Again::Unsent));
     }
-    if let Some((by, _)) = endpoint.fault().delayed(now) {
-        tokio::time::sleep(terms.left(by)).await;
-    }
-    Ok(())
+    Ok(endpoint.fault().delayed(now).map(|(by, _)| by))
 }
 
 /// How often idle connections are looked at.

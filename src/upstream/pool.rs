@@ -12,10 +12,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 
 /// Requests that may wait for a connection, per worker and endpoint; more would only wait to be refused.
 const WAITING_MAX: usize = 1024;
@@ -23,37 +22,71 @@ const WAITING_MAX: usize = 1024;
 /// The connections of one worker to one endpoint.
 pub(super) struct Pool {
     idle: RefCell<VecDeque<Idle>>,
-    /// One permit for each connection in use. A connection is opened only when none is idle, so no more than
-    /// `connections_max` exist.
-    leave: Arc<Semaphore>,
+    /// How many more may be in use. A connection is opened only when none is idle, so no more than `connections_max`
+    /// exist.
+    free: Cell<usize>,
+    freed: Notify,
     waiting: Cell<usize>,
 }
 
+/// A connection. It is large and changes hands with each request, so it stays where it is.
+pub(super) struct Conn {
+    pub(super) io: Io,
+    /// For the waits of its exchanges: a timer that is in the runtime's wheel already costs the next one nothing.
+    pub(super) alarm: Alarm,
+}
+
+impl Conn {
+    /// A fresh one.
+    pub(super) fn new(stream: Stream) -> Box<Conn> {
+        Box::new(Conn { io: Io::new(stream), alarm: Alarm::default() })
+    }
+}
+
 struct Idle {
-    io: Io,
-    alarm: Alarm,
+    conn: Box<Conn>,
+    since: Instant,
     until: Instant,
 }
 
 /// Leave to use one connection; ends when dropped.
 pub(super) struct Leave {
     pool: Rc<Pool>,
-    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.pool.free.set(self.pool.free.get() + 1);
+        if self.pool.waiting.get() > 0 {
+            self.pool.freed.notify_one();
+        }
+    }
 }
 
 impl Pool {
     pub(super) fn new(connections_max: usize) -> Rc<Pool> {
         Rc::new(Pool {
             idle: RefCell::default(),
-            leave: Arc::new(Semaphore::new(connections_max.clamp(1, Semaphore::MAX_PERMITS))),
+            free: Cell::new(connections_max.max(1)),
+            freed: Notify::new(),
             waiting: Cell::new(0),
         })
     }
 
-    /// Leave to use a connection, waited for at most `wait`.
+    /// Leave to use a connection, if there is any that nobody waits for.
+    pub(super) fn try_enter(self: &Rc<Self>) -> Option<Leave> {
+        if self.waiting.get() > 0 { None } else { self.take() }
+    }
+
+    fn take(self: &Rc<Self>) -> Option<Leave> {
+        self.free.set(self.free.get().checked_sub(1)?);
+        Some(Leave { pool: Rc::clone(self) })
+    }
+
+    /// Leave to use a connection, waited for at most `wait`; who came first is served first.
     pub(super) async fn enter(self: &Rc<Self>, wait: Duration) -> Result<Leave> {
-        if let Ok(permit) = Arc::clone(&self.leave).try_acquire_owned() {
-            return Ok(Leave { pool: Rc::clone(self), _permit: permit });
+        if let Some(leave) = self.try_enter() {
+            return Ok(leave);
         }
         let full = || {
             Error::new(Kind::ConnectionLimitReached, "all connections to the endpoint are in use").again(Again::Unsent)
@@ -62,15 +95,20 @@ impl Pool {
             return Err(full());
         }
         let _waiting = Waiting::new(&self.waiting);
-        match tokio::time::timeout(wait, Arc::clone(&self.leave).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(Leave { pool: Rc::clone(self), _permit: permit }),
-            _ => Err(full()),
-        }
+        let freed = async {
+            loop {
+                self.freed.notified().await;
+                if let Some(leave) = self.take() {
+                    return leave;
+                }
+            }
+        };
+        tokio::time::timeout(wait, freed).await.map_err(|_| full())
     }
 
     /// Closes what is idle for too long or has ended meanwhile.
     pub(super) fn sweep(&self, now: Instant) {
-        self.idle.borrow_mut().retain_mut(|idle| idle.until > now && is_quiet(&mut idle.io));
+        self.idle.borrow_mut().retain_mut(|idle| idle.until > now && is_quiet(&mut idle.conn.io));
     }
 
     /// How many connections are idle.
@@ -81,25 +119,24 @@ impl Pool {
 }
 
 impl Leave {
-    /// An idle connection and its alarm, if a good one is left.
-    pub(super) fn reuse(&self) -> Option<(Io, Alarm)> {
-        let now = clock::now();
+    /// An idle connection, if a good one is left.
+    pub(super) fn reuse(&self, now: Instant) -> Option<Box<Conn>> {
         loop {
             let mut idle = self.pool.idle.borrow_mut().pop_back()?;
-            if idle.until > now && is_quiet(&mut idle.io) {
-                return Some((idle.io, idle.alarm));
+            let fresh = now.saturating_duration_since(idle.since) < FRESH && hears_nothing(&idle.conn.io);
+            if idle.until > now && (fresh || is_quiet(&mut idle.conn.io)) {
+                return Some(idle.conn);
             }
         }
     }
 
-    /// Gives a connection back on which the last exchange has ended completely. Its alarm goes along: a timer that is in
-    /// the runtime's wheel already costs the next exchange nothing.
-    pub(super) fn give_back(self, mut io: Io, mut alarm: Alarm, idle: Duration) {
+    /// Gives a connection back on which the last exchange has ended completely.
+    pub(super) fn give_back(self, mut conn: Box<Conn>, idle: Duration) {
         if !idle.is_zero() {
-            let until = clock::now() + idle;
-            io.rest();
-            alarm.set(None);
-            self.pool.idle.borrow_mut().push_back(Idle { io, alarm, until });
+            let since = clock::now();
+            conn.io.rest();
+            conn.alarm.set(None);
+            self.pool.idle.borrow_mut().push_back(Idle { conn, since, until: since + idle });
         }
     }
 }
@@ -127,6 +164,20 @@ enum Held {
     Octets,
     /// The end, or an error.
     End,
+}
+
+/// For so long after an exchange the runtime's word is enough that nothing has come: the event that brought the next
+/// request would have brought this one too, so a busy pool need not ask the kernel for each request.
+pub(super) const FRESH: Duration = Duration::from_millis(1);
+
+/// Whether the runtime has heard of nothing, and there is nothing that only a read would show.
+fn hears_nothing(io: &Io) -> bool {
+    let cx = &mut Context::from_waker(Waker::noop());
+    let socket = match &io.stream {
+        Stream::Tcp(socket) => socket,
+        _ => return false,
+    };
+    io.inbox.is_empty() && !io.has_ended() && socket.poll_read_ready(cx).is_pending()
 }
 
 /// Whether nothing has come on an idle connection. Asks the kernel: the runtime may not have heard of an end yet.

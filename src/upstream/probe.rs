@@ -3,7 +3,7 @@
 use super::cluster::Cluster;
 use super::endpoint::Endpoint;
 use super::live::Live;
-use super::{Outgoing, Upstream};
+use super::{Outgoing, Shaped, Upstream};
 use crate::base::snapshot::Reader;
 use crate::body::Body;
 use crate::config::plan::{HealthCheck, Timeouts};
@@ -84,7 +84,7 @@ async fn probe(upstream: &Upstream, endpoint: &Arc<Endpoint>, check: &HealthChec
         pool_idle: Duration::ZERO,
         ..Timeouts::default()
     };
-    let request = Outgoing { head, body: Body::Empty, interim: None, upgrade: None };
+    let request = Outgoing { head: Shaped::Made(Box::new(head)), body: Body::Empty, interim: None, upgrade: None };
     match upstream.exchange(endpoint, request, &waits, &mut Record::start()).await {
         Ok(answer) => (200..400).contains(&answer.head.status),
         Err(_) => false,

@@ -8,6 +8,7 @@
 //! not guessed at, and of empty lines before a request exactly one is skipped (section 2.2).
 
 use super::Refusal;
+use super::glance;
 use super::section::{self, Fault, Section, is_value};
 use crate::error::Kind;
 use crate::message::method::is_tchar;
@@ -108,12 +109,23 @@ impl HeadReader {
         scheme: Scheme,
         limits: &HeadLimits,
     ) -> Result<Parsed<RequestHead>, Refusal> {
-        self.advance(buffer, limits, REQUEST, |head| read_request(head, scheme))
+        match self.begins().then(|| glance::request(buffer, scheme, limits)).flatten() {
+            Some((head, taken)) => Ok(Parsed::Whole(head, taken)),
+            None => self.advance(buffer, limits, REQUEST, |head| read_request(head, scheme)),
+        }
     }
 
     /// As the function [`response`].
     pub fn response(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Parsed<ResponseHead>, Refusal> {
-        self.advance(buffer, limits, RESPONSE, read_response)
+        match self.begins().then(|| glance::response(buffer, limits)).flatten() {
+            Some((head, taken)) => Ok(Parsed::Whole(head, taken)),
+            None => self.advance(buffer, limits, RESPONSE, read_response),
+        }
+    }
+
+    /// Whether nothing has been scanned yet.
+    fn begins(&self) -> bool {
+        self.at == 0
     }
 
     fn advance<T>(

@@ -3,6 +3,7 @@
 
 mod chunked;
 pub mod framing;
+mod glance;
 pub mod head;
 mod section;
 pub mod trailers;

@@ -7,7 +7,6 @@
 
 use super::section::run;
 use super::{Framing, trailers};
-use crate::message::method::is_token;
 use crate::message::{Field, Fields, Method, Name, RequestHead, ResponseHead, status};
 use bytes::{BufMut, BytesMut};
 use std::fmt::Write as _;
@@ -141,14 +140,9 @@ fn put_framing(out: &mut BytesMut, framing: Framing) {
     }
 }
 
-/// Appends the lines that `keep` wants. A name that is no token cannot come from an engine; it is left out.
+/// Appends the lines that `keep` wants.
 fn put_fields(out: &mut BytesMut, fields: &Fields, keep: impl Fn(&Field<'_>) -> bool) {
-    for field in fields.iter().filter(|field| keep(field) && is_token(field.name)) {
-        out.put_slice(field.name);
-        out.put_slice(b": ");
-        out.put_slice(field.value);
-        out.put_slice(b"\r\n");
-    }
+    fields.pieces(|field| keep(&field), |piece| out.put_slice(piece));
 }
 
 fn put_upgrade(out: &mut BytesMut, protocol: &str) {

@@ -2,6 +2,7 @@
 
 use coordinator::body::{Body, Door, Downstream, Identity, Piece, Request, Response};
 use coordinator::central::Central;
+use coordinator::config::plan::BearerToken;
 use coordinator::home::event::{Event, Frame, Received};
 use coordinator::home::snapshot::{Decoder, Part};
 use coordinator::message::{Method, Name, RequestHead, Scheme};
@@ -28,11 +29,12 @@ struct Caller {
     central: Arc<Central>,
     identity: Identity,
     fields: Vec<(&'static str, String)>,
+    tokens: Vec<BearerToken>,
 }
 
 impl Caller {
     fn new(central: &Arc<Central>, identity: Identity) -> Caller {
-        Caller { central: central.clone(), identity, fields: Vec::new() }
+        Caller { central: central.clone(), identity, fields: Vec::new(), tokens: Vec::new() }
     }
 
     fn with(mut self, name: &'static str, value: &str) -> Caller {
@@ -53,7 +55,7 @@ impl Caller {
             door: Door::Central,
             identity: self.identity.clone(),
         });
-        self.central.call(Request { head, body: body.into(), interim: None, from }).await
+        self.central.call(Request { head: head.into(), body: body.into(), interim: None, from }, &self.tokens).await
     }
 
     /// Status and JSON of the answer.

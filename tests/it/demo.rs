@@ -2,6 +2,7 @@
 
 use crate::harness::client::Client;
 use crate::harness::folder::{self, Folder};
+use crate::harness::origin::{Answer, Origin};
 use crate::harness::process::{Process, Signal, run};
 use crate::harness::{certs, h2, wait, ws};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +18,8 @@ fn start(temporary: &Folder) -> Process {
     Process::start_with_temporary(temporary.path(), &["demo", "--port", PORT])
 }
 
-fn introduced(demo: &mut Process) -> Vec<String> {
+/// Waits until it has said all, and gives that.
+pub fn introduced(demo: &mut Process) -> Vec<String> {
     let look = || (demo.lines(), demo.is_over());
     wait::within(START, "the introduction", look, |(lines, over)| {
         *over || lines.iter().any(|line| line.starts_with("Ctrl-C"))
@@ -204,5 +206,135 @@ fn a_stop_while_it_starts_leaves_nothing() {
         assert_eq!(demo.end(), Some(0), "{:#?}", demo.lines());
         assert_eq!(files(&temporary), Vec::<String>::new());
         assert!(!demo.lines().iter().any(|line| line.starts_with("error")), "{:#?}", demo.lines());
+    }
+}
+
+/// Where the edges of a demo answer: the public doors and the admin doors, by name.
+pub fn doors(lines: &[String]) -> std::collections::BTreeMap<String, [SocketAddr; 2]> {
+    let edges = lines.iter().filter(|line| line.contains("admin http://"));
+    let addresses = |line: &String| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let at = |word: &str| word.split_once("://").and_then(|(_, at)| at.parse().ok()).expect("an address");
+        (words[0].to_owned(), [at(words[1]), at(words[words.len() - 1])])
+    };
+    edges.map(addresses).collect()
+}
+
+const OWN: &str = r#"
+[homes.user]
+claim = "registration"
+
+[[route]]
+match = "GET /near"
+to = "local"
+
+[[route]]
+match = "/shared/"
+to = "central"
+
+[[route]]
+match = "POST /register"
+to = "local"
+claim = { space = "user", key = "response.header:Location", pattern = "/u/{user}" }
+
+[[route]]
+match = "/u/{user}/"
+to = "home:user"
+"#;
+
+fn own(temporary: &Folder, routes: &str, origins: &[&str]) -> Process {
+    let routes = temporary.write("own.toml", routes).display().to_string();
+    let mut words = vec!["demo", "--port", PORT, "--rtt", "all=0ms", "--routes", &routes];
+    origins.iter().for_each(|origin| words.extend(["--origin", origin]));
+    Process::start_with_temporary(temporary.path(), &words)
+}
+
+#[test]
+fn ones_own_application_stands_behind_the_edges() {
+    let (temporary, edges, central) = (folder::new(), Origin::start(), Origin::start());
+    edges.always(Answer::ok("near"));
+    central.always(Answer::ok("shared"));
+    let mut demo = own(&temporary, OWN, &[&edges.url(), &format!("central={}", central.url())]);
+    let lines = introduced(&mut demo);
+    let doors = doors(&lines);
+
+    // What is printed fits the routes, and nothing of the sample's is.
+    let printed = |text: &str| lines.iter().any(|line| line.contains(text));
+    assert!(printed("# POST /register: local; its answer makes this edge the home of a new user"), "{lines:#?}");
+    assert!(printed(&format!("curl -i http://{}/near", doors["fr"][0])), "{lines:#?}");
+    assert!(printed("/u/USER") && printed("homes set KEY fr --space user") && !printed("/v1/"), "{lines:#?}");
+    assert!(!printed("warning"), "{lines:#?}");
+
+    let ask = |edge: &str, method: &str, target: &str| Client::plain(doors[edge][0]).ask(method, target, &[], b"");
+    let near = ask("fr", "GET", "/near");
+    assert_eq!(near.field("coordinator"), Some("edge=fr, decision=local, to=fr, reason=route"));
+    assert_eq!((near.text().as_str(), edges.request(1).field("coordinator")), ("near", Some("edge=fr, as=local")));
+    let shared = ask("jp", "PUT", "/shared/x");
+    assert_eq!(shared.field("coordinator"), Some("edge=jp, decision=central, to=central, reason=route"));
+    assert_eq!(central.request(1).field("coordinator"), Some("edge=jp, as=central"));
+
+    edges.next(Answer::bytes("HTTP/1.1 201 Created\r\nLocation: /u/7\r\nContent-Length: 0\r\n\r\n"));
+    assert_eq!(ask("us", "POST", "/register").status, 201);
+    let far = || ask("jp", "GET", "/u/7/cart");
+    let far = wait::until("jp to know the home", far, |far| far.status == 200);
+    let said = r#"edge=jp, decision=remote, to=us, reason=home_elsewhere, key="user:7", epoch=1"#;
+    assert_eq!(far.field("coordinator"), Some(said));
+    let told = edges.seen().pop().and_then(|seen| seen.field("coordinator").map(str::to_owned));
+    assert_eq!(told.as_deref(), Some(r#"edge=jp, key="user:7", home=us, epoch=1, as=home"#));
+    assert_eq!(ask("fr", "GET", "/nothing").field("coordinator"), Some("edge=fr"));
+
+    // Nobody else sends anything: no trickle, no users made up.
+    let targets = |origin: &Origin| origin.seen().into_iter().map(|seen| seen.target).collect::<Vec<_>>();
+    assert_eq!(
+        (targets(&edges), targets(&central)),
+        (vec!["/near".into(), "/register".into(), "/u/7/cart".into()], vec!["/shared/x".to_owned()])
+    );
+    demo.signal(Signal::Int);
+    assert_eq!(demo.end(), Some(0));
+    assert_eq!(files(&temporary), ["own.toml"]);
+}
+
+#[test]
+fn routes_that_change_are_taken_over() {
+    let (temporary, origin) = (folder::new(), Origin::start());
+    origin.always(Answer::ok("here"));
+    let mut demo = own(&temporary, OWN, &[&origin.url()]);
+    let [public, admin] = doors(&introduced(&mut demo))["fr"];
+    let ask = || Client::plain(public).get("/new").status;
+    assert_eq!(ask(), 404);
+    temporary.write("own.toml", format!("{OWN}\n[[route]]\nmatch = \"/new\"\nto = \"local\"\n"));
+    let reloaded = run(&["reload", "--admin", &admin.to_string()]);
+    assert!(reloaded.status.success(), "{}", String::from_utf8_lossy(&reloaded.stderr));
+    assert_eq!(ask(), 200);
+}
+
+#[test]
+fn what_is_wrong_with_ones_own_application_is_told_at_the_start() {
+    let temporary = folder::new();
+    // A port that refuses: its listener has gone.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut demo = own(&temporary, OWN, &[&format!("http://{gone}")]);
+    let lines = introduced(&mut demo);
+    let says =
+        format!("warning: http://{gone}, the origin of fr, us, jp, central, does not answer: Connection refused");
+    assert!(lines.iter().any(|line| line.starts_with(&says)), "{lines:#?}");
+    let answer = Client::plain(doors(&lines)["fr"][0]).get("/near");
+    assert_eq!((answer.status, answer.error().as_deref()), (502, Some("connection_refused")));
+    assert!(answer.text().contains("Start the server there"), "{}", answer.text());
+    drop(demo);
+
+    for (routes, origins, says) in [
+        ("[[route]]\nmatch = \"/\"\nto = \"locl\"\n", vec!["http://h"], "own.toml:3:6"),
+        (
+            "[central]\nurl = [\"https://h\"]\n",
+            vec!["http://h"],
+            "have doors, origins, Central and edge table of their own",
+        ),
+        (OWN, vec!["fr=http://h"], "no origin for us, jp, central: add --origin us=URL"),
+        (OWN, vec![], "--origin"),
+    ] {
+        let mut demo = own(&temporary, routes, &origins);
+        assert_eq!(demo.end(), Some(2), "{:#?}", demo.lines());
+        assert!(demo.lines().iter().any(|line| line.contains(says)), "{says}: {:#?}", demo.lines());
     }
 }

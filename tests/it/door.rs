@@ -90,7 +90,7 @@ async fn answer(central: &Arc<Central>, client: SocketAddr, request: http::Reque
     let (scheme, door, identity) = (Scheme::Http, Door::Central, Identity::Loopback);
     let from = Arc::new(Downstream { client, local: client, scheme, sni: None, door, identity });
     let body = Body::Pulled(Box::new(In(body)));
-    let answer = central.call(Request { head, body, interim: None, from }).await;
+    let answer = central.call(Request { head: head.into(), body, interim: None, from }, &[]).await;
     let mut response = http::Response::builder().status(answer.head.status);
     for field in answer.head.fields.iter() {
         response = response.header(field.name, field.value);

@@ -137,3 +137,29 @@ fn clients_are_not_told_the_addresses_of_origins() {
     assert!(status.starts_with("fr; error=connection_refused"), "{status}");
     assert!(!format!("{answer:?}").contains("127.0.0.1:9"), "{answer:?}");
 }
+
+/// Behind a load balancer the log names its clients, not the balancer.
+#[test]
+fn the_log_names_the_client_behind_a_trusted_proxy() {
+    let origin = Origin::start();
+    origin.always(Answer::ok("hi"));
+    let folder = crate::harness::folder::new();
+    let log = folder.join("access.log");
+    let plain = edge::PLAIN.replace("${origin}", &origin.address.to_string());
+    let clients = |trust: &str, fields: &[(&str, &str)]| {
+        let _ = std::fs::remove_file(&log);
+        let edge = edge::start(&format!("{plain}\n[log]\nfile = \"{}\"\n{trust}", log.display()));
+        assert_eq!(Client::plain(edge.address()).ask("GET", "/", fields, b"").status, 200);
+        let line =
+            wait::until("the line", || std::fs::read_to_string(&log).unwrap_or_default(), |text| text.ends_with('\n'));
+        let line: serde_json::Value = serde_json::from_str(&line).expect("one line of JSON");
+        line["client"].as_str().expect("it is always there").to_owned()
+    };
+    let trusting = "[trust]\nforwarded = [\"127.0.0.0/8\"]\n";
+    let told = [("X-Forwarded-For", "6.6.6.6, 192.0.2.7")];
+    assert_eq!(clients(trusting, &told), "192.0.2.7");
+    assert_eq!(clients(trusting, &[("Forwarded", "for=\"[2001:db8::7]\"")]), "2001:db8::7");
+    for own in [clients("", &told), clients(trusting, &[])] {
+        assert!(own.starts_with("127.0.0.1:"), "{own}");
+    }
+}

@@ -27,15 +27,17 @@ fn certificates() -> Folder {
     let out = folder.path().to_str().unwrap();
     let made = process::run(&["certs", "--out", out, "central", "fr", "us", "jp"]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    fs::copy(folder.join("fr.pem"), folder.join("peer.pem")).unwrap();
-    fs::copy(folder.join("fr.key"), folder.join("peer.key")).unwrap();
     folder
 }
 
-/// Checks a configuration as the process that it is for would read it; its certificates are `certs`.
+/// Checks a configuration as the process that it is for would read it; its certificates are `certs`, and where it is to
+/// get one of its own as `peer`, that of `edge`.
 #[track_caller]
 fn is_good(what: &str, text: &str, edge: &str, certs: &Folder) {
     let here = certs.path().to_str().unwrap();
+    for end in ["pem", "key"] {
+        fs::copy(certs.join(&format!("{edge}.{end}")), certs.join(&format!("peer.{end}"))).unwrap();
+    }
     let file = certs.write("checked.toml", text.replace("/etc/coordinator/certs", here));
     let mut command = process::command(&["check", "--strict", "--config", file.to_str().unwrap()]);
     let output = command.env("EDGE", edge).output().unwrap();
@@ -167,7 +169,7 @@ fn the_kubernetes_manifests_hold_together() {
         let pod = &set["spec"]["template"];
         let container = &pod["spec"]["containers"][0];
         let config = map["data"][&*format!("{file}.toml")].as_str().expect("the configuration");
-        is_good(file, config, "fr", &certs);
+        is_good(file, config, if file == "edge" { "fr" } else { "central" }, &certs);
         is_command(file, &words(&container["args"]));
         let grace = pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap();
         assert!(i64::try_from(drain(config)).unwrap() < grace, "{file} has the time to drain");

@@ -97,6 +97,27 @@ fn a_cut_link_refuses_until_it_is_mended() {
 }
 
 #[test]
+fn certificates_tell_when_they_expire() {
+    let world = world();
+    let left = |metrics: &str, door: &str, file: &str| {
+        let labels = format!("coordinator_certificate_expiry_seconds{{door=\"{door}\",file=\"");
+        let ours = |line: &&str| line.starts_with(&labels) && line.contains(&format!("{file}\"}} "));
+        let line = metrics.lines().find(ours).unwrap_or_else(|| panic!("{door} {file}: {metrics}"));
+        line.rsplit(' ').next().and_then(|left| left.parse::<f64>().ok()).expect("a number")
+    };
+    let (fr, central) = (world.edge("fr").admin("GET", "/metrics"), world.central().admin("GET", "/metrics"));
+    for (page, door, files) in
+        [(fr.text(), "peer", ["fr.pem", "ca.pem"]), (central.text(), "central", ["central.pem", "ca.pem"])]
+    {
+        for file in files {
+            let left = left(&page, door, file);
+            // No certificate is made for less than a day, or for more than a century.
+            assert!((86_400.0..3.2e9).contains(&left), "{file}: {left}");
+        }
+    }
+}
+
+#[test]
 fn a_fault_ends_by_itself() {
     let world = world();
     let fr = world.edge("fr");

@@ -82,7 +82,7 @@ impl World<'_> {
         let st = if before.is_some() && self.dice.roll(12) == 0 { event::State::Tomb } else { event::State::Active };
         let e = before.map_or(1, |home| home.epoch + 1);
         let s = self.central.head() + 1;
-        self.central.apply(Entry::Home(Event { c: "sim".into(), e, h: home, k, s, st })).unwrap();
+        self.central.apply(Entry::Home(Event { c: "sim".into(), e, h: home, k, s, st, x: 0 })).unwrap();
     }
 
     /// Central sends what is new, in batches of any size.
@@ -161,7 +161,7 @@ impl World<'_> {
         rows.sort_unstable();
         let header = Header { feed: FEED, term: 1, seq };
         let mut octets = Vec::new();
-        let mut encoder = Encoder::start(&header, self.central.edges(), &mut octets);
+        let mut encoder = Encoder::start(&header, self.central.edges(), &[], &mut octets);
         assert_eq!(encoder.rows(&rows, &mut octets), rows.len());
         encoder.finish(&mut octets);
         if self.faulty && self.dice.roll(3) == 0 {

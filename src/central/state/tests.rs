@@ -49,7 +49,7 @@ fn entries_are_dense_and_continue_their_keys() {
     let mut state = state(&["fr", "de"]);
     run(&mut state, &[want("user:1", "fr")]);
     let event = |s, k: &str, h: &str, e| {
-        Entry::Home(Event { c: "x".into(), e, h: h.into(), k: k.into(), s, st: event::State::Active })
+        Entry::Home(Event { c: "x".into(), e, h: h.into(), k: k.into(), s, st: event::State::Active, x: 0 })
     };
     for (entry, why) in [
         (event(3, "user:2", "fr", 1), "entry 3 follows 3"),
@@ -69,7 +69,7 @@ fn entries_are_dense_and_continue_their_keys() {
 fn a_key_claimed_after_its_tombstone_goes_on_in_epochs() {
     let mut state = state(&["fr"]);
     run(&mut state, &[want("user:1", "fr")]);
-    let tomb = Event { c: String::new(), e: 2, h: "fr".into(), k: "user:1".into(), s: 3, st: event::State::Tomb };
+    let tomb = Event { c: String::new(), e: 2, h: "fr".into(), k: "user:1".into(), s: 3, st: event::State::Tomb, x: 0 };
     state.apply(Entry::Home(tomb)).unwrap();
     assert_eq!(run(&mut state, &[want("user:1", "fr")]), ["created fr 3 4".to_owned()]);
 }
@@ -98,7 +98,7 @@ fn the_stream_covers_every_seq_once_whatever_its_steps() {
     for n in (0..50).step_by(2) {
         let s = state.head() + 1;
         let event =
-            Event { c: String::new(), e: 2, h: "de".into(), k: format!("user:{n}"), s, st: event::State::Active };
+            Event { c: String::new(), e: 2, h: "de".into(), k: format!("user:{n}"), s, st: event::State::Active, x: 0 };
         state.apply(Entry::Home(event)).unwrap();
     }
     for max in [1, 3, 1000] {
@@ -128,7 +128,7 @@ fn superseded_rows_are_swept_out() {
     for epoch in 2..10_000 {
         let s = state.head() + 1;
         let event =
-            Event { c: String::new(), e: epoch, h: "de".into(), k: "user:1".into(), s, st: event::State::Active };
+            Event { c: String::new(), e: epoch, h: "de".into(), k: "user:1".into(), s, st: event::State::Active, x: 0 };
         state.apply(Entry::Home(event)).unwrap();
     }
     assert!(state.rows.len() <= 2 * SWEEP_MIN);
@@ -137,15 +137,39 @@ fn superseded_rows_are_swept_out() {
     assert_eq!(state.after(0, 10_000).1.len(), 2);
 }
 
+/// A true collision takes 2^32 keys to find: here every key's own hash is that of one of two.
+fn colliding(feed: FeedId, space: &str, key: &str, number: u32) -> KeyHash {
+    let parity = key.bytes().last().map_or("", |last| if last % 2 == 0 { "even" } else { "odd" });
+    other_hash(feed, space, if number == 0 { parity } else { key }, number)
+}
+
 #[test]
-fn two_keys_of_one_hash_are_never_taken_for_one_another() {
-    let mut state = state(&["fr"]);
-    run(&mut state, &[want("user:1", "fr")]);
-    // A true collision takes 2^32 keys to find: give the row of user:1 the hash of user:2.
-    let (kh, other) = (state.hash("user:1"), state.hash("user:2"));
-    let at = state.by_hash.remove(&kh).unwrap();
-    state.by_hash.insert(other, at);
-    state.rows[at].kh = other;
-    assert_eq!(run(&mut state, &[want("user:2", "fr")]), ["collision".to_owned()]);
-    assert_eq!(state.home("user:2"), None);
+fn of_two_keys_with_one_hash_the_later_is_filed_under_another() {
+    let mut state = state(&["fr", "de"]);
+    state.hasher = colliding;
+    let created = run(&mut state, &[want("user:1", "fr"), want("user:3", "de"), want("user:2", "fr")]);
+    assert_eq!(created, ["created fr 1 3", "created de 1 4", "created fr 1 5"]);
+    assert_eq!(
+        run(&mut state, &[want("user:3", "de"), want("user:5", "fr"), want("user:5", "de")]),
+        ["same de 1 4", "created fr 1 6", "taken fr 1 6"]
+    );
+    assert_eq!(
+        state.overrides().iter().map(|other| (&*other.k, other.x)).collect::<Vec<_>>(),
+        [("user:3", 1), ("user:5", 1)]
+    );
+    // Whoever reads the log comes to the same.
+    let (_, events) = state.after(0, 100);
+    assert_eq!(
+        events.iter().map(|event| (&*event.k, event.x)).collect::<Vec<_>>(),
+        [("user:1", 0), ("user:3", 1), ("user:2", 0), ("user:5", 1)]
+    );
+    let home = |key: &str| state.home(key).map(|home| state.edge_name(home.edge).to_owned());
+    assert_eq!(
+        ["user:1", "user:3", "user:5", "user:7"].map(home),
+        [Some("fr".to_owned()), Some("de".to_owned()), Some("fr".to_owned()), None]
+    );
+    let mut hashes: Vec<_> = state.rows_after(0, 100).1.iter().map(|row| row.kh).collect();
+    hashes.sort();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 4);
 }

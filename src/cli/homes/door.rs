@@ -4,10 +4,13 @@ use super::{ANSWER_MAX, Failure, usage};
 use crate::config::plan::{Url, UrlScheme};
 use crate::feed::client::{Call, Line, content};
 use bytes::Bytes;
-use http::Method;
+use http::{Method, Response};
+use hyper::body::Incoming;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +26,9 @@ pub struct CentralDoor {
     /// Its private key (PEM)
     #[arg(long = "key", id = "key_file", value_name = "FILE", requires = "cert")]
     pub key_file: Option<PathBuf>,
+    /// A file with a bearer token that Central knows, instead of a certificate
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cert", "key_file"])]
+    pub token_file: Option<PathBuf>,
     /// The deployment's CA (PEM); needed for https
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
@@ -34,7 +40,11 @@ impl CentralDoor {
         let tls = match self.url.scheme {
             UrlScheme::Https => Some(Arc::new(self.tls()?)),
             _ if is_loopback(&self.url) => None,
-            _ => return Err(usage("plain http is for loopback addresses only; use https with --ca, --cert and --key")),
+            _ => {
+                return Err(usage(
+                    "plain http is for loopback addresses only; use https with --ca, and --cert and --key or --token-file",
+                ));
+            }
         };
         Ok(Line::connect(&self.url, tls.as_ref()).await?)
     }
@@ -67,14 +77,45 @@ impl CentralDoor {
         self.exchange(Call { method, target: target.to_owned(), fields, content }).await
     }
 
+    /// Sends over a connection, with the token if there is one. Errors: bad usage, or the connection is of no more use.
+    pub(super) async fn send(&self, line: &mut Line, mut call: Call) -> Result<Response<Incoming>, Failure> {
+        if let Some(file) = &self.token_file {
+            call.fields.push(("authorization", format!("Bearer {}", token(file)?)));
+        }
+        Ok(line.send(call).await?)
+    }
+
     /// One request on a connection of its own: status and answer, null where that is no JSON.
     pub(super) async fn exchange(&self, call: Call) -> Result<(u16, Value), Failure> {
         let mut line = self.connect().await?;
-        let answer = line.send(call).await?;
+        let answer = self.send(&mut line, call).await?;
         let status = answer.status().as_u16();
         let text = content(answer.into_body(), ANSWER_MAX).await?;
         let value = serde_json::from_slice(&text).unwrap_or(Value::Null);
         Ok((status, value))
+    }
+}
+
+/// The token in a file. It is read anew each time: a watch goes on with the token of today. What is wrong with it is told
+/// without a word of what it holds.
+fn token(file: &Path) -> Result<String, Failure> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| usage(format!("--token-file: {shown}: {error}")))?;
+    let token = text.trim_end();
+    if token.is_empty() || !token.bytes().all(|octet| octet.is_ascii_graphic()) || token.starts_with("sha256:") {
+        return Err(usage(format!(
+            "--token-file: {shown} holds no token in one line\nhelp: `openssl rand -hex 32` makes one; a digest (`sha256:…`) is for Central only"
+        )));
+    }
+    Ok(token.to_owned())
+}
+
+/// Warns once, before anything is sent, if others can read the token.
+pub(super) fn warn(door: &CentralDoor) {
+    let Some(file) = &door.token_file else { return };
+    if std::fs::metadata(file).is_ok_and(|meta| meta.mode() & 0o077 != 0) {
+        let shown = file.display();
+        let _ = writeln!(io::stderr(), "warning: others than its owner can read {shown}\nhelp: chmod 600 {shown}");
     }
 }
 

@@ -80,9 +80,10 @@ async fn follow(args: &Watch, feed: &str, next: &mut u64) -> Result<End, Failure
         Err(failure) => return Ok(End::Broken(failure.why)),
     };
     let target = format!("/feed/v1/stream?feed={feed}&from={next}");
-    let answer = match line.send(Call { target, ..Call::default() }).await {
+    let answer = match args.door.send(&mut line, Call { target, ..Call::default() }).await {
         Ok(answer) => answer,
-        Err(why) => return Ok(End::Broken(why)),
+        Err(failure) if failure.code == super::BAD_USAGE => return Err(failure),
+        Err(failure) => return Ok(End::Broken(failure.why)),
     };
     let status = answer.status().as_u16();
     if status != 200 {
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line() {
-        let event = |st| Event { c: "claim".into(), e: 3, h: "fr".into(), k: "user:a b".into(), s: 7, st };
+        let event = |st| Event { c: "claim".into(), e: 3, h: "fr".into(), k: "user:a b".into(), s: 7, st, x: 0 };
         assert_eq!(shown(&event(State::Active), false), "7 user:a b -> fr epoch 3 (claim)");
         assert_eq!(shown(&event(State::Tomb), false), "7 user:a b -> (no home) epoch 3 (claim)");
         assert_eq!(

@@ -38,6 +38,24 @@ pub(super) fn pair(chain: &At<FilePath>, key: &At<FilePath>, found: &mut Found<'
     }
 }
 
+/// Checks that a certificate of the deployment names the place that shows it: others would let nobody else in.
+pub(super) fn names(chain: &At<FilePath>, identity: &str, found: &mut Found<'_>) {
+    // What cannot be read has been reported.
+    let leaf = CertificateDer::pem_file_iter(&chain.value.0).ok().and_then(|mut all| all.next()?.ok());
+    let Some(parsed) = leaf.as_ref().and_then(|leaf| webpki::EndEntityCert::try_from(leaf).ok()) else { return };
+    let named: Vec<&str> = parsed.valid_uri_names().filter(|uri| uri.starts_with("spiffe://")).collect();
+    if named == [identity] {
+        return;
+    }
+    let wrong = match named.as_slice() {
+        [] => "this certificate names no place of a deployment".to_owned(),
+        all => format!("this certificate is that of `{}`", all.join("`, `")),
+    };
+    let remedy =
+        "correct `chain`, or `name` and `deployment`; `coordinator certs --deployment NAME` makes one for each place";
+    found.report(Problem::at(chain.place, wrong).label(format!("not of `{identity}`")).help(remedy));
+}
+
 /// Checks a file of CA certificates.
 pub(super) fn authority(ca: &At<FilePath>, found: &mut Found<'_>) {
     let Some(list) = certificates(ca, found) else { return };
@@ -80,11 +98,13 @@ fn unreadable(file: &At<FilePath>, what: &str, error: &pem::Error, found: &mut F
         .report(Problem::at(file.place, wrong).help("relative paths count from the folder of the file that says them"));
 }
 
-/// The end of a certificate's validity as time since 1970; `None` if it is not where RFC 5280 puts it.
+/// When a certificate expires, since the Unix epoch; `None` if that cannot be read. webpki judges certificates but does
+/// not tell their dates, which stand here (RFC 5280 section 4.1):
 ///
-/// Certificate ::= { tbsCertificate { [0] version, serial, signature, issuer, validity { notBefore, notAfter }, … } }.
-/// webpki judges certificates but does not tell their dates.
-fn not_after(certificate: &[u8]) -> Option<Duration> {
+/// ```text
+/// Certificate ::= { tbsCertificate { [0] version, serial, signature, issuer, validity { notBefore, notAfter }, … } }
+/// ```
+pub fn not_after(certificate: &[u8]) -> Option<Duration> {
     const SEQUENCE: u8 = 0x30;
     const VERSION: u8 = 0xa0;
     let (tag, certificate, _) = element(certificate)?;

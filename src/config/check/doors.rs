@@ -39,7 +39,9 @@ fn own_certificate(chain: &Field<FilePath>, key: &Field<FilePath>, found: &mut F
 }
 
 /// The private door: mutual TLS, or plain on loopback.
-pub(super) fn peer(field: &Field<raw::Peer>, found: &mut Found<'_>) -> Option<PeerDoor> {
+///
+/// `identity` is the URI by which the other places know this one, if its name and deployment are known.
+pub(super) fn peer(field: &Field<raw::Peer>, identity: Option<&str>, found: &mut Found<'_>) -> Option<PeerDoor> {
     let at = field.at()?;
     let raw = &at.value;
     let files = [("chain", &raw.chain), ("key", &raw.key), ("ca", &raw.ca)];
@@ -53,6 +55,9 @@ pub(super) fn peer(field: &Field<raw::Peer>, found: &mut Found<'_>) -> Option<Pe
         found.report(Problem::at(at.place, wrong).help("`coordinator certs` makes all three"));
     }
     let tls = own_certificate(&raw.chain, &raw.key, found).zip(raw.ca.at());
+    if let (Some(identity), Some(chain)) = (identity, raw.chain.at()) {
+        certs::names(chain, identity, found);
+    }
     let tls = tls.map(|(own, ca)| {
         certs::authority(ca, found);
         MutualTls { own, ca: path(ca) }

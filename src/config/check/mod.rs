@@ -9,6 +9,9 @@ mod doors;
 mod places;
 mod reload;
 mod routes;
+mod tokens;
+
+pub use certs::not_after;
 
 pub use reload::unchanged_or_problem;
 
@@ -65,7 +68,10 @@ pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>,
     not_built(file, &mut found);
     let own = own(file, &mut found);
     let listeners = doors::listeners(&file.listen, &mut found);
-    let peer = doors::peer(&file.peer, &mut found);
+    // A name that only the process will know cannot be compared.
+    let known = own.as_ref().filter(|own| !own.name.contains("${") && !own.deployment.contains("${"));
+    let identity = known.map(|own| format!("spiffe://{}/edge/{}", own.deployment, own.name));
+    let peer = doors::peer(&file.peer, identity.as_deref(), &mut found);
     let (observe, admin) = (doors::observe(&file.observe), doors::admin(&file.admin, &mut found));
     doors::distinct(&file.listen, &file.peer, &file.observe, &file.admin, &mut found);
     let mut clusters = places::clusters(&file.local, &file.clusters, &mut found);
@@ -86,6 +92,7 @@ pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>,
         clusters: clusters.list,
         central,
         edges,
+        tokens: Vec::new(),
         spaces,
         routes,
         settings,
@@ -108,12 +115,15 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
         data: central.data.get().map(|data| data.0.clone()),
         workers: workers(&central.workers),
         siblings: Vec::new(),
+        tells_decision: false,
     });
-    let peer = doors::peer(&file.peer, &mut found);
+    let identity = own.as_ref().map(|own| format!("spiffe://{}/central", own.deployment));
+    let peer = doors::peer(&file.peer, identity.as_deref(), &mut found);
     let (observe, admin) = (doors::observe(&file.observe), doors::admin(&file.admin, &mut found));
     doors::distinct(&Field::Absent, &file.peer, &file.observe, &file.admin, &mut found);
     let clusters = places::clusters(&file.local, &file.clusters, &mut found);
     let edges = places::edges(&file.edges, None, &mut found);
+    let tokens = tokens::read(&file.tokens, &mut found);
     let common = Common::read(&file.limits, &file.timeouts, &file.retry, &file.log, &mut found);
     let plan = own.filter(|own| own.data.is_some() && peer.is_some()).map(|own| Plan {
         own,
@@ -126,6 +136,7 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
         clusters: clusters.list,
         central: None,
         edges,
+        tokens,
         spaces: Vec::new(),
         routes: Table::default(),
         settings: Vec::new(),
@@ -150,6 +161,7 @@ fn own(file: &EdgeFile, found: &mut Found<'_>) -> Option<Own> {
         data: edge.data.get().map(|data| data.0.clone()),
         workers: workers(&edge.workers),
         siblings: edge.siblings.get().into_iter().flatten().map(|door| door.value.0.clone()).collect(),
+        tells_decision: edge.tell_decision.get() == Some(&true),
     })
 }
 

@@ -322,16 +322,22 @@ fn files_that_are_no_text() {
 #[test]
 fn certificates_are_looked_at() {
     let folder = tempfile::tempdir().unwrap();
-    let make = |name: &str, year: i32| {
+    let named = |name: &str, year: i32, uris: &[&str]| {
         let mut params = rcgen::CertificateParams::new(vec!["fr.example".to_owned()]).unwrap();
+        let uris = uris.iter().map(|uri| rcgen::SanType::URI((*uri).try_into().unwrap()));
+        params.subject_alt_names.extend(uris);
         params.not_after = rcgen::date_time_ymd(year, 1, 1);
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = rcgen::KeyPair::generate().unwrap();
         std::fs::write(folder.path().join(format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
         std::fs::write(folder.path().join(format!("{name}.key")), key.serialize_pem()).unwrap();
     };
+    let make = |name: &str, year: i32| named(name, year, &["https://fr.example", "spiffe://coordinator/edge/fr"]);
     make("a", 2090);
     make("old", 2020);
+    named("us", 2090, &["spiffe://shop/edge/us"]);
+    named("nobody", 2090, &[]);
+    named("both", 2090, &["spiffe://coordinator/edge/fr", "spiffe://coordinator/edge/us"]);
     std::fs::write(folder.path().join("empty.pem"), "").unwrap();
     std::fs::write(folder.path().join("torn.pem"), "-----BEGIN CERTIFICATE-----\nMII").unwrap();
     let path = folder.path().join("edge.toml");
@@ -346,6 +352,13 @@ fn certificates_are_looked_at() {
     };
     assert_eq!(complaints("a.pem", "a.key", "a.pem"), "");
     assert_eq!(complaints("old.pem", "old.key", "a.pem"), "(this file holds a certificate that has expired)");
+    for (name, wrong) in [
+        ("us", "this certificate is that of `spiffe://shop/edge/us`"),
+        ("nobody", "this certificate names no place of a deployment"),
+        ("both", "this certificate is that of `spiffe://coordinator/edge/fr`, `spiffe://coordinator/edge/us`"),
+    ] {
+        assert_eq!(complaints(&format!("{name}.pem"), &format!("{name}.key"), "a.pem"), wrong);
+    }
     assert_eq!(complaints("a.pem", "old.key", "a.pem"), "this key does not belong to the certificate");
     assert_eq!(
         complaints("empty.pem", "a.key", "torn.pem"),

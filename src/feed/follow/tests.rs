@@ -8,7 +8,7 @@ fn at(seq: u64) -> Cursor {
 }
 
 fn event(s: u64) -> Event {
-    Event { c: String::new(), e: 1, h: "fr".into(), k: format!("user:{s}"), s, st: State::Active }
+    Event { c: String::new(), e: 1, h: "fr".into(), k: format!("user:{s}"), s, st: State::Active, x: 0 }
 }
 
 fn batch_of(first: u64, last: u64, seqs: &[u64]) -> Received {

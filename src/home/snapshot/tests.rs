@@ -15,8 +15,12 @@ fn edges() -> Vec<EdgeRow> {
 }
 
 fn encode(rows: &[Row]) -> Vec<u8> {
+    encode_with(rows, &[])
+}
+
+fn encode_with(rows: &[Row], overrides: &[Override]) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut encoder = Encoder::start(&HEADER, &edges(), &mut out);
+    let mut encoder = Encoder::start(&HEADER, &edges(), overrides, &mut out);
     let mut rest = rows;
     while !rest.is_empty() {
         let taken = encoder.rows(rest, &mut out);
@@ -74,7 +78,15 @@ fn a_row_is_small() {
     // 100 M keys are 2^37 apart on average.
     let rows: Vec<Row> =
         (0..50_000).map(|n| Row { kh: KeyHash((n << 37) | 5), epoch: 1, home: 3, tomb: false }).collect();
-    assert!(encode(&rows).len() <= 50_000 * 7 + 500);
+    assert!(encode(&rows).len() <= 50_000 * 6 + 500);
+}
+
+#[test]
+fn overrides_stand_before_the_rows() {
+    let overrides = [Override { k: "user:448".into(), x: 1 }];
+    let parts = decode(&encode_with(&sample(), &overrides), 4096).unwrap();
+    assert_eq!(parts[2], Part::Overrides(overrides.to_vec()));
+    assert_eq!(rows_of(&parts), sample());
 }
 
 #[test]
@@ -111,27 +123,33 @@ fn right_checksums_do_not_excuse_nonsense() {
     let head: &[u8] = &[0; 28];
     let edges: &[u8] = b"[]";
     let rows = |payload: &[u8]| forged(&[(b'H', head), (b'E', edges), (b'R', payload)]);
-    let long = vec![0; BLOCK_MAX + 1];
+    let row = |hash: u64, epoch: u32, value: u32| {
+        let mut payload = Vec::new();
+        pack::pack(&[pack::Row { hash, epoch, value }], &mut payload);
+        payload
+    };
+    let long = vec![0; pack::BLOCK_MAX + 1];
+    let twice = forged(&[(b'H', head), (b'E', edges), (b'R', &row(5, 1, 0)), (b'R', &row(5, 1, 0))]);
     for (octets, why) in [
         (forged(&[(b'E', edges)]), "a block out of place"),
         (forged(&[(b'H', head), (b'R', b"")]), "a block out of place"),
         (forged(&[(b'H', head), (b'H', head)]), "a block out of place"),
+        (forged(&[(b'H', head), (b'E', edges), (b'X', edges), (b'X', edges)]), "a block out of place"),
+        (forged(&[(b'H', head), (b'E', edges), (b'R', &row(5, 1, 0)), (b'X', edges)]), "a block out of place"),
         (forged(&[(b'H', &[0; 27])]), "the header is malformed"),
         (forged(&[(b'H', &[0; 29])]), "the header is malformed"),
         (forged(&[(b'H', head), (b'E', b"{}")]), "the edge table is malformed"),
+        (forged(&[(b'H', head), (b'E', edges), (b'X', b"{}")]), "the overrides are malformed"),
         (forged(&[(b'H', head), (b'E', edges), (b'F', &[0; 11])]), "the footer is malformed"),
         (forged(&[(b'H', head), (b'E', edges), (b'F', &[1; 12])]), "rows are missing"),
         (rows(&long), "a block is too long"),
-        (rows(&[5]), "a number is cut"),
-        (rows(&[5, 0x80]), "a number is cut"),
-        (rows(&[0x80; 12]), "a number is too long"),
-        (rows(&[0xff; 10]), "a number is too large"),
-        (rows(&[5, 0, 0, 0]), "the rows do not rise"),
-        (rows(&[5, 2]), "an unknown state"),
-        (rows(&[5, 6]), "an unknown state"),
-        (rows(&[5, 0x80, 0x80, 0x02]), "an edge index is too large"),
-        (rows(&[5, 1, 0]), "an epoch out of range"),
-        (rows(&[5, 1, 0xff, 0xff, 0xff, 0xff, 0x1f]), "an epoch out of range"),
+        (rows(b""), "a block is too short"),
+        (rows(&[0; 16]), "the head of a block makes no sense"),
+        (rows(row(5, 1, 0).split_last().unwrap().1), "an epoch is too large"),
+        (rows(row(5, 1, 0).get(..15).unwrap()), "a block is too short"),
+        (twice, "the rows do not rise"),
+        (rows(&row(5, 1, 4096 << 1)), "an edge index is too large"),
+        (rows(&row(5, 0, 0)), "an epoch out of range"),
     ] {
         assert_eq!(decode(&octets, octets.len()), Err(why), "{}", octets[..octets.len().min(80)].escape_ascii());
     }

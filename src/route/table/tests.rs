@@ -293,6 +293,29 @@ fn conflicts_are_all_reported_up_to_a_bound() {
     assert_eq!(build(&same).unwrap_err().len(), CONFLICTS_MAX);
 }
 
+/// Ten thousand routes as a large system has them: only those that could meet are compared, and a conflict among them is
+/// told as ever.
+#[test]
+fn a_large_table_is_not_compared_pair_by_pair() {
+    let resource = |n: usize| {
+        [
+            format!("GET /r{n}/{{id}}.json"),
+            format!("/r{n}/"),
+            format!("h{n}.example.com/"),
+            format!("GET /r{n}/x/{{rest...}}"),
+        ]
+    };
+    let mut patterns: Vec<String> = (0..2_500).flat_map(resource).collect();
+    patterns.push("/".to_owned());
+    let rules = |patterns: &[String]| patterns.iter().enumerate().map(|(n, text)| rule(n, text)).collect::<Vec<_>>();
+    let count = pairs(&rules(&patterns)).count();
+    assert!((2_000..60_000).contains(&count), "{count} of fifty million");
+    assert_eq!(Table::build(rules(&patterns)).unwrap().rules().len(), patterns.len());
+    patterns.push("GET /r1700/{name}.json".to_owned());
+    let conflicts = Table::build(rules(&patterns)).unwrap_err();
+    assert_eq!(conflicts.iter().map(|conflict| conflict.pair).collect::<Vec<_>>(), [(4 * 1_700, 10_001)]);
+}
+
 mod oracle {
     use super::*;
     use proptest::prelude::*;
@@ -408,6 +431,16 @@ mod oracle {
                 let found = if found.starts_with("40") { "miss".to_owned() } else { found };
                 prop_assert_eq!(found, naive(&table, line), "{} of {:?}", line, patterns);
             }
+        }
+
+        /// What is not compared does not conflict.
+        #[test]
+        fn conflicts_agree_with_comparing_every_pair(patterns in prop::collection::vec(pattern(), 2..24)) {
+            let rules: Vec<Rule> = patterns.iter().enumerate().map(|(index, text)| rule(index, text)).collect();
+            let every = (0..rules.len()).flat_map(|first| (first + 1..rules.len()).map(move |second| (first, second)));
+            let every = every.filter_map(|pair| Some(Conflict { pair, why: conflict(&rules[pair.0], &rules[pair.1])? }));
+            let every: Vec<_> = every.take(CONFLICTS_MAX).collect();
+            prop_assert_eq!(Table::build(rules).err().unwrap_or_default(), every);
         }
 
         /// The example that a conflict shows is met by both rules, each alone.

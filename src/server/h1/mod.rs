@@ -57,7 +57,7 @@ enum Next {
 // It lives for a moment and is moved once: a box would cost more.
 #[allow(clippy::large_enum_variant)]
 enum Start {
-    Head(RequestHead, Instant),
+    Head(Box<RequestHead>, Instant),
     Refused(Error, Instant),
     /// Nothing more comes, or nothing came for too long.
     Over,
@@ -71,13 +71,13 @@ pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
         let plan = link.visit.plan();
         let next = match link.head(&plan, &mut reader, &mut alarm).await {
             Start::Over => return,
-            Start::Refused(error, began) => link.refuse_octets(&plan, &error, began).await,
+            Start::Refused(error, began) => Box::pin(link.refuse_octets(&plan, &error, began)).await,
             // The state of an exchange lives only as long as it does; an idle connection holds none of it.
             Start::Head(head, began) => Box::pin(link.exchange(&plan, head, began)).await,
         };
         match next {
             Next::Keep => {}
-            Next::Close => return link.linger().await,
+            Next::Close => return Box::pin(link.linger()).await,
             Next::Drop => return,
         }
     }
@@ -108,7 +108,7 @@ impl<S: Service> Link<S> {
                         Ok(Parsed::Partial) => {}
                         Ok(Parsed::Whole(head, taken)) => {
                             io.inbox.advance(taken);
-                            return Poll::Ready(Start::Head(head, at));
+                            return Poll::Ready(Start::Head(Box::new(head), at));
                         }
                         Err(refusal) => return Poll::Ready(Start::Refused(refusal.into(), at)),
                     }
@@ -164,7 +164,7 @@ impl<S: Service> Link<S> {
     }
 
     /// One request and its response.
-    async fn exchange(&self, plan: &Arc<Plan>, mut head: RequestHead, began: Instant) -> Next {
+    async fn exchange(&self, plan: &Arc<Plan>, mut head: Box<RequestHead>, began: Instant) -> Next {
         let mut account = Account::open(&self.visit, began);
         let version = head.version;
         let close = asks_to_close(&head);
@@ -173,7 +173,7 @@ impl<S: Service> Link<S> {
         account.head(&head);
         let framing = match framing.and_then(|framing| within(framing, plan.limits.body)) {
             Ok(framing) => framing,
-            Err(error) => return self.refuse(plan, &mut account, &error, Some(&head)).await,
+            Err(error) => return Box::pin(self.refuse(plan, &mut account, &error, Some(&head))).await,
         };
         let (method, upgrade) = (head.method.clone(), head.upgrade().map(str::to_owned));
         let request = self.request(plan, head, framing);
@@ -182,12 +182,12 @@ impl<S: Service> Link<S> {
             Err(gone) => return self.gone(&mut account, &gone),
         };
         if response.head.status == 101 {
-            return self.upgrade(plan, &mut account, response, upgrade).await;
+            return Box::pin(self.upgrade(plan, &mut account, response, upgrade)).await;
         }
         self.respond(plan, &mut account, response, &method, version, close).await
     }
 
-    fn request(&self, plan: &Plan, head: RequestHead, framing: Framing) -> Request {
+    fn request(&self, plan: &Plan, head: Box<RequestHead>, framing: Framing) -> Request {
         let newest = head.version == Version::Http11;
         let expects = newest && head.fields.has(Name::Expect);
         let (limits, wait) = (&plan.limits, plan.timeouts.body);
@@ -285,7 +285,8 @@ impl<S: Service> Link<S> {
         record.received = self.wire.borrow().content.taken;
         let next = match written {
             Ok(()) if shape.close => Next::Close,
-            Ok(()) => self.rest().await,
+            Ok(()) if self.wire.borrow().is_read() => Next::Keep,
+            Ok(()) => Box::pin(self.rest()).await,
             Err(error) => self.incomplete(account, &error, &shape).await,
         };
         self.wire.borrow_mut().end();
@@ -319,9 +320,6 @@ impl<S: Service> Link<S> {
 
     /// Throws away what the service left of the request content; the connection goes on if that was little.
     async fn rest(&self) -> Next {
-        if self.wire.borrow().is_read() {
-            return Next::Keep;
-        }
         let start = self.wire.borrow().content.taken;
         let discard = poll_fn(|cx| {
             loop {

@@ -157,3 +157,25 @@ fn readers_start_anywhere_and_see_only_what_is_committed() {
     let last = log.reader().read(2 * MARK_EVERY + 5).unwrap().next().unwrap().unwrap();
     assert_eq!(last, (2 * MARK_EVERY + 5, (2 * MARK_EVERY + 5).to_le_bytes().to_vec()));
 }
+
+#[test]
+fn a_full_disk_is_an_error_and_what_was_durable_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    three(dir.path());
+    let (mut log, _) = open(dir.path()).unwrap();
+    // The kernel's own full disk takes the next write.
+    let full = Path::new("/dev/full");
+    log.file = OpenOptions::new().write(true).open(full).unwrap();
+    log.append(b"four").unwrap();
+    let refused = log.commit();
+    assert!(matches!(&refused, Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull));
+    assert_eq!(log.next(), 4);
+    // A device cannot be cut back to its last whole frame, so nothing more is written before the log is opened again.
+    log.append(b"four").unwrap();
+    assert!(matches!(log.commit(), Err(LogError::Poisoned)));
+    drop(log);
+    let (mut log, seen) = open(dir.path()).unwrap();
+    assert_eq!(seen, numbered(&[b"one", b"two", b"three"]));
+    assert_eq!(log.append(b"four").unwrap(), 4);
+    log.commit().unwrap();
+}

@@ -14,28 +14,40 @@ fn row(hash: u64, epoch: u32, value: u32) -> Row {
     Row { hash, epoch, value }
 }
 
-/// What counts after all rows are read in order.
+/// What counts.
 fn read(rows: &Rows) -> BTreeMap<u64, (u32, u32)> {
-    let mut newest = BTreeMap::new();
-    rows.for_each(|row| {
-        let known = newest.entry(row.hash).or_insert((row.epoch, row.value));
-        if row.epoch >= known.0 {
-            *known = (row.epoch, row.value);
-        }
-    })
-    .unwrap();
-    newest
+    by_hash(rows.sorted().unwrap())
+}
+
+fn by_hash(sorted: Sorted) -> BTreeMap<u64, (u32, u32)> {
+    let rows: Vec<Row> = sorted.map(Result::unwrap).collect();
+    assert!(rows.is_sorted_by(|a, b| a.hash < b.hash));
+    rows.into_iter().map(|row| (row.hash, (row.epoch, row.value))).collect()
 }
 
 fn reopened(dir: &Path) -> Rows {
-    Rows::open(dir, "t").unwrap().unwrap()
+    Rows::open(dir, "t").unwrap().unwrap().0
+}
+
+/// Opens and reads all.
+fn opened(dir: &Path) -> Result<BTreeMap<u64, (u32, u32)>, LogError> {
+    let (rows, _) = Rows::open(dir, "t")?.unwrap();
+    rows.sorted()?.map(|row| row.map(|row| (row.hash, (row.epoch, row.value)))).collect()
+}
+
+/// Absorbs the log, and waits for it.
+fn absorb(rows: &mut Rows) {
+    rows.log_min = 0;
+    rows.absorb_if_long().unwrap();
+    rows.finish_absorbing().unwrap();
+    rows.log_min = u64::MAX;
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn absorbing_and_reopening_change_nothing(
-        batches in prop::collection::vec((prop::collection::vec((0..40u64, 1..5u32, 0..9u32), 0..12), 0..4u8), 1..20)
+        batches in prop::collection::vec((prop::collection::vec((0..40u64, 1..5u32, 0..9u32), 0..12), 0..5u8), 1..20)
     ) {
         let dir = tempfile::tempdir().unwrap();
         let mut rows = Rows::create(dir.path(), "t", LABEL).unwrap();
@@ -50,11 +62,22 @@ proptest! {
                 }
             }
             match then {
-                0 => {
-                    rows.log_max = 0;
+                0 => absorb(&mut rows),
+                1 => {
+                    drop(rows);
+                    let (new, cold) = Rows::open(dir.path(), "t").unwrap().unwrap();
+                    prop_assert_eq!(by_hash(cold.sorted()), oracle.clone());
+                    for hash in 0..41 {
+                        let found = cold.find(hash).unwrap().map(|row| (row.epoch, row.value));
+                        prop_assert_eq!(found, oracle.get(&hash).copied());
+                    }
+                    rows = new;
+                }
+                // Begins to absorb, and goes on: what comes next is appended behind it.
+                2 => {
+                    rows.log_min = 0;
                     rows.absorb_if_long().unwrap();
                 }
-                1 => rows = reopened(dir.path()),
                 _ => {}
             }
             prop_assert_eq!(rows.mark(), mark(seq as u64));
@@ -84,20 +107,32 @@ fn a_batch_of_several_frames_moves_the_mark_with_its_last() {
 
 #[test]
 fn replacing_forgets_what_was_there() {
+    replaced(|_| {});
+    // What is being absorbed belongs to what was there.
+    replaced(|rows| {
+        rows.log_min = 0;
+        rows.absorb_if_long().unwrap();
+        assert!(rows.absorbing.is_some());
+    });
+}
+
+fn replaced(before: impl Fn(&mut Rows)) {
     let dir = tempfile::tempdir().unwrap();
     let mut rows = Rows::create(dir.path(), "t", LABEL).unwrap();
     rows.append(mark(5), &[row(1, 7, 7), row(2, 7, 7)]).unwrap();
-    let unsorted = (0..2 * BLOCK as u64 + 5).map(|n| row(n.reverse_bits(), 1, n as u32));
-    let prepared = rows.prepare(mark(8), unsorted.clone()).unwrap();
+    let new = (0..2 * BLOCK as u64 + 5).map(|n| row(n << 40, 1, n as u32));
+    let prepared = rows.prepare(mark(8), new.clone()).unwrap();
     assert_eq!(prepared.count(), 2 * BLOCK as u64 + 5);
     drop(prepared);
     assert_eq!(reopened(dir.path()).mark(), mark(5), "what was only prepared does not count");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "two segments, and nothing unfinished");
-    let prepared = rows.prepare(mark(8), unsorted.clone()).unwrap();
+    before(&mut rows);
+    let prepared = rows.prepare(mark(8), new.clone()).unwrap();
     rows.replace(prepared).unwrap();
+    rows.finish_absorbing().unwrap();
     for rows in [&rows, &reopened(dir.path())] {
         assert_eq!(rows.mark(), mark(8));
-        assert_eq!(read(rows), unsorted.clone().map(|row| (row.hash, (row.epoch, row.value))).collect());
+        assert_eq!(read(rows), new.clone().map(|row| (row.hash, (row.epoch, row.value))).collect());
     }
 }
 
@@ -117,36 +152,139 @@ fn a_crash_before_the_log_is_dropped_leaves_the_image_in_charge() {
 }
 
 #[test]
-fn a_flip_of_any_octet_of_an_image_is_damage() {
+fn rows_that_do_not_rise_are_sorted() {
     let dir = tempfile::tempdir().unwrap();
     let mut rows = Rows::create(dir.path(), "t", LABEL).unwrap();
-    rows.log_max = 0;
-    rows.append(mark(5), &[row(1, 7, 7), row(2, 7, 7)]).unwrap();
-    rows.absorb_if_long().unwrap();
-    drop(rows);
+    let given = [row(5, 1, 1), row(2, 1, 1), row(9, 1, 1), row(2, 2, 2), row(5, 3, 3), row(9, 1, 4)];
+    let prepared = rows.prepare(mark(8), given.into_iter()).unwrap();
+    assert_eq!(
+        (prepared.count(), std::fs::read_dir(dir.path()).unwrap().count()),
+        (3, 2),
+        "nothing unfinished is left"
+    );
+    rows.replace(prepared).unwrap();
+    assert_eq!(read(&rows), [(2, (2, 2)), (5, (3, 3)), (9, (1, 4))].into());
+}
+
+/// An image of some rows, and a log of some more.
+fn image_and_log(dir: &Path) -> BTreeMap<u64, (u32, u32)> {
+    let mut rows = Rows::create(dir, "t", LABEL).unwrap();
+    rows.append(mark(5), &[row(1, 7, 7), row(2, 7, 7), row(u64::MAX, 1, 3)]).unwrap();
+    absorb(&mut rows);
+    rows.append(mark(6), &[row(2, 8, 1)]).unwrap();
+    rows.append(mark(7), &[row(9, 1, 1)]).unwrap();
+    read(&rows)
+}
+
+#[test]
+fn a_flip_or_a_cut_at_any_octet_of_an_image_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    image_and_log(dir.path());
+    let path = dir.path().join("t.image");
+    let whole = std::fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        for bit in 0..8 {
+            let mut bent = whole.clone();
+            bent[at] ^= 1 << bit;
+            std::fs::write(&path, &bent).unwrap();
+            assert!(matches!(opened(dir.path()), Err(LogError::Damaged { .. })), "octet {at}, bit {bit}");
+        }
+        std::fs::write(&path, &whole[..at]).unwrap();
+        assert!(matches!(opened(dir.path()), Err(LogError::Damaged { .. })), "cut at {at}");
+    }
+    std::fs::write(&path, [&whole[..], b"x"].concat()).unwrap();
+    assert!(matches!(opened(dir.path()), Err(LogError::Damaged { .. })), "longer");
+    set_aside(dir.path(), "t").unwrap();
+    assert!(Rows::open(dir.path(), "t").unwrap().is_none());
+}
+
+#[test]
+fn a_row_is_found_right_or_not_at_all_whatever_octet_of_the_image_is_bent() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = image_and_log(dir.path());
     let path = dir.path().join("t.image");
     let whole = std::fs::read(&path).unwrap();
     for at in 0..whole.len() {
         let mut bent = whole.clone();
         bent[at] ^= 0x10;
         std::fs::write(&path, &bent).unwrap();
-        let read = Rows::open(dir.path(), "t").and_then(|rows| rows.unwrap().for_each(|_| {}));
-        assert!(matches!(read, Err(LogError::Damaged { .. })), "octet {at}");
-        std::fs::write(&path, &whole[..at]).unwrap();
-        let read = Rows::open(dir.path(), "t").and_then(|rows| rows.unwrap().for_each(|_| {}));
-        assert!(matches!(read, Err(LogError::Damaged { .. })), "cut at {at}");
+        let Ok(Some((_, cold))) = Rows::open(dir.path(), "t") else { continue };
+        for hash in [0, 1, 2, 3, 9, u64::MAX] {
+            match cold.find(hash) {
+                Ok(found) => assert_eq!(found.map(|row| (row.epoch, row.value)), all.get(&hash).copied(), "octet {at}"),
+                Err(error) => assert!(matches!(error, LogError::Damaged { .. }), "octet {at}: {error}"),
+            }
+        }
     }
-    set_aside(dir.path(), "t").unwrap();
-    assert!(Rows::open(dir.path(), "t").unwrap().is_none());
+}
+
+#[test]
+fn a_log_cut_at_any_octet_leaves_a_state_that_once_was() {
+    let origin = tempfile::tempdir().unwrap();
+    let all = image_and_log(origin.path());
+    let name = "t-00000000000000000001.log";
+    let whole = std::fs::read(origin.path().join(name)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(origin.path().join("t.image"), dir.path().join("t.image")).unwrap();
+    for cut in 0..whole.len() {
+        std::fs::write(dir.path().join(name), &whole[..cut]).unwrap();
+        let Ok(Some((rows, cold))) = Rows::open(dir.path(), "t") else {
+            assert!(cut < 44, "only a log without its header is damage: {cut}");
+            continue;
+        };
+        let mut expected = all.clone();
+        if rows.mark() < mark(7) {
+            expected.remove(&9);
+        }
+        if rows.mark() < mark(6) {
+            expected.insert(2, (7, 7));
+        }
+        assert_eq!((by_hash(cold.sorted()), read(&rows)), (expected.clone(), expected), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_long_log_is_absorbed_while_rows_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rows = Rows::create(dir.path(), "t", LABEL).unwrap();
+    rows.log_min = 100;
+    for seq in 0..200u64 {
+        let batch: Vec<Row> = (0..50).map(|n| row((seq * 31 + n) % 4000, seq as u32 + 1, 1)).collect();
+        rows.append(mark(seq), &batch).unwrap();
+        rows.absorb_if_long().unwrap();
+        assert!(rows.logged <= 100 * (LOG_WAIT + 1) + 4000, "absorbing keeps up: {}", rows.logged);
+    }
+    let (before, marked) = (read(&rows), rows.mark());
+    drop(rows);
+    let rows = reopened(dir.path());
+    assert!(rows.image.is_some() && rows.logged < 5000);
+    assert_eq!((read(&rows), rows.mark()), (before, marked));
+}
+
+#[test]
+fn absorbing_that_fails_is_tried_again_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rows = Rows::create(dir.path(), "t", LABEL).unwrap();
+    rows.append(mark(5), &[row(1, 7, 7)]).unwrap();
+    // A folder stands where the image belongs: the rename fails.
+    let place = dir.path().join("t.image");
+    std::fs::create_dir(&place).unwrap();
+    rows.log_min = 0;
+    rows.absorb_if_long().unwrap();
+    assert!(matches!(rows.finish_absorbing(), Err(LogError::Io { .. })));
+    assert_eq!(read(&rows), [(1, (7, 7))].into());
+    std::fs::remove_dir(&place).unwrap();
+    absorb(&mut rows);
+    assert!(place.is_file());
+    assert_eq!(read(&reopened(dir.path())), [(1, (7, 7))].into());
 }
 
 #[test]
 fn image_and_log_belong_together() {
     let dir = tempfile::tempdir().unwrap();
     let mut rows = Rows::create(dir.path(), "t", LABEL).unwrap();
-    rows.log_max = 0;
     rows.append(mark(5), &[row(1, 7, 7)]).unwrap();
-    rows.absorb_if_long().unwrap();
+    absorb(&mut rows);
     drop(rows);
     std::fs::remove_file(dir.path().join("t.image")).unwrap();
     assert!(matches!(Rows::open(dir.path(), "t"), Err(LogError::Damaged { .. })), "a log without its image");

@@ -79,8 +79,8 @@ fn content_and_trailers_pass_both_ways() {
         let upstream = Upstream::new(LIMITS);
         let (feed, body) = fed();
         let mut request = outgoing(Method::Post, "/echo?x", body);
-        request.head.fields.push(b"Connection", b"keep-alive");
-        request.head.fields.push(b"TE", b"trailers");
+        made(&mut request).fields.push(b"Connection", b"keep-alive");
+        made(&mut request).fields.push(b"TE", b"trailers");
         for piece in [data("ab"), data("cd"), Ok(Piece::Trailers([("grpc-status", "0")].into_iter().collect()))] {
             feed.send(piece).unwrap();
         }

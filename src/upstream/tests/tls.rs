@@ -110,7 +110,7 @@ fn secure(address: SocketAddr, kind: Side, trust: Trust) -> Arc<Endpoint> {
 }
 
 /// Handshakes in a debug build are slow on a busy machine.
-async fn patiently(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing) -> String {
+async fn patiently(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing<'_>) -> String {
     let long = Duration::from_secs(10);
     let waits = Timeouts { connect: long, first_byte: long, between: long, ..Timeouts::default() };
     match upstream.exchange(endpoint, request, &waits, &mut Record::start()).await {
@@ -195,7 +195,14 @@ fn certificates_are_read_again_when_they_change() {
 
 fn plan() -> Plan {
     Plan {
-        own: Own { name: "fr".into(), deployment: "shop".into(), data: None, workers: 1, siblings: Vec::new() },
+        own: Own {
+            name: "fr".into(),
+            deployment: "shop".into(),
+            data: None,
+            workers: 1,
+            siblings: Vec::new(),
+            tells_decision: false,
+        },
         listeners: Vec::new(),
         peer: None,
         observe: None,
@@ -205,6 +212,7 @@ fn plan() -> Plan {
         local: None,
         central: None,
         edges: Edges::default(),
+        tokens: Vec::new(),
         spaces: Vec::new(),
         routes: Default::default(),
         settings: Vec::new(),

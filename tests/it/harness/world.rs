@@ -332,6 +332,7 @@ impl World {
             k: format!("{space}:{key}"),
             s: log.next(),
             st: State::Active,
+            x: 0,
         };
         log.append(&serde_json::to_vec(&event).expect("an event is JSON")).expect("the log takes it");
         log.commit().expect("the log is durable");

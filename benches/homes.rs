@@ -1,0 +1,485 @@
+//! The home map beside what else one could keep it in: DashMap in memory, redb on disk, on the same data in the same run.
+//!
+//! `cargo bench --bench homes [-- --smoke] [--json FILE] [--users 100m] [NAME]`. Without `--users` it runs at 1 and 10
+//! million. Nothing is asserted; docs/performance.md says what was found.
+
+// Benchmarks are outside the rules for clocks and threads that `clippy.toml` sets for the data path.
+#![allow(clippy::disallowed_methods)]
+
+#[path = "support/edges.rs"]
+mod edges;
+#[path = "support/histogram.rs"]
+mod histogram;
+#[path = "support/report.rs"]
+mod report;
+
+use coordinator::base::id::EdgeId;
+use coordinator::home::cursor::FeedId;
+use coordinator::home::event::{EdgeRow, EdgeState, Event, State};
+use coordinator::home::hash::{KeyHash, key_hash};
+use coordinator::home::slot::{Entry, EpochLow, State as Slot};
+use coordinator::home::snapshot::{Decoder, Encoder, Header, Part};
+use coordinator::home::table::Writer;
+use coordinator::homes::{Applier, Homes, SnapshotRow};
+use dashmap::DashMap;
+use histogram::Histogram;
+use redb::{Database, Durability, ReadableDatabase, TableDefinition};
+use report::{Asked, Report};
+use serde_json::{Value, json};
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const FEED: FeedId = FeedId([7; 16]);
+
+/// redb takes minutes to load more; its cost for each row has settled by then.
+const REDB_MAX: u64 = 10_000_000;
+
+/// How long a rate is measured.
+const FOR: Duration = Duration::from_secs(4);
+
+const ROWS: TableDefinition<'_, u64, u64> = TableDefinition::new("rows");
+
+fn main() {
+    let asked = Asked::read();
+    let mut bench = Bench { report: Report::begin("homes: a map of many users"), asked, users: 0 };
+    let sizes = match (bench.asked.users, bench.asked.smoke) {
+        (Some(users), _) => vec![users],
+        (None, true) => vec![20_000],
+        (None, false) => vec![1_000_000, 10_000_000],
+    };
+    for users in sizes {
+        bench.users = users;
+        println!("{users} users");
+        let users = Users::new(users);
+        if bench.wants("look-up") {
+            look_ups(&mut bench, &users);
+        }
+        if bench.wants("apply") || bench.wants("start") || bench.wants("snapshot") {
+            on_disk(&mut bench, &users);
+        }
+    }
+    if bench.wants("propagation") {
+        propagation(&mut bench);
+    }
+    let Bench { report, asked, .. } = bench;
+    report.end(&asked);
+}
+
+struct Bench {
+    report: Report,
+    asked: Asked,
+    users: u64,
+}
+
+impl Bench {
+    fn wants(&self, name: &str) -> bool {
+        self.asked.wants(name)
+    }
+
+    /// Prints and keeps one figure.
+    fn tell(&mut self, what: &str, figure: f64, unit: &str) {
+        let text = if figure >= 1000.0 { format!("{figure:.0}") } else { format!("{figure:.2}") };
+        println!("  {what:<58} {text:>12} {unit}");
+        self.report.row(json!({ "users": self.users, "what": what, "figure": figure, "unit": unit }));
+    }
+
+    fn ratio(&mut self, what: &str, ratio: f64) {
+        self.tell(what, ratio, "x");
+    }
+
+    /// How long rates are measured here.
+    fn long(&self) -> Duration {
+        if self.asked.smoke { FOR / 100 } else { FOR }
+    }
+}
+
+/// All users, by number; each lives at one of three edges, `fr` among them.
+struct Users {
+    hashes: Vec<KeyHash>,
+}
+
+impl Users {
+    fn new(count: u64) -> Users {
+        let mut text = String::new();
+        let hash = |user: u64| {
+            use std::fmt::Write;
+            text.clear();
+            write!(text, "{user}").expect("memory takes it");
+            key_hash(FEED, "user", &text)
+        };
+        Users { hashes: (0..count).map(hash).collect() }
+    }
+
+    fn home(user: u64) -> u16 {
+        1 + (user % 3) as u16
+    }
+
+    /// Hash and home of all, in the order of the hashes.
+    fn sorted(&self) -> Vec<(KeyHash, u16)> {
+        let mut rows: Vec<_> = self.hashes.iter().zip(0..).map(|(hash, user)| (*hash, Users::home(user))).collect();
+        rows.sort_unstable();
+        rows
+    }
+
+    fn any(&self, random: &mut Random) -> u64 {
+        random.below(self.hashes.len() as u64)
+    }
+
+    fn hash(&self, user: u64) -> KeyHash {
+        self.hashes[user as usize]
+    }
+}
+
+/// Numbers that no cache foresees (xorshift64*, Vigna 2014), drawn without a division.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+}
+
+/// Octets of this process that are in memory.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
+/// Processor time of this process.
+fn cpu() -> Duration {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = text.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+fn seconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64()
+}
+
+/// In memory: the flat table and DashMap.
+fn look_ups(bench: &mut Bench, users: &Users) {
+    let before = resident();
+    let mut writer = Writer::with_room(users.hashes.len());
+    let entry = |home| Entry { home: EdgeId(home), state: Slot::Active, epoch: EpochLow::of(1) };
+    let rows = users.sorted();
+    let with_rows = resident();
+    let began = Instant::now();
+    let filled = writer.fill(rows.iter().map(|(hash, home)| Ok::<_, ()>((*hash, entry(*home)))));
+    assert_eq!(filled, Ok(Ok(())), "the table has room for all");
+    bench.tell("table: filled from sorted rows", users.hashes.len() as f64 / seconds(began) / 1e6, "M rows/s");
+    let each = |octets: u64| octets as f64 / users.hashes.len() as f64;
+    bench.tell("table: resident for each user", each(resident().saturating_sub(with_rows)), "octets");
+    bench.tell("table: load", users.hashes.len() as f64 / writer.table().slots() as f64, "");
+    drop(rows);
+    let table = writer.table().clone();
+    let ours = timed(bench, "table", users, |hash| table.get(hash).map_or(0, |entry| u64::from(entry.home.0)));
+    let mut random = Random(3);
+    let unknown = throughput(bench.long(), || table.get(KeyHash(random.next())).is_some().into());
+    bench.tell("table: throughput, unknown users", unknown, "ns");
+    drop((table, writer));
+    let held = resident();
+    let map: DashMap<u64, u64> = DashMap::new();
+    for (hash, user) in users.hashes.iter().zip(0..) {
+        map.insert(hash.0, u64::from(Users::home(user)));
+    }
+    bench.tell("DashMap<u64, u64>: resident for each user", each(resident().saturating_sub(held)), "octets");
+    let theirs = timed(bench, "DashMap<u64, u64>", users, |hash| map.get(&hash.0).map_or(0, |home| *home));
+    for (at, what) in ["one after the other", "throughput", "p50"].into_iter().enumerate() {
+        bench.ratio(&format!("table beside DashMap: {what}"), theirs[at] / ours[at]);
+    }
+    black_box(before);
+}
+
+/// Look-ups one after the other, as many as come, and each by itself.
+fn timed(bench: &mut Bench, what: &str, users: &Users, mut look: impl FnMut(KeyHash) -> u64) -> [f64; 3] {
+    let long = bench.long();
+    let mut random = Random(1);
+    let mut found = 0;
+    let dependent = throughput(long, || {
+        // The next user depends on what was found: the processor cannot look ahead.
+        found = look(users.hash(random.below(users.hashes.len() as u64 - 4) + found));
+        found
+    });
+    let mut random = Random(2);
+    let independent = throughput(long, || look(users.hash(users.any(&mut random))));
+    let (p50, p99) = quantiles(long, users, &mut look);
+    bench.tell(&format!("{what}: one after the other"), dependent, "ns");
+    bench.tell(&format!("{what}: throughput"), independent, "ns");
+    bench.tell(&format!("{what}: p50"), p50, "ns");
+    bench.tell(&format!("{what}: p99"), p99, "ns");
+    [dependent, independent, p50]
+}
+
+/// Nanoseconds for each, the best of five rounds: what the code costs, not what else the machine does.
+fn throughput(long: Duration, mut step: impl FnMut() -> u64) -> f64 {
+    let mut best = f64::MAX;
+    for _ in 0..5 {
+        let began = Instant::now();
+        let mut count = 0u64;
+        let mut sum = 0u64;
+        while began.elapsed() < long / 5 {
+            for _ in 0..1024 {
+                sum = sum.wrapping_add(step());
+            }
+            count += 1024;
+        }
+        black_box(sum);
+        best = best.min(began.elapsed().as_nanos() as f64 / count as f64);
+    }
+    best
+}
+
+/// Each look-up timed by itself, less what reading the clock costs.
+fn quantiles(long: Duration, users: &Users, look: &mut impl FnMut(KeyHash) -> u64) -> (f64, f64) {
+    let clock = {
+        let mut costs: Vec<u128> = (0..10_001).map(|_| Instant::now().elapsed().as_nanos()).collect();
+        costs.sort_unstable();
+        costs[costs.len() / 2] as f64
+    };
+    let mut random = Random(4);
+    let mut times = Histogram::new();
+    let began = Instant::now();
+    while began.elapsed() < long {
+        for _ in 0..256 {
+            let hash = users.hash(users.any(&mut random));
+            let start = Instant::now();
+            black_box(look(hash));
+            times.record(start.elapsed());
+        }
+    }
+    let nanos = |share: f64| (times.micros(share) * 1e3 - clock).max(0.0);
+    (nanos(0.5), nanos(0.99))
+}
+
+fn edge_rows() -> Vec<EdgeRow> {
+    let row = |idx, name: &str| EdgeRow { idx, name: name.to_owned(), peer: None, state: EdgeState::Active };
+    vec![row(1, "fr"), row(2, "us"), row(3, "jp")]
+}
+
+fn open(folder: &Path) -> (Arc<Homes>, Applier) {
+    let (homes, applier, _asks) = Homes::open(folder, "fr", vec!["user".to_owned()]).expect("the folder can be opened");
+    (homes, applier)
+}
+
+/// On disk: snapshot, image, log, and redb.
+fn on_disk(bench: &mut Bench, users: &Users) {
+    let folder = tempfile::tempdir_in(".").expect("a temporary folder on a disk");
+    let snapshot = encoded(bench, users);
+    fresh(bench, users, folder.path(), &snapshot);
+    drop(snapshot);
+    start(bench, users, folder.path(), "image");
+    let ours = apply(bench, users, folder.path());
+    start(bench, users, folder.path(), "image and log");
+    drop(folder);
+    let folder = tempfile::tempdir_in(".").expect("a temporary folder on a disk");
+    let theirs = redb(bench, users, folder.path());
+    bench.ratio("apply beside redb, the same batches", ours / theirs);
+}
+
+fn encoded(bench: &mut Bench, users: &Users) -> Vec<u8> {
+    let rows = users.sorted();
+    let rows: Vec<SnapshotRow> =
+        rows.into_iter().map(|(kh, home)| SnapshotRow { kh, epoch: 1, home, tomb: false }).collect();
+    let began = Instant::now();
+    let mut out = Vec::new();
+    let header = Header { feed: FEED, term: 1, seq: 1 };
+    let mut encoder = Encoder::start(&header, &edge_rows(), &[], &mut out);
+    let mut rest = &rows[..];
+    while !rest.is_empty() {
+        rest = &rest[encoder.rows(rest, &mut out)..];
+    }
+    encoder.finish(&mut out);
+    bench.tell("snapshot: encoded", rows.len() as f64 / seconds(began) / 1e6, "M rows/s");
+    bench.tell("snapshot: octets for each user", out.len() as f64 / rows.len() as f64, "octets");
+    out
+}
+
+/// An edge that has nothing and gets a snapshot.
+fn fresh(bench: &mut Bench, users: &Users, folder: &Path, snapshot: &[u8]) {
+    let (homes, mut applier) = open(folder);
+    let began = Instant::now();
+    let (mut decoder, mut parts) = (Decoder::default(), Vec::new());
+    let mut rows = Vec::new();
+    for piece in snapshot.chunks(64 << 10) {
+        decoder.push(piece, &mut parts).expect("the snapshot is sound");
+        for part in parts.drain(..) {
+            if let Part::Rows(some) = part {
+                rows.extend(some);
+            }
+        }
+    }
+    assert!(decoder.is_complete() && rows.len() == users.hashes.len());
+    let decoded = seconds(began);
+    bench.tell("snapshot: decoded", rows.len() as f64 / decoded / 1e6, "M rows/s");
+    applier.begin_feed(FEED, 1).expect("a first feed");
+    applier.load(FEED, 1, 1, &edge_rows(), rows.into_iter()).expect("a sound snapshot");
+    bench.tell("fresh start: from snapshot in memory to all durable and hot", seconds(began), "s");
+    let size = |name: &str| {
+        let files = std::fs::read_dir(folder).expect("the folder is there").flatten();
+        let files = files.filter(|file| file.file_name().to_string_lossy().starts_with(name));
+        files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum::<u64>() as f64
+    };
+    bench.tell("map on disk for each user", size("map") / users.hashes.len() as f64, "octets");
+    bench.tell("ledger on disk for each own user", size("ledger") / users.hashes.len() as f64 * 3.0, "octets");
+    assert_eq!(homes.figures().map_keys, users.hashes.len() as u64);
+}
+
+/// From the opening of the folder to the first answer, and to look-ups in memory.
+fn start(bench: &mut Bench, users: &Users, folder: &Path, from: &str) {
+    let before = resident();
+    let mut random = Random(5);
+    let mut look = |homes: &Homes| {
+        let user = users.any(&mut random);
+        let home = homes.look("user", &user.to_string());
+        assert!(matches!(home, coordinator::home::Home::At { .. } | coordinator::home::Home::Ours { .. }), "{home:?}");
+    };
+    let began = Instant::now();
+    let (homes, mut applier) = open(folder);
+    look(&homes);
+    bench.tell(&format!("start from {from}: to the first answer"), seconds(began) * 1e3, "ms");
+    let mut cold = Histogram::new();
+    while homes.figures().is_cold {
+        for _ in 0..16 {
+            let start = Instant::now();
+            look(&homes);
+            cold.record(start.elapsed());
+        }
+    }
+    applier.warm().expect("the files are sound");
+    bench.tell(&format!("start from {from}: to all in memory, while answering"), seconds(began), "s");
+    if cold.total() > 0 {
+        bench.tell(&format!("start from {from}: answers meanwhile, p50"), cold.micros(0.5), "us");
+        bench.tell(&format!("start from {from}: answers meanwhile, p99"), cold.micros(0.99), "us");
+    }
+    let mut hot = || look(&homes);
+    let each = throughput(bench.long(), || {
+        hot();
+        1
+    });
+    bench.tell(&format!("start from {from}: a look-up by key, hash included"), each, "ns");
+    let held = resident().saturating_sub(before) as f64 / users.hashes.len() as f64;
+    bench.tell(&format!("start from {from}: resident for each user, ledger included"), held, "octets");
+}
+
+/// Events a second, each batch durable before the next; gives the rate in batches of 1000.
+fn apply(bench: &mut Bench, users: &Users, folder: &Path) -> f64 {
+    let (_homes, mut applier) = open(folder);
+    applier.begin_feed(FEED, 1).expect("the feed goes on");
+    let mut seq = applier.cursor().seq;
+    let mut epochs = vec![1u32; users.hashes.len()];
+    let mut random = Random(6);
+    let mut rates = Vec::new();
+    for batch in [1000, 4096] {
+        let (mut took, mut used, mut count) = (Duration::ZERO, Duration::ZERO, 0u64);
+        let mut times = Histogram::new();
+        while took < bench.long() {
+            // As many as the clock of processor time can measure.
+            let group: Vec<Vec<Event>> = (0..if bench.asked.smoke { 2 } else { 200 })
+                .map(|_| events(users, &mut random, &mut epochs, &mut seq, batch))
+                .collect();
+            let (began, had) = (Instant::now(), cpu());
+            for events in &group {
+                let start = Instant::now();
+                let (first, last) = (events[0].s, events[events.len() - 1].s);
+                let applied = applier.apply(first, last, events).expect("the next events");
+                assert_eq!(applied.kept_out, 0);
+                times.record(start.elapsed());
+                count += events.len() as u64;
+            }
+            took += began.elapsed();
+            used += cpu() - had;
+        }
+        let rate = count as f64 / took.as_secs_f64();
+        bench.tell(&format!("apply, batches of {batch}, each durable"), rate, "events/s");
+        bench.tell(
+            &format!("apply, batches of {batch}: for each second of one core"),
+            count as f64 / used.as_secs_f64().max(1e-3),
+            "events",
+        );
+        bench.tell(&format!("apply, batches of {batch}: p99 of a batch"), times.micros(0.99) / 1e3, "ms");
+        rates.push(rate);
+    }
+    rates[0]
+}
+
+/// The next events of the feed: users that move about.
+fn events(users: &Users, random: &mut Random, epochs: &mut [u32], seq: &mut u64, count: usize) -> Vec<Event> {
+    let next = |_| {
+        let user = users.any(random);
+        let epoch = &mut epochs[user as usize];
+        *epoch += 1;
+        *seq += 1;
+        let home = ["fr", "us", "jp"][(user + u64::from(*epoch)) as usize % 3];
+        Event {
+            c: "put".into(),
+            e: *epoch,
+            h: home.into(),
+            k: format!("user:{user}"),
+            s: *seq,
+            st: State::Active,
+            x: 0,
+        }
+    };
+    (0..count).map(next).collect()
+}
+
+/// The same rows in redb: look-ups, and batches of 1000 updates with the cursor, each durable. Gives the rate.
+fn redb(bench: &mut Bench, users: &Users, folder: &Path) -> f64 {
+    let count = (users.hashes.len() as u64).min(REDB_MAX);
+    let database = Database::create(folder.join("redb")).expect("a database");
+    let write = |rows: &mut dyn Iterator<Item = (u64, u64)>| {
+        let mut transaction = database.begin_write().expect("a transaction");
+        transaction.set_durability(Durability::Immediate).expect("it is durable");
+        {
+            let mut table = transaction.open_table(ROWS).expect("a table");
+            for (hash, value) in rows {
+                table.insert(hash, value).expect("a row");
+            }
+        }
+        transaction.commit().expect("a commit");
+    };
+    let began = Instant::now();
+    let rows = users.sorted();
+    write(&mut rows.iter().take(count as usize).map(|(hash, home)| (hash.0, u64::from(*home))));
+    bench.tell(&format!("redb: {count} sorted rows loaded in"), seconds(began), "s");
+    let size = std::fs::metadata(folder.join("redb")).map_or(0, |file| file.len());
+    bench.tell("redb: on disk for each user", size as f64 / count as f64, "octets");
+    let mut random = Random(7);
+    let transaction = database.begin_read().expect("a transaction");
+    let table = transaction.open_table(ROWS).expect("a table");
+    let mut look = || table.get(rows[random.below(count) as usize].0.0).expect("a row").map_or(0, |row| row.value());
+    let each = throughput(bench.long(), &mut look);
+    bench.tell("redb: look-up", each, "ns");
+    drop((table, transaction));
+    let (began, mut done) = (Instant::now(), 0u64);
+    while began.elapsed() < bench.long() {
+        let cursor = (0, done);
+        let updates: Vec<_> = (0..1000).map(|_| (rows[random.below(count) as usize].0.0, done)).collect();
+        write(&mut updates.into_iter().chain([cursor]));
+        done += 1000;
+    }
+    let rate = done as f64 / seconds(began);
+    bench.tell("redb: apply, batches of 1000, each durable", rate, "events/s");
+    rate
+}
+
+/// Central and three edges on real sockets: from the commit of one home to its being applied at each.
+fn propagation(bench: &mut Bench) {
+    println!("propagation: Central and three edges in this process, over loopback");
+    bench.users = 0;
+    let puts = if bench.asked.smoke { 20 } else { 2000 };
+    let figures: Value = edges::propagation(puts);
+    for (what, micros) in figures.as_object().into_iter().flatten() {
+        bench.tell(what, micros.as_f64().unwrap_or(0.0) / 1e3, "ms");
+    }
+}

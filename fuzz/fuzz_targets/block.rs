@@ -1,0 +1,12 @@
+//! Blocks of packed rows, as images and snapshots hold them.
+
+#![no_main]
+
+// The probe says `crate::…`: in the library's own tests that is the library, here it is these.
+use coordinator::home;
+
+#[allow(dead_code)]
+#[path = "../../src/home/probe.rs"]
+mod probe;
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| probe::fuzz_block(octets));

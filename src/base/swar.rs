@@ -1,0 +1,75 @@
+//! Eight octets at a time, in one word: where is the first that is out of the ordinary?
+//!
+//! Source: H. S. Warren, "Hacker's Delight", section 6-1; S. E. Anderson, "Bit Twiddling Hacks", "Determine if a word has a
+//! byte less than n".
+
+/// Each octet of a word set to the same.
+const fn each(octet: u8) -> u64 {
+    u64::from_ne_bytes([octet; 8])
+}
+
+/// Marks, by its highest bit, each octet below `least` (at most 128). Above the lowest mark, marks may be wrong.
+#[inline]
+pub fn below(word: u64, least: u8) -> u64 {
+    word.wrapping_sub(each(least)) & !word & each(0x80)
+}
+
+/// Marks each octet that is `octet`; as far as [`below`] can be trusted.
+#[inline]
+pub fn equal(word: u64, octet: u8) -> u64 {
+    below(word ^ each(octet), 1)
+}
+
+/// Marks each octet of 128 and more.
+#[inline]
+pub fn high(word: u64) -> u64 {
+    word & each(0x80)
+}
+
+/// How many octets from the start are certainly not marked: whole words of them, and those before the lowest mark.
+#[inline]
+pub fn skip(octets: &[u8], marks: impl Fn(u64) -> u64) -> usize {
+    let (words, _) = octets.as_chunks();
+    for (at, word) in words.iter().enumerate() {
+        let marked = marks(u64::from_le_bytes(*word));
+        if marked != 0 {
+            return at * 8 + marked.trailing_zeros() as usize / 8;
+        }
+    }
+    words.len() * 8
+}
+
+/// The place of the first octet that `odd` is true of; `marks` marks every octet that it may be true of.
+#[inline]
+pub fn find(octets: &[u8], marks: impl Fn(u64) -> u64, odd: impl Fn(u8) -> bool) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += skip(octets.get(at..)?, &marks);
+        // What is marked and not odd, and what is left behind the last word.
+        if odd(*octets.get(at)?) {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_a_loop_finds() {
+        for octet in 0..=255u8 {
+            for at in 0..20 {
+                let mut text = vec![b'a'; 24];
+                text[at] = octet;
+                for (least, same) in [(b' ', b'#'), (1, 0x7f), (128, 0)] {
+                    let odd = |octet: u8| octet < least || octet == same || octet >= 0xf0;
+                    let marks = |word| below(word, least) | equal(word, same) | high(word);
+                    assert_eq!(find(&text, marks, odd), text.iter().position(|&octet| odd(octet)), "{octet} at {at}");
+                }
+            }
+        }
+        assert_eq!(find(b"", |_| 0, |_| true), None);
+    }
+}

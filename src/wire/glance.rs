@@ -1,0 +1,150 @@
+//! Heads that came whole and plain, which is nearly all: read in one pass, several octets at a time.
+//!
+//! Invariant: what is accepted here the automaton of `head` and `section` accepts too, with the same outcome. Whatever is
+//! unfinished, unusual or wrong is none of this file's business: `None`, and the automaton judges it octet by octet.
+
+use super::head::HeadLimits;
+use super::section::{self, is_value};
+use crate::base::swar;
+use crate::message::method::is_tchar;
+use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme, Version};
+
+/// What ends a request line, and says the version.
+const VERSIONS: [(&[u8], Version); 2] = [(b" HTTP/1.1\r\n", Version::Http11), (b" HTTP/1.0\r\n", Version::Http10)];
+
+/// Reads a request head at the start of `buffer`; how many octets it took.
+pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Option<(RequestHead, usize)> {
+    let within = buffer.get(..limits.head).unwrap_or(buffer);
+    let space = within.iter().take(Method::LEN_MAX + 1).position(|&octet| octet == b' ')?;
+    let (method, rest) = within.split_at_checked(space)?;
+    let method = Method::parse(method).filter(|method| *method != Method::Connect)?;
+    let rest = rest.get(1..)?;
+    let (target, rest) = rest.split_at_checked(target_run(rest))?;
+    if target.is_empty() || target.len() > limits.uri {
+        return None;
+    }
+    let (end, version) = VERSIONS.iter().find(|(end, _)| rest.starts_with(end))?;
+    let (fields, left) = fields(rest.get(end.len()..)?, limits)?;
+    let target = std::str::from_utf8(target).ok()?.to_owned();
+    let head =
+        RequestHead { method, version: *version, scheme, authority: String::new(), target, protocol: None, fields };
+    Some((head, within.len() - left))
+}
+
+/// Reads a response head at the start of `buffer`; how many octets it took.
+pub(super) fn response(buffer: &[u8], limits: &HeadLimits) -> Option<(ResponseHead, usize)> {
+    let within = buffer.get(..limits.head).unwrap_or(buffer);
+    let version = match within.get(..9)? {
+        b"HTTP/1.1 " => Version::Http11,
+        b"HTTP/1.0 " => Version::Http10,
+        _ => return None,
+    };
+    let (&[hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' '], rest) =
+        within.get(9..)?.split_first_chunk()?
+    else {
+        return None;
+    };
+    let status = [hundreds, tens, ones].iter().fold(0, |status, digit| status * 10 + u16::from(digit & 0x0f));
+    let rest = rest.get(value_run(rest)..)?.strip_prefix(b"\r\n")?;
+    let (fields, left) = fields(rest, limits)?;
+    Some((ResponseHead { status, version, fields }, within.len() - left))
+}
+
+/// Reads lines to the empty one; how many octets follow it.
+fn fields(octets: &[u8], limits: &HeadLimits) -> Option<(Fields, usize)> {
+    let (mut fields, mut at) = (section::roomy(octets.len()), 0);
+    loop {
+        let rest = octets.get(at..)?;
+        if let Some(after) = rest.strip_prefix(b"\r\n") {
+            fields.fill(octets.get(..at)?);
+            return Some((fields, after.len()));
+        }
+        if fields.len() >= limits.fields {
+            return None;
+        }
+        let name = section::run(rest, is_tchar);
+        let length = line(rest, name)?;
+        fields.index(rest.get(..name)?, at, length);
+        at += length;
+    }
+}
+
+/// The length of the line at the start, whose name is so long, if it is spelt as we would spell it.
+fn line(rest: &[u8], name: usize) -> Option<usize> {
+    let value = rest.get(name..)?.strip_prefix(b": ").filter(|_| name > 0)?;
+    let (value, end) = value.split_at_checked(value_run(value))?;
+    let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    let plain = end.starts_with(b"\r\n") && !blank(value.first()) && !blank(value.last());
+    plain.then_some(name + value.len() + 4)
+}
+
+/// How many octets from the start may stand in a field value: those of [`is_value`].
+fn value_run(octets: &[u8]) -> usize {
+    let marks = |word| swar::below(word, b' ') | swar::equal(word, 0x7f);
+    swar::find(octets, marks, |octet| !is_value(octet)).unwrap_or(octets.len())
+}
+
+/// How many octets from the start may stand in a request target.
+fn target_run(octets: &[u8]) -> usize {
+    let marks = |word| swar::below(word, b'!') | swar::equal(word, 0x7f) | swar::equal(word, b'#') | swar::high(word);
+    let odd = |octet: u8| !octet.is_ascii_graphic() || octet == b'#';
+    swar::find(octets, marks, odd).unwrap_or(octets.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_end_at_the_first_octet_that_may_not_stand_there() {
+        for octet in 0..=255u8 {
+            for at in 0..20 {
+                let mut text = vec![b'a'; 24];
+                text[at] = octet;
+                assert_eq!(value_run(&text), section::run(&text, is_value), "{octet} at {at}");
+                let graphic = |octet: u8| octet.is_ascii_graphic() && octet != b'#';
+                assert_eq!(target_run(&text), section::run(&text, graphic), "{octet} at {at}");
+            }
+        }
+        assert_eq!((value_run(b""), target_run(b"")), (0, 0));
+    }
+
+    #[test]
+    fn what_is_unusual_is_left_alone() {
+        let limits = HeadLimits { head: 64, fields: 2, uri: 8 };
+        for (text, read) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\nrest", true),
+            ("GET /234567 HTTP/1.0\r\n\r\n", true),
+            ("GET /23456789 HTTP/1.1\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\na: 1\r\nb: 2\r\nc: 3\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\na:1\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\na:  1\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\na: 1 \r\n\r\n", false),
+            ("GET / HTTP/1.1\r\na: \r\n\r\n", true),
+            ("GET / HTTP/1.1\r\n: 1\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\na: 1\r\n", false),
+            ("GET / HTTP/1.1\r\na: 1\n\r\n", false),
+            ("GET  HTTP/1.1\r\n\r\n", false),
+            ("CONNECT a:1 HTTP/1.1\r\n\r\n", false),
+            ("\r\nGET / HTTP/1.1\r\n\r\n", false),
+            ("GET / HTTP/1.2\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\na: 1234567890123456789012345678901234567890123456\r\n\r\n", false),
+        ] {
+            let got = request(text.as_bytes(), Scheme::Http, &limits);
+            assert_eq!(got.is_some(), read, "{text:?}");
+            if let Some((_, taken)) = got {
+                assert_eq!(&text.as_bytes()[taken - 4..taken], b"\r\n\r\n");
+            }
+        }
+        for (text, status) in [
+            ("HTTP/1.1 200 OK\r\na: b\r\n\r\n", Some(200)),
+            ("HTTP/1.0 599 \r\n\r\n", Some(599)),
+            ("HTTP/1.1 200\r\n\r\n", None),
+            ("HTTP/1.1 099 x\r\n\r\n", None),
+            ("HTTP/2.0 200 OK\r\n\r\n", None),
+            ("HTTP/1.1 200 O\x01K\r\n\r\n", None),
+        ] {
+            assert_eq!(response(text.as_bytes(), &limits).map(|(head, _)| head.status), status, "{text:?}");
+        }
+    }
+}
