@@ -43,7 +43,9 @@ impl Central {
     /// `GET /feed/v1/snapshot`.
     pub(super) async fn snapshot(self: &Arc<Self>, who: &Who, head: &RequestHead) -> Result<Response, Refusal> {
         who.must_follow()?;
-        let image = self.images.take(self).await?;
+        // An incarnation that has just registered needs an image from there or later (HOMES 2.1).
+        let reach = query_value(head.query(), "reach")?.and_then(|seq| seq.parse().ok()).unwrap_or(0);
+        let image = self.images.take(self, reach).await?;
         let zstd = head.fields.elements(Name::AcceptEncoding).any(takes_zstd);
         let mut response = Response::new(200);
         let fields = &mut response.head.fields;
@@ -296,11 +298,13 @@ pub(super) struct Image {
 pub(super) struct Images(tokio::sync::Mutex<Weak<Image>>);
 
 impl Images {
-    /// The image at hand, if the stream still reaches back to it and little was appended since; else a new one.
-    async fn take(&self, central: &Arc<Central>) -> Result<Arc<Image>, Refusal> {
+    /// The image at hand, if it reaches far enough, the stream still reaches back to it and little was appended since; else
+    /// a new one.
+    async fn take(&self, central: &Arc<Central>, reach: u64) -> Result<Arc<Image>, Refusal> {
         // Held over the making: several fresh edges at once wait for one image instead of making one each.
         let mut held = self.0.lock().await;
         if let Some(image) = held.upgrade()
+            && image.header.seq >= reach
             && image.header.seq + 1 >= central.oldest()
             && central.head() - image.header.seq <= central.backlog / 2
         {

@@ -301,7 +301,8 @@ impl Follower {
 
     /// Fetches a snapshot and loads it, once all of it has been found right.
     async fn snapshot(&mut self, line: &mut Line, target: &Target) -> End {
-        let mut call = call("/feed/v1/snapshot".to_owned(), &target.edge);
+        let reach = self.applier.as_ref().map_or(0, |applier| applier.homes().snapshot_from());
+        let mut call = call(format!("/feed/v1/snapshot?reach={reach}"), &target.edge);
         call.fields.push(("accept-encoding", "zstd".to_owned()));
         let answer = match line.send(call).await {
             Ok(answer) => answer,

@@ -24,9 +24,9 @@ use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
 use crate::base::id::EdgeId;
 use crate::home::cursor::Coverage;
 use crate::home::event::{EdgeRow, Event, State as Said};
+use crate::home::guard::Guards;
 use crate::home::hash::{KeyHash, Override, Overrides, split_key};
 use crate::home::ledger::{Effect, Input, Named, Row, State};
-use crate::home::guard::Guards;
 use crate::home::standing::{About, Meaning, Stage, Standing};
 use crate::home::{exact, table};
 use crate::store::log::LogError;
@@ -267,7 +267,8 @@ impl Applier {
         let claim = change.key.and_then(|(space, key)| self.homes.claims.get(space, key)).map(|(claim, _)| claim);
         let is_settled = || key().is_some_and(|key| orders.settled.contains(&key));
         let claim = claim.filter(|_| orders.settled.is_empty() || !is_settled());
-        let (_, effects) = State { row, claim, ..State::default() }.step(Input::Entry { home: change.home, epoch: change.epoch });
+        let (_, effects) =
+            State { row, claim, ..State::default() }.step(Input::Entry { home: change.home, epoch: change.epoch });
         for effect in effects {
             match effect {
                 Effect::Record(row) => {

@@ -40,8 +40,6 @@ pub(super) struct Identity {
     incarnation: Incarnation,
     /// Where the ledger stands; its cursor is that of the ledger's rows.
     standing: Mutex<Standing>,
-    /// Central has confirmed it in this life.
-    is_confirmed: AtomicBool,
     /// It was replaced: it accepts nothing, ever again.
     is_replaced: AtomicBool,
 }
@@ -69,7 +67,6 @@ impl Identity {
         Ok(Identity {
             incarnation: Incarnation { beside: beside(dir), ..incarnation },
             standing: Mutex::new(standing),
-            is_confirmed: AtomicBool::new(false),
             is_replaced: AtomicBool::new(false),
         })
     }
@@ -89,7 +86,6 @@ impl Identity {
 
     pub(super) fn registered(&self, at: u64, term: u64) {
         self.stands(self.standing().registered(at, term));
-        self.is_confirmed.store(true, Ordering::Release);
     }
 
     /// Whether rows count: whether anything may be accepted.
@@ -109,13 +105,20 @@ impl Incarnation {
 }
 
 impl Homes {
-    /// What is to be told to Central before its feed is followed; `None` once it has confirmed it.
-    pub fn unconfirmed(&self) -> Option<Incarnation> {
-        let is_confirmed = self.identity.is_confirmed.load(Ordering::Acquire);
-        (!is_confirmed).then_some(self.identity.incarnation)
+    /// What is told to Central at each connect, before its feed is followed: it may have been replaced meanwhile.
+    pub fn incarnation(&self) -> Incarnation {
+        self.identity.incarnation
     }
 
-    /// Whether the ledger is complete, so that Central's confirmation can wait.
+    /// The seq that a snapshot must reach for the ledger to become complete by it; 0 for one that is.
+    pub fn snapshot_from(&self) -> u64 {
+        match self.identity.standing().stage {
+            Stage::Registered { at } => at,
+            Stage::Fresh | Stage::Ready => 0,
+        }
+    }
+
+    /// Whether the ledger is complete, so that it does not depend on what Central says of it.
     pub fn is_founded(&self) -> bool {
         self.identity.standing().stage == Stage::Ready
     }

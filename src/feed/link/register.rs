@@ -21,12 +21,12 @@ struct Answer {
 }
 
 impl Follower {
-    /// Registers, once in the life of a process. How the attempt ends if nothing may be followed before Central has
+    /// Registers, at each connect: it may have been replaced while it was cut off. How the attempt ends if nothing may be followed before Central has
     /// agreed. A ledger that is complete does not depend on it: it goes on, unless it was replaced.
     pub(super) async fn register(&mut self, line: &mut Line, target: &Target) -> Option<End> {
         let homes = self.applier.as_ref()?.homes().clone();
         let feed = homes.cursor().feed.map(|feed| feed.to_string());
-        let incarnation = homes.unconfirmed()?;
+        let incarnation = homes.incarnation();
         let asked = json!({
             "edge": target.edge, "boot": incarnation.boot, "replaces": incarnation.replaces, "beside": incarnation.beside,
             "feed": feed,
