@@ -24,7 +24,7 @@ pub fn propagation(puts: u64) -> Value {
     // Nobody calls the peer doors of these edges.
     let peers = EDGES.map(|name| format!("[edges.{name}]\npeer = \"http://127.0.0.1:9\"\n")).concat();
     let door = format!("[peer]\naddress = \"{central}\"\n");
-    write("central.toml", format!("[central]\ndata = \"central\"\nworkers = 1\n{door}{peers}"));
+    write("central.toml", format!("[central]\ndata = \"central\"\nworkers = 1\n{door}[log]\naccess = false\n{peers}"));
     let _central = launch(&folder.path().join("central.toml"), load::central, Running::central);
     let edges = EDGES.map(|name| {
         let file = format!("{name}.toml");
