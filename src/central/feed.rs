@@ -354,7 +354,8 @@ struct Blocks {
 impl Blocks {
     fn of(image: Arc<Image>) -> Blocks {
         let mut made = Vec::new();
-        let encoder = Encoder::start(&image.header, &image.edges, &image.overrides, &mut made);
+        let mut encoder = Encoder::start(&image.header, &image.edges, &mut made);
+        encoder.overrides(&image.overrides, &mut made);
         Blocks { image, at: 0, encoder: Some(encoder), made, read: 0 }
     }
 

@@ -99,6 +99,7 @@ impl Applier {
             Ok(Tables { map, ledger }) => {
                 (self.map, self.map_rows) = (map.table, map.rows);
                 (self.ledger, self.ledger_rows) = (ledger.table, ledger.rows);
+                self.absorb();
                 Ok(())
             }
             Err((unfilled, error)) => {
@@ -315,7 +316,7 @@ impl Applier {
         }
         let rows: Vec<rows::Row> = orders.rows.iter().map(|(hash, row)| view::ledger_row(*hash, *row)).collect();
         let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        ledger.append(mark, &rows).map_err(stored)?;
+        ledger.append_many(mark, rows).map_err(stored)?;
         let mut has_grown = false;
         for (hash, row) in &orders.rows {
             has_grown |= self.ledger.set_or_grow(*hash, view::pack_row(*row));
