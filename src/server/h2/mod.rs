@@ -117,11 +117,12 @@ impl<S: Service> Link<S> {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let seat = Seat::take(&self.streams);
                     let visit = self.visit.clone();
-                    // A panic ends this task; dropping the stream resets it, and the connection goes on.
-                    tokio::task::spawn_local(async move {
+                    // A panic ends this task; dropping the stream resets it, and the connection goes on. Boxed, because the
+                    // runtime moves what it is given several times, and this is large.
+                    tokio::task::spawn_local(Box::pin(async move {
                         stream::serve(visit, request, respond).await;
                         drop(seat);
-                    });
+                    }));
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if error.is_library() {
