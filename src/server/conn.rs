@@ -28,6 +28,8 @@ use tokio_rustls::server::TlsStream;
 /// What the connections of one worker share.
 pub(super) struct Desk<S> {
     pub(super) service: S,
+    /// Where streams of HTTP/2 are answered.
+    pub(super) lanes: h2::Lanes<h2::Job<S>>,
     pub(super) numbers: metrics::Local,
     pub(super) drain: Drain,
     pub(super) open: Arc<Open>,
