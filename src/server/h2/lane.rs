@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -38,7 +39,8 @@ impl<J: 'static> Lanes<J> {
         let home = Rc::downgrade(&self.spare);
         tokio::task::spawn_local(Box::pin(async move {
             while let Some(job) = poll_fn(|cx| lane.poll_job(cx, &home)).await {
-                work(job).await;
+                // Made where it stays.
+                pin!(work(job)).as_mut().await;
                 if !lane.rest(&home) {
                     return;
                 }

@@ -118,7 +118,7 @@ pub(super) struct Job<S> {
     visit: Rc<Visit<S>>,
     request: http::Request<RecvStream>,
     respond: SendResponse<Bytes>,
-    seat: Seat,
+    _seat: Seat,
 }
 
 /// A stream that is being answered.
@@ -143,12 +143,9 @@ impl<S: Service> Link<S> {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (visit, seat) = (self.visit.clone(), Seat::take(&self.streams));
-                    let job = Job { visit, request, respond, seat };
+                    let job = Job { visit, request, respond, _seat: seat };
                     // A panic drops the stream, which resets it; the connection goes on.
-                    self.visit.desk.lanes.start(job, async |job: Job<S>| {
-                        stream::serve(job.visit, job.request, job.respond).await;
-                        drop(job.seat);
-                    });
+                    self.visit.desk.lanes.start(job, stream::serve);
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if error.is_library() {

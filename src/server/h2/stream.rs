@@ -2,7 +2,7 @@
 //!
 //! Invariant: END_STREAM is sent only where the response's body came to its stated end; anything else is RST_STREAM.
 
-use super::convert;
+use super::{Job, convert};
 use crate::base::clock;
 use crate::body::tunnel::Tunnel;
 use crate::body::{Body, Duplex, Interim, Piece, Pull, Request, Response};
@@ -35,14 +35,11 @@ struct Way {
 }
 
 /// Answers one request.
-pub(super) async fn serve<S: Service>(
-    visit: Rc<Visit<S>>,
-    asked: http::Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-) {
+pub(super) async fn serve<S: Service>(job: Job<S>) {
+    let Job { visit, request, respond, _seat } = job;
     let plan = visit.plan();
     let mut account = Account::open(&visit, clock::now());
-    let (parts, content) = asked.into_parts();
+    let (parts, content) = request.into_parts();
     let way = Way { respond: RefCell::new(respond), expects: Cell::new(false), taken: Cell::new(0) };
     let stream = Stream { watcher: visit.watcher(), way: Rc::new(way), visit, plan };
     if let Err(error) = stream.exchange(&mut account, &parts, content).await {
