@@ -99,6 +99,11 @@ impl Follow {
         self.owing
     }
 
+    /// Whether a header block has begun and not ended.
+    pub(super) fn in_block(&self) -> bool {
+        self.block
+    }
+
     /// The flood that was seen, if any.
     pub(super) fn flood(&self) -> Option<Cut> {
         self.flood

@@ -9,8 +9,8 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
-/// Lanes that a worker keeps while they have nothing to do; one holds some 15 KiB.
-const SPARE_MAX: usize = 64;
+/// Lanes that a worker keeps while they have nothing to do, one for each stream of a busy moment: 4 MiB at most.
+const SPARE_MAX: usize = 256;
 
 /// The lanes of one worker that wait for a job.
 pub struct Lanes<J> {
@@ -113,7 +113,7 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
             }
-            for _ in 0..100 {
+            for _ in 0..4 * SPARE_MAX {
                 tokio::task::yield_now().await;
             }
             let resting = lanes.spare.borrow().len();

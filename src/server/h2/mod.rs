@@ -149,7 +149,7 @@ impl<S: Service> Link<S> {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if error.is_library() {
-                        self.visit.cut(Cut::Malformed);
+                        self.visit.cut(self.fault(&error));
                     }
                     return Poll::Ready(());
                 }
@@ -164,6 +164,16 @@ impl<S: Service> Link<S> {
             return Poll::Ready(());
         }
         self.poll_leave(cx)
+    }
+
+    /// What the engine found wrong. It calls for calm when a header block has too many frames, and when it had to reset
+    /// too many streams: those of a client that cancels, or that makes us do it by small faults.
+    fn fault(&self, error: &h2::Error) -> Cut {
+        match error.reason() {
+            Some(Reason::ENHANCE_YOUR_CALM) if self.wire.follow().in_block() => Cut::FloodHead,
+            Some(Reason::ENHANCE_YOUR_CALM) => Cut::FloodReset,
+            _ => Cut::Malformed,
+        }
     }
 
     /// Closes at once, with a reason that the client can read.

@@ -24,6 +24,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+/// The largest piece of content that is copied. The engine copies so little anyway, once it can be sent; until then the
+/// large buffer in which it came could serve nobody else.
+const COPIED_MAX: usize = 1 << 10;
+
 /// What the parts of an exchange share.
 struct Way {
     /// The way back.
@@ -363,7 +367,7 @@ impl Writer<'_> {
             *left = left.checked_sub(length).ok_or_else(|| Error::new(Kind::HttpResponseIncomplete, longer))?;
         }
         *self.sent += length;
-        self.data = octets;
+        self.data = if octets.len() > COPIED_MAX { octets } else { Bytes::copy_from_slice(&octets) };
         Ok(())
     }
 

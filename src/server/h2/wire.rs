@@ -102,3 +102,94 @@ impl AsyncWrite for Shared {
         Pin::new(&mut self.0.borrow_mut().io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::io::Stream;
+    use std::future::poll_fn;
+
+    /// Notes every write; nothing comes from it.
+    #[derive(Clone, Default)]
+    struct Noted(Rc<RefCell<Vec<Vec<u8>>>>);
+
+    impl AsyncRead for Noted {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Noted {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.borrow_mut().push(octets.to_vec());
+            Poll::Ready(Ok(octets.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Runs a test on a runtime without a clock: whatever ends there has waited for none.
+    fn on_wire(body: impl AsyncFnOnce(Shared, Noted)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build_local(Default::default()).unwrap();
+        let noted = Noted::default();
+        let wire = Shared::new(Io::new(Stream::Other(Box::new(noted.clone()))));
+        runtime.block_on(body(wire, noted));
+    }
+
+    /// As the engine writes: all of it, then a flush.
+    async fn say(wire: &Shared, mut octets: &[u8]) {
+        let mut wire = wire.share();
+        while !octets.is_empty() {
+            let taken = poll_fn(|cx| Pin::new(&mut wire).poll_write(cx, octets)).await.unwrap();
+            octets = &octets[taken..];
+        }
+        poll_fn(|cx| Pin::new(&mut wire).poll_flush(cx)).await.unwrap();
+    }
+
+    #[test]
+    fn answers_that_are_ready_together_leave_together() {
+        on_wire(async |wire, noted| {
+            say(&wire, b"one ").await;
+            say(&wire, b"two ").await;
+            let late = wire.share();
+            tokio::task::spawn_local(async move { say(&late, b"three").await });
+            assert!(noted.0.borrow().is_empty());
+            poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
+            assert_eq!(*noted.0.borrow(), [b"one two three"]);
+        });
+    }
+
+    #[test]
+    fn an_answer_alone_leaves_when_nobody_else_is_ready() {
+        on_wire(async |wire, noted| {
+            say(&wire, b"one").await;
+            let mut asked = 0;
+            poll_fn(|cx| {
+                asked += 1;
+                wire.poll_send(cx)
+            })
+            .await
+            .unwrap();
+            assert_eq!((asked, &noted.0.borrow()[..]), (u32::from(TURNS) + 1, &[b"one".to_vec()][..]));
+            poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
+            assert_eq!(noted.0.borrow().len(), 1, "nothing is said twice");
+        });
+    }
+
+    #[test]
+    fn much_leaves_at_once_and_in_bounds() {
+        on_wire(async |wire, noted| {
+            say(&wire, &vec![7; 3 * GATHERED_MAX + 5]).await;
+            let sizes: Vec<_> = noted.0.borrow().iter().map(Vec::len).collect();
+            assert_eq!(sizes, [GATHERED_MAX; 3]);
+            poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
+            assert_eq!(noted.0.borrow().last().map(Vec::len), Some(5));
+        });
+    }
+}
