@@ -8,6 +8,8 @@
 
 #[path = "support/edges.rs"]
 mod edges;
+#[path = "support/facts.rs"]
+mod facts;
 #[path = "support/histogram.rs"]
 mod histogram;
 #[path = "support/report.rs"]

@@ -152,8 +152,6 @@ pub enum Identity {
 pub struct Downstream {
     /// The address of the client, or of the proxy before us.
     pub client: SocketAddr,
-    /// The address that it reached.
-    pub local: SocketAddr,
     /// Whether the connection is TLS.
     pub scheme: Scheme,
     /// The server name that TLS asked for, lower-case.

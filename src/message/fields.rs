@@ -18,6 +18,9 @@ macro_rules! names {
         pub enum Name { $($variant,)+ Other }
 
         impl Name {
+            /// All but `Other`; `id as usize` is the place of each.
+            pub const KNOWN: &[Name] = &[$(Name::$variant,)+];
+
             /// The name in lower case; empty for `Other`.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Name::$variant => $text,)+ Name::Other => "" }

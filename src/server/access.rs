@@ -262,7 +262,7 @@ mod tests {
     fn from() -> Downstream {
         let address = "192.0.2.1:4711".parse().unwrap();
         let identity = Identity::Anyone;
-        Downstream { client: address, local: address, scheme: Scheme::Https, sni: None, door: Door::Public, identity }
+        Downstream { client: address, scheme: Scheme::Https, sni: None, door: Door::Public, identity }
     }
 
     fn parsed(record: &Record, head: Option<&Summary>) -> serde_json::Value {
