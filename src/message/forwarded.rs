@@ -102,7 +102,7 @@ impl fmt::Display for Chain<'_> {
 }
 
 /// An IPv4 address as text; the formatter of the standard library costs ten times as much, and each request has one.
-fn dotted(octets: [u8; 4], out: &mut [u8; 15]) -> &str {
+pub(crate) fn dotted(octets: [u8; 4], out: &mut [u8; 15]) -> &str {
     let mut at = 0;
     for (place, octet) in octets.into_iter().enumerate() {
         let digits = [octet / 100, octet / 10 % 10, octet % 10];
