@@ -15,11 +15,6 @@ pub mod slot;
 pub mod snapshot;
 pub mod table;
 
-#[cfg(test)]
-mod probe;
-#[cfg(test)]
-mod tests;
-
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {
