@@ -52,7 +52,7 @@ enum Pending {
     /// Being filled.
     Filling(Filling),
     /// The disk refused; it is tried again when the feed next begins.
-    Refused(Unfilled),
+    Refused(Box<Unfilled>),
 }
 
 /// One entry of the feed, or one row of a snapshot, understood.

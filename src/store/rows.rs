@@ -403,7 +403,8 @@ impl Iterator for Sorted {
             Some(Ok(old)) if old.hash > new.hash => self.run.next().map(Ok),
             Some(Ok(old)) if old.hash == new.hash => {
                 let row = newer(*old, *new);
-                (older.next(), self.run.next());
+                older.next();
+                self.run.next();
                 Some(Ok(row))
             }
             Some(_) => older.next(),
