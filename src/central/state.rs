@@ -101,7 +101,10 @@ impl Why {
     }
 
     fn of(text: &str) -> Why {
-        [Why::Claim, Why::Put, Why::Import, Why::Recover].into_iter().find(|why| why.as_str() == text).unwrap_or(Why::Other)
+        [Why::Claim, Why::Put, Why::Import, Why::Recover]
+            .into_iter()
+            .find(|why| why.as_str() == text)
+            .unwrap_or(Why::Other)
     }
 }
 
@@ -530,7 +533,8 @@ impl State {
         }
         self.office.restored_at(term, self.edges.iter().map(|edge| edge.idx));
         let crews = self.edges.iter().zip(&self.crews);
-        self.recovery = Some(Recovery::awaiting(crews.map(|(edge, crew)| (edge.name.clone(), crew.current().collect()))));
+        self.recovery =
+            Some(Recovery::awaiting(crews.map(|(edge, crew)| (edge.name.clone(), crew.current().collect()))));
         Ok(())
     }
 

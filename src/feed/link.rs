@@ -73,8 +73,14 @@ pub async fn run(
     status: Arc<LinkStatus>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), String> {
-    let mut follower =
-        Follower { applier: Some(applier), target: target.clone(), status: status.clone(), backoff: Backoff::links(), reported: None, resynced: None };
+    let mut follower = Follower {
+        applier: Some(applier),
+        target: target.clone(),
+        status: status.clone(),
+        backoff: Backoff::links(),
+        reported: None,
+        resynced: None,
+    };
     tokio::select! {
         why = follower.follow() => Err(why),
         () = ask::answer(asks, target, status) => Ok(()),
@@ -260,7 +266,9 @@ impl Follower {
                             Err(why) => return End::Resume(why),
                         }
                         // What a hostile stream expands to is judged before it goes on.
-                        if lines.held() > LINE_MAX && let Some(end) = self.take_all(&mut lines).await {
+                        if lines.held() > LINE_MAX
+                            && let Some(end) = self.take_all(&mut lines).await
+                        {
                             return end;
                         }
                     }
@@ -369,7 +377,8 @@ impl Follower {
 
     /// Fetches a snapshot and loads it, once all of it has been found right. One that is cut goes on where it was.
     async fn snapshot(&mut self, line: &mut Line, target: &Target) -> End {
-        let least = self.applier.as_ref().map_or(0, |applier| applier.cursor().seq.max(applier.homes().snapshot_from()));
+        let least =
+            self.applier.as_ref().map_or(0, |applier| applier.cursor().seq.max(applier.homes().snapshot_from()));
         let mut transfer = transfer::Transfer::new(least);
         let mut cut = match transfer.go_on(line, target).await {
             Ok(image) => return self.load(image).await,
@@ -415,9 +424,14 @@ impl Follower {
 
 /// Where the stream goes on, with what proves that we have been there.
 fn stream_path(cursor: &Cursor) -> String {
+    format!("/feed/v1/stream{}", stands_at(cursor))
+}
+
+/// Where an edge stands in the log, as a query.
+fn stands_at(cursor: &Cursor) -> String {
     let Cursor { term, seq, chain, .. } = *cursor;
     let feed = cursor.feed.map(|feed| feed.to_string()).unwrap_or_default();
-    let mut path = format!("/feed/v1/stream?feed={feed}&from={}", seq.saturating_add(1));
+    let mut path = format!("?feed={feed}&from={}", seq.saturating_add(1));
     // A crash before the first snapshot leaves a history without a term.
     if term > 0 {
         path.push_str(&format!("&term={term}"));

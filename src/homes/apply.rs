@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::brake::Brake;
 use super::claims::KeyText;
 use super::edges::Edges;
 use super::open::{self, Filling, LEDGER, MAP, Tables, Unfilled};
-use super::brake::Brake;
 use super::overrides;
 use super::view::{self, View};
 use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
@@ -84,13 +84,33 @@ impl Applier {
     pub(super) fn filling(homes: Arc<Homes>, dir: PathBuf, filling: Filling) -> Applier {
         let (map, ledger) = (table::Writer::with_room(0), exact::Writer::with_room(0));
         let filling = Some(Pending::Filling(filling));
-        Applier { homes, dir, map, ledger, map_rows: None, ledger_rows: None, begun: None, brake: Brake::default(), filling }
+        Applier {
+            homes,
+            dir,
+            map,
+            ledger,
+            map_rows: None,
+            ledger_rows: None,
+            begun: None,
+            brake: Brake::default(),
+            filling,
+        }
     }
 
     /// With tables that are there.
     pub(super) fn ready_with(homes: Arc<Homes>, dir: PathBuf, Tables { map, ledger }: Tables) -> Applier {
         let (map_rows, ledger_rows) = (map.rows, ledger.rows);
-        Applier { homes, dir, map: map.table, ledger: ledger.table, map_rows, ledger_rows, begun: None, brake: Brake::default(), filling: None }
+        Applier {
+            homes,
+            dir,
+            map: map.table,
+            ledger: ledger.table,
+            map_rows,
+            ledger_rows,
+            begun: None,
+            brake: Brake::default(),
+            filling: None,
+        }
     }
 
     /// Waits until the tables are filled; where the disk refused, tries again.
