@@ -73,8 +73,14 @@ pub async fn run(
     status: Arc<LinkStatus>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), String> {
-    let mut follower =
-        Follower { applier: Some(applier), target: target.clone(), status: status.clone(), backoff: Backoff::links(), reported: None, resynced: None };
+    let mut follower = Follower {
+        applier: Some(applier),
+        target: target.clone(),
+        status: status.clone(),
+        backoff: Backoff::links(),
+        reported: None,
+        resynced: None,
+    };
     tokio::select! {
         why = follower.follow() => Err(why),
         () = ask::answer(asks, target, status) => Ok(()),
@@ -260,7 +266,9 @@ impl Follower {
                             Err(why) => return End::Resume(why),
                         }
                         // What a hostile stream expands to is judged before it goes on.
-                        if lines.held() > LINE_MAX && let Some(end) = self.take_all(&mut lines).await {
+                        if lines.held() > LINE_MAX
+                            && let Some(end) = self.take_all(&mut lines).await
+                        {
                             return end;
                         }
                     }
@@ -369,7 +377,7 @@ impl Follower {
 
     /// Fetches a snapshot and loads it, once all of it has been found right. One that is cut goes on where it was.
     async fn snapshot(&mut self, line: &mut Line, target: &Target) -> End {
-        let least = self.applier.as_ref().map_or(0, |applier| applier.cursor().seq);
+        let least = self.applier.as_ref().map_or(0, Applier::snapshot_from);
         let mut transfer = transfer::Transfer::new(least);
         let mut cut = match transfer.go_on(line, target).await {
             Ok(image) => return self.load(image).await,
@@ -469,6 +477,8 @@ fn refused<B>(answer: &http::Response<B>) -> Option<End> {
     }
     match follow::verdict(status, text("coordinator-leader"), text("retry-after")) {
         Verdict::Stream => None,
+        // Said only where a new term has begun: the old map may be wrong, so nobody waits long.
+        Verdict::Snapshot if text("feed-term").is_some() => Some(End::Diverged("a new term has begun".to_owned())),
         Verdict::Snapshot => Some(End::Gone),
         Verdict::Alarm(alarm) => Some(End::Alarm(alarm, String::new())),
         Verdict::Leader(leader) => Some(End::Leader(leader)),

@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::brake::Brake;
 use super::claims::KeyText;
 use super::edges::Edges;
 use super::open::{self, Filling, LEDGER, MAP, Tables, Unfilled};
-use super::brake::Brake;
 use super::overrides;
 use super::view::{self, View};
 use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
@@ -26,9 +26,9 @@ use crate::base::id::EdgeId;
 use crate::home::cursor::Coverage;
 use crate::home::digest::Digest;
 use crate::home::event::{EdgeRow, Event, State as Said};
+use crate::home::guard::Guards;
 use crate::home::hash::{KeyHash, Override, Overrides, split_key};
 use crate::home::ledger::{Effect, Input, Named, Row, State};
-use crate::home::guard::Guards;
 use crate::home::slot::State as Slot;
 use crate::home::standing::{About, Boot, Meaning, Stage, Standing};
 use crate::home::{exact, table};
@@ -84,13 +84,33 @@ impl Applier {
     pub(super) fn filling(homes: Arc<Homes>, dir: PathBuf, filling: Filling) -> Applier {
         let (map, ledger) = (table::Writer::with_room(0), exact::Writer::with_room(0));
         let filling = Some(Pending::Filling(filling));
-        Applier { homes, dir, map, ledger, map_rows: None, ledger_rows: None, begun: None, brake: Brake::default(), filling }
+        Applier {
+            homes,
+            dir,
+            map,
+            ledger,
+            map_rows: None,
+            ledger_rows: None,
+            begun: None,
+            brake: Brake::default(),
+            filling,
+        }
     }
 
     /// With tables that are there.
     pub(super) fn ready_with(homes: Arc<Homes>, dir: PathBuf, Tables { map, ledger }: Tables) -> Applier {
         let (map_rows, ledger_rows) = (map.rows, ledger.rows);
-        Applier { homes, dir, map: map.table, ledger: ledger.table, map_rows, ledger_rows, begun: None, brake: Brake::default(), filling: None }
+        Applier {
+            homes,
+            dir,
+            map: map.table,
+            ledger: ledger.table,
+            map_rows,
+            ledger_rows,
+            begun: None,
+            brake: Brake::default(),
+            filling: None,
+        }
     }
 
     /// Waits until the tables are filled; where the disk refused, tries again.
@@ -298,7 +318,8 @@ impl Applier {
         let claim = change.key.and_then(|(space, key)| self.homes.claims.get(space, key)).map(|(claim, _)| claim);
         let is_settled = || key().is_some_and(|key| orders.settled.contains(&key));
         let claim = claim.filter(|_| orders.settled.is_empty() || !is_settled());
-        let (_, effects) = State { row, claim, ..State::default() }.step(Input::Entry { home: change.home, epoch: change.epoch });
+        let (_, effects) =
+            State { row, claim, ..State::default() }.step(Input::Entry { home: change.home, epoch: change.epoch });
         for effect in effects {
             match effect {
                 Effect::Record(row) => {
@@ -530,6 +551,14 @@ impl Applier {
         let standing = self.standing();
         let is_new = standing.stage == Stage::Ready && term > standing.history;
         if is_new { standing.new_history(term, 0) } else { standing }
+    }
+
+    /// The seq as of which a snapshot is of use, at least: not before the cursor, nor before this incarnation is known.
+    pub fn snapshot_from(&self) -> u64 {
+        match self.standing().stage {
+            Stage::Registered { at } => at.max(self.cursor().seq),
+            Stage::Fresh | Stage::Ready => self.cursor().seq,
+        }
     }
 
     /// The digest of the map.

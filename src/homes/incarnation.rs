@@ -108,7 +108,8 @@ impl Identity {
     /// without a ledger, and draw the same conclusion.
     pub(super) fn lost(&self, dir: &Path) -> std::io::Result<()> {
         let over = self.incarnation();
-        let next = Incarnation { replaces: Some(over.boot), beside: over.beside, term: over.term, ..Incarnation::draw() };
+        let next =
+            Incarnation { replaces: Some(over.boot), beside: over.beside, term: over.term, ..Incarnation::draw() };
         // First of all nothing more is accepted, whatever the disk says.
         self.stands(Standing { term: self.standing().term, ..Standing::fresh(next.boot) });
         self.is_confirmed.store(false, Ordering::Release);

@@ -43,7 +43,10 @@ impl Follower {
             return End::Broken(format!("this Central was superseded: we obey term {obeyed} already"));
         }
         if applier.cursor().feed.is_some_and(|ours| ours != feed) {
-            return End::Alarm(super::Alarm::OtherFeed, "the restored Central's history is another one than ours".to_owned());
+            return End::Alarm(
+                super::Alarm::OtherFeed,
+                "the restored Central's history is another one than ours".to_owned(),
+            );
         }
         let report = match self.work(move |applier| applier.report(feed, term)).await {
             Ok(report) => report,
