@@ -156,7 +156,8 @@ impl Central {
         };
         if term.is_some_and(|term| term < ours) {
             let detail = "a new term has begun, and with it another history: GET /feed/v1/snapshot";
-            return Err((told(Refusal::new(410, "Gone", detail)).with("term", json!(ours)), false));
+            let refusal = told(Refusal::new(410, "Gone", detail)).with("term", json!(ours));
+            return Err((refusal.field("feed-term", ours.to_string()), false));
         }
         let is_other = at.is_some_and(|chain| read(&self.state).chain_at(cursor).is_some_and(|known| known != chain));
         if cursor > head || is_other {

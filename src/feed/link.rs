@@ -377,8 +377,7 @@ impl Follower {
 
     /// Fetches a snapshot and loads it, once all of it has been found right. One that is cut goes on where it was.
     async fn snapshot(&mut self, line: &mut Line, target: &Target) -> End {
-        let least =
-            self.applier.as_ref().map_or(0, |applier| applier.cursor().seq.max(applier.homes().snapshot_from()));
+        let least = self.applier.as_ref().map_or(0, Applier::snapshot_from);
         let mut transfer = transfer::Transfer::new(least);
         let mut cut = match transfer.go_on(line, target).await {
             Ok(image) => return self.load(image).await,
@@ -483,6 +482,8 @@ fn refused<B>(answer: &http::Response<B>) -> Option<End> {
     }
     match follow::verdict(status, text("coordinator-leader"), text("retry-after")) {
         Verdict::Stream => None,
+        // Said only where a new term has begun: the old map may be wrong, so nobody waits long.
+        Verdict::Snapshot if text("feed-term").is_some() => Some(End::Diverged("a new term has begun".to_owned())),
         Verdict::Snapshot => Some(End::Gone),
         Verdict::Alarm(alarm) => Some(End::Alarm(alarm, String::new())),
         Verdict::Leader(leader) => Some(End::Leader(leader)),

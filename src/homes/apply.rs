@@ -554,6 +554,14 @@ impl Applier {
         if is_new { standing.new_history(term, 0) } else { standing }
     }
 
+    /// The seq as of which a snapshot is of use, at least: not before the cursor, nor before this incarnation is known.
+    pub fn snapshot_from(&self) -> u64 {
+        match self.standing().stage {
+            Stage::Registered { at } => at.max(self.cursor().seq),
+            Stage::Fresh | Stage::Ready => self.cursor().seq,
+        }
+    }
+
     /// The digest of the map.
     pub fn digest(&self) -> Digest {
         self.map.digest()

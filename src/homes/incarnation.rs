@@ -153,14 +153,6 @@ impl Homes {
         self.identity.incarnation()
     }
 
-    /// The seq that a snapshot must reach for the ledger to become complete by it; 0 for one that is.
-    pub fn snapshot_from(&self) -> u64 {
-        match self.identity.standing().stage {
-            Stage::Registered { at } => at,
-            Stage::Fresh | Stage::Ready => 0,
-        }
-    }
-
     /// Whether the ledger is complete, so that it does not depend on what Central says of it.
     pub fn is_founded(&self) -> bool {
         self.identity.standing().stage == Stage::Ready
