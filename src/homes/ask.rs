@@ -101,7 +101,11 @@ impl Homes {
     async fn believe(&self, space: &str, key: &str, home: &str, epoch: u32, seq: u64) -> Asked {
         if home == self.own {
             self.seq_reached(seq, FEED_WAIT).await;
-            return Asked::Home(self.look(space, key));
+            // A feed that does not bring it, such as to a full disk, does not make it a key that nobody knows.
+            return match self.look(space, key) {
+                Home::Unknown | Home::Unsynced => Asked::Unreachable,
+                known => Asked::Home(known),
+            };
         }
         let Some(edge) = self.edges.load().id(home) else {
             tracing::warn!(home, "Central named an edge that the edge table does not list");
