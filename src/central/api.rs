@@ -167,7 +167,7 @@ impl Central {
             }
             Resource::Homes => self.export(request.head.query()),
             Resource::Edges => Ok(self.edges()),
-            Resource::Incarnations => self.incarnation(&who, request.body).await,
+            Resource::Incarnations => self.incarnation(&who, request.head.query(), request.body).await,
             Resource::Replace(edge) => self.replace(&who, edge).await,
             Resource::Status => Ok(self.status()),
         }
@@ -381,6 +381,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Its status.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
     /// A refusal; `detail` says what to do about it.
     pub fn new(status: u16, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal { status, title, detail: detail.into(), members: Map::new(), fields: Vec::new(), others: Vec::new() }

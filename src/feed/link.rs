@@ -423,9 +423,14 @@ impl Follower {
 
 /// Where the stream goes on, with what proves that we have been there.
 fn stream_path(cursor: &Cursor) -> String {
+    format!("/feed/v1/stream{}", stands_at(cursor))
+}
+
+/// Where an edge stands in the log, as a query.
+fn stands_at(cursor: &Cursor) -> String {
     let Cursor { term, seq, chain, .. } = *cursor;
     let feed = cursor.feed.map(|feed| feed.to_string()).unwrap_or_default();
-    let mut path = format!("/feed/v1/stream?feed={feed}&from={}", seq.saturating_add(1));
+    let mut path = format!("?feed={feed}&from={}", seq.saturating_add(1));
     // A crash before the first snapshot leaves a history without a term.
     if term > 0 {
         path.push_str(&format!("&term={term}"));

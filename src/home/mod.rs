@@ -18,11 +18,6 @@ pub mod snapshot;
 pub mod standing;
 pub mod table;
 
-#[cfg(test)]
-mod probe;
-#[cfg(test)]
-mod tests;
-
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Home {

@@ -57,7 +57,7 @@ enum Pending {
     /// Being filled.
     Filling(Filling),
     /// The disk refused; it is tried again when the feed next begins.
-    Refused(Unfilled),
+    Refused(Box<Unfilled>),
 }
 
 /// One entry of the feed, or one row of a snapshot, understood.
@@ -126,6 +126,7 @@ impl Applier {
             Ok(Tables { map, ledger }) => {
                 (self.map, self.map_rows) = (map.table, map.rows);
                 (self.ledger, self.ledger_rows) = (ledger.table, ledger.rows);
+                self.absorb();
                 Ok(())
             }
             Err((unfilled, error)) => {
@@ -376,7 +377,7 @@ impl Applier {
         }
         let rows: Vec<rows::Row> = orders.rows.iter().map(|(hash, row)| view::ledger_row(*hash, *row)).collect();
         let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        ledger.append(mark, &rows).map_err(stored)?;
+        ledger.append_many(mark, rows).map_err(stored)?;
         let mut has_grown = false;
         for (hash, row) in &orders.rows {
             has_grown |= self.ledger.set_or_grow(*hash, view::pack_row(*row));

@@ -100,10 +100,10 @@ impl Homes {
     /// An answer that names a home. If it is ours, only the ledger can say so: the feed brings it.
     async fn believe(&self, space: &str, key: &str, home: &str, epoch: u32, seq: u64) -> Asked {
         if home == self.own {
-            self.seq_reached(seq, FEED_WAIT).await;
-            // A feed that does not bring it, such as to a full disk, does not make it a key that nobody knows.
+            let has_come = self.seq_reached(seq, FEED_WAIT).await;
             return match self.look(space, key) {
-                Home::Unknown | Home::Unsynced => Asked::Unreachable,
+                // Central knows the key and we cannot serve it yet: that is no word that it does not exist.
+                Home::Unknown if !has_come => Asked::Unreachable,
                 known => Asked::Home(known),
             };
         }

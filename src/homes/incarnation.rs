@@ -43,8 +43,6 @@ pub(super) struct Identity {
     incarnation: Mutex<Incarnation>,
     /// Where the ledger stands; its cursor is that of the ledger's rows.
     standing: Mutex<Standing>,
-    /// Central has confirmed it in this life.
-    is_confirmed: AtomicBool,
     /// It was replaced: it accepts nothing, ever again.
     is_replaced: AtomicBool,
 }
@@ -73,7 +71,6 @@ impl Identity {
         Ok(Identity {
             incarnation: Mutex::new(Incarnation { beside: beside(dir), ..incarnation }),
             standing: Mutex::new(standing),
-            is_confirmed: AtomicBool::new(false),
             is_replaced: AtomicBool::new(false),
         })
     }
@@ -91,8 +88,6 @@ impl Identity {
         }
         if term > standing.term {
             self.stands(standing.reported(term));
-            // What an older term has confirmed counts no more for a ledger that is not complete.
-            self.is_confirmed.fetch_and(standing.stage == Stage::Ready, Ordering::AcqRel);
         }
         Ok(())
     }
@@ -112,7 +107,6 @@ impl Identity {
             Incarnation { replaces: Some(over.boot), beside: over.beside, term: over.term, ..Incarnation::draw() };
         // First of all nothing more is accepted, whatever the disk says.
         self.stands(Standing { term: self.standing().term, ..Standing::fresh(next.boot) });
-        self.is_confirmed.store(false, Ordering::Release);
         *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner) = next;
         write(dir, next)
     }
@@ -134,7 +128,6 @@ impl Identity {
         let standing = self.standing();
         if standing.boot == boot {
             self.stands(standing.registered(at, term));
-            self.is_confirmed.store(true, Ordering::Release);
         }
     }
 
@@ -155,13 +148,12 @@ impl Incarnation {
 }
 
 impl Homes {
-    /// What is to be told to Central before its feed is followed; `None` once it has confirmed it.
-    pub fn unconfirmed(&self) -> Option<Incarnation> {
-        let is_confirmed = self.identity.is_confirmed.load(Ordering::Acquire);
-        (!is_confirmed).then(|| self.identity.incarnation())
+    /// What is told to Central at each connect, before its feed is followed: it may have been replaced meanwhile.
+    pub fn incarnation(&self) -> Incarnation {
+        self.identity.incarnation()
     }
 
-    /// Whether the ledger is complete, so that Central's confirmation can wait.
+    /// Whether the ledger is complete, so that it does not depend on what Central says of it.
     pub fn is_founded(&self) -> bool {
         self.identity.standing().stage == Stage::Ready
     }

@@ -79,11 +79,11 @@ pub(super) struct Tables {
 }
 
 /// Fills the tables, or gives back what could not be read now.
-pub(super) type Filling = JoinHandle<Result<Tables, (Unfilled, OpenError)>>;
+pub(super) type Filling = JoinHandle<Result<Tables, (Box<Unfilled>, OpenError)>>;
 
 /// All that the feed has brought.
 struct Fed {
-    rows: Unfilled,
+    rows: Box<Unfilled>,
     feed: Option<FeedId>,
     edges: Edges,
     overrides: Overrides,
@@ -169,7 +169,7 @@ fn open_fed(dir: &Path, aside: &mut Vec<PathBuf>) -> Result<Fed, OpenError> {
             }
         }
     }
-    let rows = Unfilled { dir: dir.to_path_buf(), ledger, map };
+    let rows = Box::new(Unfilled { dir: dir.to_path_buf(), ledger, map });
     Ok(Fed { rows, feed, edges, overrides })
 }
 
@@ -197,7 +197,7 @@ impl Unfilled {
     /// Fills the tables from disk and shows them. What turns out to be damaged is set aside.
     ///
     /// Errors: those of the file system; nothing has changed then, and it may be tried again.
-    pub(super) fn fill(mut self, homes: &Weak<Homes>) -> Result<Tables, (Unfilled, OpenError)> {
+    pub(super) fn fill(mut self: Box<Self>, homes: &Weak<Homes>) -> Result<Tables, (Box<Unfilled>, OpenError)> {
         let mut aside = Vec::new();
         match self.tables(&mut aside) {
             Err(error) => Err((self, error)),

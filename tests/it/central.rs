@@ -49,7 +49,6 @@ impl Caller {
         let address = "127.0.0.1:1".parse().unwrap();
         let from = Arc::new(Downstream {
             client: address,
-            local: address,
             scheme: Scheme::Https,
             sni: None,
             door: Door::Central,

@@ -25,8 +25,8 @@ fn a_ledger_that_proves_damaged_after_the_start_makes_its_disk_start_over() {
         let mut edge = if cold { open_cold(dir.path()) } else { open(dir.path()) };
         edge.applier.warm().unwrap();
         assert!(!edge.homes.is_founded() && !edge.homes.identity.may_accept(), "cold {cold}");
-        let next = edge.homes.unconfirmed();
-        assert!(!cold || next.is_some_and(|next| next.replaces == Some(boot) && next.boot != boot), "{next:?}");
+        let next = edge.homes.incarnation();
+        assert!(!cold || (next.replaces == Some(boot) && next.boot != boot), "{next:?}");
         assert_eq!(edge.look("4"), Home::Disputed, "cold {cold}");
         assert_eq!(edge.applier.begin_feed(FEED, 1).unwrap(), FeedCheck::Snapshot);
     }
