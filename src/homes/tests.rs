@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+mod lost;
+
 const FEED: FeedId = FeedId([7; 16]);
 const FR: EdgeId = EdgeId(1);
 const DE: EdgeId = EdgeId(2);
