@@ -4,6 +4,7 @@
 //! not be `Send`.
 
 pub mod encode;
+pub mod held;
 pub mod io;
 pub mod replay;
 pub mod tunnel;
