@@ -83,25 +83,46 @@ fn home(hash: KeyHash, buckets: usize) -> usize {
 
 /// The slot with a hash's tag, and its word.
 #[inline]
-fn find<W: Word>(buckets: &[[W; SLOTS]], hash: KeyHash) -> Option<(&W, u64)> {
+fn find<W: Word, const N: usize>(buckets: &[[W; N]], hash: KeyHash) -> Option<(&W, u64)> {
     let wanted = tag(hash);
     for bucket in probe(hash, buckets.len()).filter_map(|at| buckets.get(at)) {
-        for slot in bucket {
-            let word = slot.read();
-            if word == 0 {
-                return None;
-            }
-            if tag_of(word) == wanted {
-                return Some((slot, word));
-            }
+        let Seen { hits, is_full } = Seen::in_bucket(bucket, wanted);
+        if let Some(slot) = bucket.get(hits.trailing_zeros() as usize) {
+            // It never becomes another key's, so what is read now is this key's too, and perhaps newer.
+            return Some((slot, slot.read()));
+        }
+        if !is_full {
+            return None;
         }
     }
     None
 }
 
+/// What one bucket says of a tag.
+struct Seen {
+    /// One bit for each slot that has it.
+    hits: u32,
+    is_full: bool,
+}
+
+impl Seen {
+    /// Looks at all slots without a branch: a branch on what was just fetched from memory could not be foretold, and the
+    /// processor would not begin the next look-up before this one's line has come.
+    #[inline]
+    fn in_bucket<W: Word, const N: usize>(bucket: &[W; N], wanted: u64) -> Seen {
+        let (mut hits, mut is_full) = (0, true);
+        for (at, slot) in bucket.iter().enumerate() {
+            let word = slot.read();
+            hits |= u32::from((word != 0) & (tag_of(word) == wanted)) << at;
+            is_full &= word != 0;
+        }
+        Seen { hits, is_full }
+    }
+}
+
 /// The slot with a hash's tag, or the empty one where it belongs; `None` if there is neither.
 #[inline]
-fn place<W: Word>(buckets: &[[W; SLOTS]], hash: KeyHash) -> Option<(&W, u64)> {
+fn place<W: Word, const N: usize>(buckets: &[[W; N]], hash: KeyHash) -> Option<(&W, u64)> {
     let wanted = tag(hash);
     let mut slots = probe(hash, buckets.len()).filter_map(|at| buckets.get(at)).flatten();
     slots.find_map(|slot| {

@@ -2,9 +2,13 @@
 
 use super::*;
 use crate::base::id::EdgeId;
-use crate::home::memory::model::{Line, lines};
+use crate::home::memory::model::lines;
+use loom::sync::atomic::AtomicU64;
 use loom::sync::{Arc, RwLock};
 use loom::thread;
+
+/// A bucket that the two keys fill.
+type Line = [AtomicU64; 2];
 
 const A: KeyHash = KeyHash(5);
 const B: KeyHash = KeyHash(6);
