@@ -3,11 +3,11 @@
 //! To register is to say that the old disk is gone for good. An old instance that still runs, cut off, would be a second
 //! owner whom no incarnation stops; so either the one that registers proves the end of the old one, or an operator says it.
 
+use super::Central;
 use super::api::{Refusal, ok, parsed};
 use super::appender::Command;
 use super::rights::Who;
 use super::state::rules::{Proof, Registration};
-use super::{Central, TERM};
 use crate::body::{Body, Response};
 use crate::home::key;
 use crate::home::standing::Boot;
@@ -53,7 +53,7 @@ impl Central {
         let (edge, boot, proof) = (asked.edge.clone(), asked.boot, asked.proof());
         match self.order(|answer| Command::Register { edge, boot, proof, answer }).await? {
             Some(Registration::Known { at }) => {
-                Ok(ok(json!({ "seq": at, "term": TERM, "feed": self.feed_id(), "boot": boot })))
+                Ok(ok(json!({ "seq": at, "term": self.term(), "feed": self.feed_id(), "boot": boot })))
             }
             Some(Registration::Ended) => Err(Refusal::new(
                 410,

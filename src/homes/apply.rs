@@ -1,20 +1,23 @@
 //! What the feed says, made durable, then visible, then counted (HOMES 2.1 to 2.3).
 //!
 //! The order of one batch, and what a crash after each step leaves:
-//! 1. rows of the ledger, fsync: the ledger is ahead of the map. The batch comes again, and the ledger passes over what
-//!    its own cursor covers.
+//! 1. rows of the ledger, and with them in one frame those of the map, fsync: all is durable, and the next start gives
+//!    the map what it lacks. (A batch that is too long for that: the ledger is ahead of the map, the batch comes again,
+//!    and the ledger passes over what its own cursor covers.)
 //! 2. the ledger's table: a key that became ours is served, one that ceased to be is not.
-//! 3. rows of the map with the new cursor, fsync: the batch will not come again.
+//! 3. rows of the map with the new cursor; an fsync only where the ledger had nothing to say, or carries nothing.
 //! 4. the map's table, then corrections, absent keys and claims that the batch has overtaken.
 //! 5. the cursor.
 //!
 //! The map is never ahead of the ledger, so it never shows a key as ours that the ledger could not know.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::brake::Brake;
 use super::claims::KeyText;
 use super::edges::Edges;
 use super::open::{self, Filling, LEDGER, MAP, Tables, Unfilled};
@@ -23,14 +26,16 @@ use super::view::{self, View};
 use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
 use crate::base::id::EdgeId;
 use crate::home::cursor::Coverage;
+use crate::home::digest::Digest;
 use crate::home::event::{EdgeRow, Event, State as Said};
 use crate::home::guard::Guards;
 use crate::home::hash::{KeyHash, Override, Overrides, split_key};
 use crate::home::ledger::{Effect, Input, Named, Row, State};
-use crate::home::standing::{About, Meaning, Stage, Standing};
+use crate::home::slot::State as Slot;
+use crate::home::standing::{About, Boot, Meaning, Stage, Standing};
 use crate::home::{exact, table};
 use crate::store::log::LogError;
-use crate::store::rows::{self, Mark, Rows};
+use crate::store::rows::{self, Mark, Merging, Rows};
 
 /// The one writer of what the feed says. Its calls block on the disk: it lives on a thread of its own.
 #[derive(Debug)]
@@ -41,7 +46,9 @@ pub struct Applier {
     ledger: exact::Writer,
     map_rows: Option<Rows>,
     ledger_rows: Option<Rows>,
-    begun: Option<FeedId>,
+    /// The history that is followed, and its term.
+    begun: Option<(FeedId, u64)>,
+    brake: Brake,
     /// Until the tables are there; nothing is applied before.
     filling: Option<Pending>,
 }
@@ -64,12 +71,39 @@ struct Change<'a> {
     epoch: u32,
 }
 
+/// A snapshot that changes at most so many rows of the ledger has them appended to its log; by more, a new image is made
+/// while they come, so that they need not be held.
+const APPEND_MAX: usize = 1 << 16;
+
+/// Rows of the ledger by hash, which is one already.
+type RowsByHash = HashMap<KeyHash, Row, BuildHasherDefault<Hashed>>;
+
+/// Takes a hash as it is.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, octets: &[u8]) {
+        octets.iter().for_each(|octet| self.0 = self.0.rotate_left(8) ^ u64::from(*octet));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// What a number of changes asks of the ledger.
 #[derive(Default)]
 struct Orders {
-    rows: HashMap<KeyHash, Row>,
+    rows: RowsByHash,
     settled: HashSet<KeyText>,
     clashes: Vec<(KeyText, EdgeId, u32)>,
+    /// Keys whose home becomes another one.
+    changed: usize,
 }
 
 impl Applier {
@@ -77,13 +111,33 @@ impl Applier {
     pub(super) fn filling(homes: Arc<Homes>, dir: PathBuf, filling: Filling) -> Applier {
         let (map, ledger) = (table::Writer::with_room(0), exact::Writer::with_room(0));
         let filling = Some(Pending::Filling(filling));
-        Applier { homes, dir, map, ledger, map_rows: None, ledger_rows: None, begun: None, filling }
+        Applier {
+            homes,
+            dir,
+            map,
+            ledger,
+            map_rows: None,
+            ledger_rows: None,
+            begun: None,
+            brake: Brake::default(),
+            filling,
+        }
     }
 
     /// With tables that are there.
     pub(super) fn ready_with(homes: Arc<Homes>, dir: PathBuf, Tables { map, ledger }: Tables) -> Applier {
         let (map_rows, ledger_rows) = (map.rows, ledger.rows);
-        Applier { homes, dir, map: map.table, ledger: ledger.table, map_rows, ledger_rows, begun: None, filling: None }
+        Applier {
+            homes,
+            dir,
+            map: map.table,
+            ledger: ledger.table,
+            map_rows,
+            ledger_rows,
+            begun: None,
+            brake: Brake::default(),
+            filling: None,
+        }
     }
 
     /// Waits until the tables are filled; where the disk refused, tries again.
@@ -130,32 +184,32 @@ impl Applier {
         if let Some(ours) = cursor.feed.filter(|ours| *ours != feed) {
             return Ok(FeedCheck::OtherHistory { ours });
         }
-        if term < cursor.term {
-            return Ok(FeedCheck::OldTerm { ours: cursor.term });
+        let obeyed = cursor.term.max(self.homes.obeyed());
+        if term < obeyed {
+            return Ok(FeedCheck::OldTerm { ours: obeyed });
         }
-        self.adopt(feed, term, cursor.term)?;
-        self.begun = Some(feed);
-        self.homes.cursor.send_replace(Cursor { feed: Some(feed), term, ..cursor });
+        self.adopt(feed)?;
+        self.homes.identity.obey(&self.dir, term).map_err(|error| ApplyError::Store(error.to_string()))?;
+        self.begun = Some((feed, term));
+        // In a new term both cursors start over: until a snapshot of it is loaded, the map is that of the old one.
+        let is_new_term = term > cursor.term && cursor.term > 0 && self.homes.is_loaded();
+        if !is_new_term {
+            self.homes.cursor.send_replace(Cursor { feed: Some(feed), term, ..cursor });
+        }
         let is_founded = self.standing().stage == Stage::Ready;
         let is_loaded = self.homes.is_loaded();
-        Ok(if is_founded && is_loaded { FeedCheck::Resume } else { FeedCheck::Snapshot })
+        Ok(if is_founded && is_loaded && !is_new_term { FeedCheck::Resume } else { FeedCheck::Snapshot })
     }
 
-    /// Makes room on disk for a history that is new, and keeps a term that is.
-    fn adopt(&mut self, feed: FeedId, term: u64, known_term: u64) -> Result<(), ApplyError> {
+    /// Makes room on disk for a history that is new.
+    fn adopt(&mut self, feed: FeedId) -> Result<(), ApplyError> {
         for (rows, name) in [(&mut self.ledger_rows, LEDGER), (&mut self.map_rows, MAP)] {
             if rows.is_none() {
                 *rows = Some(Rows::create(&self.dir, name, feed.0).map_err(stored)?);
             }
         }
         self.publish(|view| view.feed = Some(feed));
-        // Only once there is a map: an empty frame would make it look loaded. Until then the snapshot brings the term.
-        match &mut self.map_rows {
-            Some(rows) if term > known_term && !rows.is_empty() => {
-                rows.append(Mark { term, ..rows.mark() }, &[]).map_err(stored)
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Applies a batch that covers `first..=last`: durable first, then visible, then counted by the cursor. Repetitions
@@ -163,8 +217,14 @@ impl Applier {
     ///
     /// Errors: after any, the same batch may and must be offered again.
     pub fn apply(&mut self, first: u64, last: u64, events: &[Event]) -> Result<Applied, ApplyError> {
-        let feed = self.begun.ok_or(ApplyError::NoHistory)?;
+        self.apply_at(first, last, 0, events)
+    }
+
+    /// The same with the checksum of Central's log up to `last`, if it is known: then it can be noticed that the log was
+    /// set back.
+    pub fn apply_at(&mut self, first: u64, last: u64, chain: u32, events: &[Event]) -> Result<Applied, ApplyError> {
         let cursor = self.cursor();
+        let (feed, _) = self.begun.filter(|(_, term)| *term == cursor.term).ok_or(ApplyError::NoHistory)?;
         match cursor.coverage(first, last) {
             Coverage::Known => return Ok(Applied { seq: cursor.seq, changed: 0, kept_out: 0 }),
             Coverage::Gap => return Err(ApplyError::Gap { cursor: cursor.seq, first }),
@@ -181,7 +241,8 @@ impl Applier {
             changes.extend(change.map(|change| (event.s, change)));
         }
         let kept_out = (fresh.len() - changes.len()) as u64;
-        let mark = Mark { term: cursor.term, seq: last, ledger: last };
+        self.brake_at(&changes)?;
+        let mark = Mark { term: cursor.term, seq: last, chain, ledger: last };
         let changed = self.carry_out(mark, &changes)?;
         self.count_kept_out(kept_out, first, last);
         self.absorb();
@@ -208,7 +269,7 @@ impl Applier {
 
     /// Takes the keys that are filed under another hash than their own, from a snapshot; before its rows.
     pub fn overrides(&mut self, list: &[Override]) -> Result<(), ApplyError> {
-        let feed = self.begun.ok_or(ApplyError::NoHistory)?;
+        let (feed, _) = self.begun.ok_or(ApplyError::NoHistory)?;
         self.override_hashes(feed, list.iter().map(|other| (other.k.as_str(), other.x)))
     }
 
@@ -231,6 +292,23 @@ impl Applier {
         Ok(())
     }
 
+    /// Stops before a batch by which too many homes would change within a minute.
+    fn brake_at(&mut self, changes: &[(u64, Change<'_>)]) -> Result<(), ApplyError> {
+        let own = self.homes.view.load().own;
+        let changed = changes.iter().filter(|(_, change)| self.changes_home(change.hash, change.home, own)).count();
+        self.homes.brake.pass(changed, self.map.keys(), &mut self.brake)
+    }
+
+    /// Whether a key that has a home gets another one, or none; a new key changes nothing.
+    fn changes_home(&self, hash: KeyHash, home: Named, own: Option<EdgeId>) -> bool {
+        let Some(known) = self.map.table().get(hash).filter(|known| known.state == Slot::Active) else { return false };
+        match home {
+            Named::Own => Some(known.home) != own,
+            Named::Other(edge) => known.home != edge,
+            Named::Nobody => true,
+        }
+    }
+
     /// The five steps.
     fn carry_out(&mut self, mark: Mark, changes: &[(u64, Change<'_>)]) -> Result<u64, ApplyError> {
         if !self.map.has_room(changes.len()) {
@@ -245,17 +323,16 @@ impl Applier {
                 self.order(change, &mut orders);
             }
         }
-        self.record(mark, &orders, false)?;
         let own = self.homes.view.load().own.unwrap_or(EdgeId(0));
         let rows: Vec<rows::Row> =
             changes.iter().map(|(_, change)| view::map_row(change.hash, change.home, own, change.epoch)).collect();
+        let is_carried = self.record(mark, &orders, &rows)?;
         let ledger = self.ledger_rows.as_ref().map_or(0, |rows| rows.mark().seq);
         let map = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        map.append(Mark { ledger, ..mark }, &rows).map_err(stored)?;
+        let at = Mark { ledger, ..mark };
+        if is_carried { map.append_carried(at, &rows) } else { map.append(at, &rows) }.map_err(stored)?;
         let changed = self.show(&rows)?;
-        for (_, change) in changes {
-            self.overtake(change);
-        }
+        self.overtake(changes);
         self.settle(orders.settled);
         self.reach(mark);
         Ok(changed)
@@ -290,10 +367,20 @@ impl Applier {
         Standing { cursor, ..self.homes.identity.standing() }
     }
 
-    /// Central, at this term, has entered this incarnation at `at`: a ledger that is not complete becomes so by the first
-    /// snapshot from there or later.
+    /// Central, at this term, has entered the incarnation `boot` at `at`: a ledger that is not complete becomes so by the
+    /// first snapshot from there or later.
+    pub fn registered_as(&mut self, boot: Boot, at: u64, term: u64) {
+        self.homes.identity.registered(boot, at, term);
+    }
+
+    /// The same for whichever incarnation this is now.
     pub fn registered(&mut self, at: u64, term: u64) {
-        self.homes.identity.registered(at, term);
+        self.registered_as(self.standing().boot, at, term);
+    }
+
+    /// The folder.
+    pub(super) fn dir(&self) -> &std::path::Path {
+        &self.dir
     }
 
     /// The homes that are written.
@@ -305,26 +392,60 @@ impl Applier {
         self.ledger.table().get(hash).and_then(view::unpack_row)
     }
 
-    /// Steps 1 and 2. Clashes come first of all: nobody is accepted any more by a claim that is lost. `always` writes
-    /// the mark even if nothing changed.
-    fn record(&mut self, mark: Mark, orders: &Orders, always: bool) -> Result<(), ApplyError> {
-        for (key, to, epoch) in &orders.clashes {
-            self.homes.durable.send_blocking(self.homes.lost(key, *to, *epoch));
-        }
-        if orders.rows.is_empty() && !always {
-            return Ok(());
+    /// Steps 1 and 2. Clashes come first of all: nobody is accepted any more by a claim that is lost. Says whether the
+    /// ledger carries `map`'s rows, which are thereby durable.
+    fn record(&mut self, mark: Mark, orders: &Orders, map: &[rows::Row]) -> Result<bool, ApplyError> {
+        self.lose(&orders.clashes);
+        if orders.rows.is_empty() {
+            return Ok(false);
         }
         let rows: Vec<rows::Row> = orders.rows.iter().map(|(hash, row)| view::ledger_row(*hash, *row)).collect();
+        let since = self.cursor().seq;
         let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        ledger.append_many(mark, rows).map_err(stored)?;
+        let is_carried = ledger.append_carrying(mark, &rows, since, map).map_err(stored)?;
+        if !is_carried {
+            ledger.append(mark, &rows).map_err(stored)?;
+        }
+        self.show_ledger(&rows);
+        Ok(is_carried)
+    }
+
+    /// Claims that are lost.
+    fn lose(&self, clashes: &[(KeyText, EdgeId, u32)]) {
+        for (key, to, epoch) in clashes {
+            self.homes.durable.send_blocking(self.homes.lost(key, *to, *epoch));
+        }
+    }
+
+    fn show_ledger(&mut self, rows: &[rows::Row]) {
         let mut has_grown = false;
-        for (hash, row) in &orders.rows {
-            has_grown |= self.ledger.set_or_grow(*hash, view::pack_row(*row));
+        for row in rows {
+            has_grown |= self.ledger.set_or_grow(KeyHash(row.hash), view::packed(*row));
         }
         if has_grown {
             let ledger = self.ledger.table().clone();
             self.publish(|view| view.ledger = ledger);
         }
+    }
+
+    /// Steps 1 and 2 of a snapshot that is news to the ledger.
+    fn record_snapshot(&mut self, mark: Mark, owned: Owned) -> Result<(), ApplyError> {
+        let Owned { few, image, .. } = owned;
+        if let Some(image) = image {
+            let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
+            // What comes after the image must not seem to be in it.
+            let reached = if few.is_empty() { mark } else { ledger.mark() };
+            let image = ledger.merged(image, reached).map_err(stored)?;
+            ledger.replace(image).map_err(stored)?;
+            self.ledger = open::fill_ledger(ledger).map_err(stored)?;
+            let ledger = self.ledger.table().clone();
+            self.publish(|view| view.ledger = ledger);
+        }
+        let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
+        if !few.is_empty() || ledger.mark() != mark {
+            ledger.append(mark, &few).map_err(stored)?;
+        }
+        self.show_ledger(&few);
         Ok(())
     }
 
@@ -363,11 +484,15 @@ impl Applier {
         Ok(())
     }
 
-    /// What an entry makes obsolete.
-    fn overtake(&self, change: &Change<'_>) {
-        self.homes.overlay.caught_up(change.hash, change.epoch);
-        if let Some((space, key)) = change.key.filter(|_| self.homes.absent.len() > 0) {
-            self.homes.absent.forget(&KeyText::new(space, key));
+    /// What entries make obsolete.
+    fn overtake(&self, changes: &[(u64, Change<'_>)]) {
+        // Counting them takes all their locks: once for all.
+        let has_absent = self.homes.absent.len() > 0;
+        for (_, change) in changes {
+            self.homes.overlay.caught_up(change.hash, change.epoch);
+            if let Some((space, key)) = change.key.filter(|_| has_absent) {
+                self.homes.absent.forget(&KeyText::new(space, key));
+            }
         }
     }
 
@@ -383,7 +508,9 @@ impl Applier {
         if !self.homes.is_loaded() {
             self.publish(|view| view.is_loaded = true);
         }
-        self.homes.cursor.send_modify(|cursor| (cursor.term, cursor.seq) = (mark.term, mark.seq));
+        self.homes.cursor.send_modify(|cursor| {
+            (cursor.term, cursor.seq, cursor.chain) = (mark.term, mark.seq, mark.chain);
+        });
         self.homes.stir();
     }
 
@@ -395,6 +522,14 @@ impl Applier {
     }
 
     fn absorb(&mut self) {
+        // What the ledger drops it carries no longer.
+        if let (Some(ledger), Some(map)) = (&self.ledger_rows, &mut self.map_rows)
+            && ledger.may_drop()
+            && let Err(error) = map.sync()
+        {
+            tracing::error!(%error, "the map's log could not be made durable");
+            return;
+        }
         for rows in [&mut self.ledger_rows, &mut self.map_rows].into_iter().flatten() {
             if let Err(error) = rows.absorb_if_long() {
                 tracing::error!(%error, "the log could not be absorbed into the image; it grows on");
@@ -411,7 +546,7 @@ impl Applier {
 
     /// Takes the edge table, durably. What was listed once stays, and neither index nor name comes to mean another edge.
     pub fn edges(&mut self, rows: &[EdgeRow]) -> Result<(), ApplyError> {
-        let feed = self.begun.ok_or(ApplyError::NoHistory)?;
+        let (feed, _) = self.begun.ok_or(ApplyError::NoHistory)?;
         let known = self.homes.edges.load_full();
         let (edges, refused) = known.announced(rows);
         if refused > 0 {
@@ -441,22 +576,40 @@ impl Applier {
         edges: &[EdgeRow],
         rows: impl Iterator<Item = SnapshotRow>,
     ) -> Result<Applied, ApplyError> {
+        self.load_at(Cursor { feed: Some(feed), term, seq, chain: 0 }, edges, rows)
+    }
+
+    /// The same with the checksum of Central's log up to `seq`, if it is known.
+    pub fn load_at(
+        &mut self,
+        at: Cursor,
+        edges: &[EdgeRow],
+        rows: impl Iterator<Item = SnapshotRow>,
+    ) -> Result<Applied, ApplyError> {
+        let Cursor { feed, term, seq, chain } = at;
+        let feed = feed.ok_or(ApplyError::NoHistory)?;
         self.check_snapshot(feed, term, seq)?;
         self.edges(edges)?;
-        let standing = self.standing();
+        let standing = self.in_term(term);
         let (rebuilt, meaning) = standing.reached(seq);
+        let rebuilt = Standing { history: term, ..rebuilt };
         let is_complete = rebuilt.stage == Stage::Ready;
         let is_news = is_complete && (meaning == Meaning::Rebuild || standing.cursor < seq);
-        let mark = Mark { term, seq, ledger: if is_complete { rebuilt.cursor.max(seq) } else { 0 } };
+        let mark = Mark { term, seq, chain, ledger: if is_complete { rebuilt.cursor.max(seq) } else { 0 } };
         let (mut orders, mut kept_out) = (Orders::default(), 0);
-        let prepared = self.prepare(feed, mark, rows, &mut orders, &mut kept_out)?;
+        let mut owned = Owned { is_news, ..Owned::default() };
+        let prepared = self.prepare(feed, mark, rows, &mut orders, &mut owned, &mut kept_out)?;
+        self.homes.brake.pass(orders.changed, self.map.keys(), &mut self.brake)?;
         if !is_news {
             orders = Orders::default();
         }
         if meaning == Meaning::Rebuild {
             self.homes.identity.found(&self.dir).map_err(|error| ApplyError::Store(error.to_string()))?;
         }
-        self.record(mark, &orders, is_news)?;
+        self.lose(&orders.clashes);
+        if is_news {
+            self.record_snapshot(mark, owned)?;
+        }
         self.homes.identity.stands(rebuilt);
         self.homes.ledger_lost.fetch_and(!is_complete, Ordering::Relaxed);
         let changed = prepared.count();
@@ -469,12 +622,25 @@ impl Applier {
         Ok(Applied { seq, changed, kept_out })
     }
 
+    /// Where the ledger stands in the history of a term. In a new one its cursor starts over: what was reported to Central
+    /// stands in it, and a row changes only by a greater epoch.
+    fn in_term(&self, term: u64) -> Standing {
+        let standing = self.standing();
+        let is_new = standing.stage == Stage::Ready && term > standing.history;
+        if is_new { standing.new_history(term, 0) } else { standing }
+    }
+
+    /// The digest of the map.
+    pub fn digest(&self) -> Digest {
+        self.map.digest()
+    }
+
     fn check_snapshot(&self, feed: FeedId, term: u64, seq: u64) -> Result<(), ApplyError> {
         let cursor = self.cursor();
-        if self.begun != Some(feed) || term < cursor.term {
+        if self.begun != Some((feed, term)) || term < cursor.term {
             return Err(ApplyError::NoHistory);
         }
-        if seq < cursor.seq {
+        if seq < cursor.seq && term == cursor.term {
             return Err(ApplyError::Older { cursor: cursor.seq, snapshot: seq });
         }
         Ok(())
@@ -487,9 +653,12 @@ impl Applier {
         mark: Mark,
         rows: impl Iterator<Item = SnapshotRow>,
         orders: &mut Orders,
+        owned: &mut Owned,
         kept_out: &mut u64,
     ) -> Result<rows::Prepared, ApplyError> {
-        let mut map = self.map_rows.take().ok_or(ApplyError::NoHistory)?;
+        let (Some(mut map), Some(mut ledger)) = (self.map_rows.take(), self.ledger_rows.take()) else {
+            return Err(ApplyError::NoHistory);
+        };
         let table = self.homes.edges.load_full();
         let view = self.homes.view.load_full();
         let own = view.own;
@@ -504,14 +673,20 @@ impl Applier {
                 *kept_out += 1;
                 return None;
             };
+            orders.changed += usize::from(self.changes_home(row.kh, home, own));
             let key = claimed.get(&row.kh).map(KeyText::parts);
             let change = Change { hash: row.kh, key, home, epoch: row.epoch };
             self.order(&change, orders);
+            for (hash, row) in orders.rows.drain() {
+                owned.take(&mut ledger, view::ledger_row(hash, row));
+            }
             Some(view::map_row(change.hash, change.home, own.unwrap_or(EdgeId(0)), change.epoch))
         });
         let prepared = map.prepare(mark, rows);
-        self.map_rows = Some(map);
-        prepared.map_err(stored)
+        // What the ledger is about to drop was carried for a map that goes.
+        let synced = map.sync();
+        (self.map_rows, self.ledger_rows) = (Some(map), Some(ledger));
+        synced.and(prepared).and_then(|prepared| owned.refused.take().map_or(Ok(prepared), Err)).map_err(stored)
     }
 
     /// Puts the image in place, then its table before the readers.
@@ -536,6 +711,51 @@ impl Drop for Applier {
         if let Some(Pending::Filling(thread)) = self.filling.take() {
             drop(thread.join());
         }
+    }
+}
+
+/// What a snapshot asks of the ledger: few rows, or the image of many, which is made while they come.
+#[derive(Default)]
+struct Owned {
+    is_news: bool,
+    /// Rows that are to be appended; with an image, those that did not rise.
+    few: Vec<rows::Row>,
+    image: Option<Merging>,
+    refused: Option<LogError>,
+}
+
+impl Owned {
+    fn take(&mut self, ledger: &mut Rows, row: rows::Row) {
+        if !self.is_news || self.refused.is_some() {
+            return;
+        }
+        let taken = match &mut self.image {
+            None if self.few.len() < APPEND_MAX => {
+                self.few.push(row);
+                Ok(())
+            }
+            None => self.begin_image(ledger, row),
+            Some(image) if image.is_behind(row) => {
+                self.few.push(row);
+                Ok(())
+            }
+            Some(image) => image.push(row),
+        };
+        self.refused = taken.err();
+    }
+
+    fn begin_image(&mut self, ledger: &mut Rows, row: rows::Row) -> Result<(), LogError> {
+        let mut image = ledger.merge()?;
+        self.few.push(row);
+        for row in std::mem::take(&mut self.few) {
+            if image.is_behind(row) {
+                self.few.push(row);
+            } else {
+                image.push(row)?;
+            }
+        }
+        self.image = Some(image);
+        Ok(())
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Mark {
     pub term: u64,
     /// The seq.
     pub seq: u64,
+    /// The checksum of Central's log up to `seq`; 0 if it is not known. It rests in the upper half of the term's word.
+    pub chain: u32,
     /// How far the rows' companion, which is written first, had come then: if it has not when it is opened, it has lost
     /// something that was durable. (A last frame that was bent on the disk looks like one that was torn.)
     pub ledger: u64,
@@ -121,6 +123,18 @@ impl Drop for Absorbing {
     }
 }
 
+impl Mark {
+    /// As it rests.
+    pub(super) fn words(self) -> [u64; 3] {
+        [self.term & u64::from(u32::MAX) | u64::from(self.chain) << 32, self.seq, self.ledger]
+    }
+
+    /// As it rested.
+    pub(super) fn of([term, seq, ledger]: [u64; 3]) -> Mark {
+        Mark { term: term & u64::from(u32::MAX), chain: (term >> 32) as u32, seq, ledger }
+    }
+}
+
 impl Rows {
     /// Opens what stands in `dir` under `name`, with a view of it as it is now; `None` if nothing does.
     ///
@@ -175,7 +189,20 @@ impl Rows {
     fn of_log(dir: &Path, name: &'static str, log: Log) -> Rows {
         let (dir, label, mark) = (dir.to_path_buf(), log.label(), Mark::default());
         let (log_min, absorbing, again_at) = (LOG_MIN, None, 0);
-        Rows { dir, name, label, log, image: None, mark, logged: 0, carried: 0, log_min, absorbing, again_at, buffer: Vec::new() }
+        Rows {
+            dir,
+            name,
+            label,
+            log,
+            image: None,
+            mark,
+            logged: 0,
+            carried: 0,
+            log_min,
+            absorbing,
+            again_at,
+            buffer: Vec::new(),
+        }
     }
 
     /// Begins an empty set.
@@ -224,13 +251,7 @@ impl Rows {
 
     /// As [`Rows::append`], and carries `others` for a set that goes by them from `since` to the same mark. False if they
     /// are too many: then nothing was done.
-    pub fn append_carrying(
-        &mut self,
-        mark: Mark,
-        rows: &[Row],
-        since: u64,
-        others: &[Row],
-    ) -> Result<bool, LogError> {
+    pub fn append_carrying(&mut self, mark: Mark, rows: &[Row], since: u64, others: &[Row]) -> Result<bool, LogError> {
         if rows.len() + others.len() > CARRY_MAX {
             return Ok(false);
         }
@@ -270,21 +291,6 @@ impl Rows {
         self.logged += rows.len() as u64;
     }
 
-    /// The same as [`Rows::append`] for so many rows that they had better stand in an image at once. Cost: rewrites it.
-    ///
-    /// Errors: none of them was kept.
-    pub fn append_many(&mut self, mark: Mark, mut rows: Vec<Row>) -> Result<(), LogError> {
-        if (rows.len() as u64) < self.log_max() / LOG_WAIT {
-            return self.append(mark, &rows);
-        }
-        let mut run = logged_rows(self.logged_entries()?, &self.dir.join(self.name))?;
-        run.append(&mut rows);
-        newest_of_each(&mut run);
-        self.log.rotate()?;
-        let image = self.image_of(mark, merged(self.image.as_ref(), run))?;
-        self.replace(Prepared(image))
-    }
-
     /// All rows in the order of their hashes, the newest of each. Cost: reads everything; holds the log's rows.
     pub fn sorted(&self) -> Result<Sorted, LogError> {
         let mut run = logged_rows(self.logged_entries()?, &self.dir.join(self.name))?;
@@ -307,7 +313,11 @@ impl Rows {
         {
             self.finish_absorbing()?;
         }
-        if self.absorbing.is_none() && self.length() >= max.max(self.again_at) { self.begin_absorbing() } else { Ok(()) }
+        if self.absorbing.is_none() && self.length() >= max.max(self.again_at) {
+            self.begin_absorbing()
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether [`Rows::absorb_if_long`] may drop a part of the log, and with it what it carries.
@@ -410,12 +420,12 @@ impl Rows {
     pub fn merge(&mut self) -> Result<Merging, LogError> {
         self.log.rotate()?;
         let older = self.sorted()?.peekable();
-        Ok(Merging { older, writer: ImageWriter::create(&self.dir, self.name)? })
+        Ok(Merging { older, last: None, writer: ImageWriter::create(&self.dir, self.name)? })
     }
 
     /// Ends the image, before anything else was appended; [`Rows::replace`] puts it in place.
     pub fn merged(&self, merging: Merging, mark: Mark) -> Result<Prepared, LogError> {
-        let Merging { older, mut writer } = merging;
+        let Merging { older, mut writer, .. } = merging;
         for row in older {
             writer.push(row?)?;
         }
@@ -436,15 +446,22 @@ impl Rows {
 /// A new image in the making.
 pub struct Merging {
     older: Peekable<Sorted>,
+    last: Option<u64>,
     writer: ImageWriter,
 }
 
 impl Merging {
+    /// Whether a row comes too late: it does not rise above the one before.
+    pub fn is_behind(&self, row: Row) -> bool {
+        self.last.is_some_and(|last| row.hash <= last)
+    }
+
     /// Takes the next row. Errors: it does not rise above the one before, or the disk refused.
     pub fn push(&mut self, row: Row) -> Result<(), LogError> {
         while let Some(old) = self.older.next_if(|old| old.as_ref().map_or(true, |old| old.hash < row.hash)) {
             self.writer.push(old?)?;
         }
+        self.last = Some(row.hash);
         let same = self.older.next_if(|old| old.as_ref().is_ok_and(|old| old.hash == row.hash));
         self.writer.push(match same {
             Some(old) => newer(old?, row),
@@ -605,7 +622,7 @@ fn decode(octets: &[u8; ROW]) -> Row {
 }
 
 fn encode_batch(mark: Mark, rows: &[Row], out: &mut Vec<u8>) {
-    for number in [mark.term, mark.seq, mark.ledger] {
+    for number in mark.words() {
         out.extend_from_slice(&number.to_le_bytes());
     }
     encode_rows(rows, out);
@@ -679,8 +696,8 @@ fn batch(payload: &[u8]) -> Option<(Mark, &[[u8; ROW]])> {
     let (numbers, rest) = payload.split_at_checked(24)?;
     let ([term, seq, ledger], _) = numbers.as_chunks::<8>().0.split_first_chunk::<3>()?;
     let (rows, odd) = rest.as_chunks::<ROW>();
-    let [term, seq, ledger] = [*term, *seq, *ledger].map(u64::from_le_bytes);
-    odd.is_empty().then_some((Mark { term, seq, ledger }, rows))
+    let words = [*term, *seq, *ledger].map(u64::from_le_bytes);
+    odd.is_empty().then_some((Mark::of(words), rows))
 }
 
 #[cfg(test)]

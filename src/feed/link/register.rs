@@ -47,9 +47,9 @@ impl Follower {
         let answer: Answer = serde_json::from_slice(&text).unwrap_or_default();
         match status {
             200 => {
-                let (at, term) = (answer.seq, answer.term);
+                let (boot, at, term) = (incarnation.boot, answer.seq, answer.term);
                 self.work(move |applier| {
-                    applier.registered(at, term);
+                    applier.registered_as(boot, at, term);
                     Ok(())
                 })
                 .await

@@ -184,7 +184,8 @@ fn poll_more(
     content: &mut Content,
     to_come: Option<u64>,
     answering: bool,
-    cx: &mut Context<'_>) -> Poll<Result<usize>> {
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize>> {
     if std::mem::take(&mut content.expects) && !answering {
         io.outbox.put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }

@@ -85,7 +85,8 @@ impl<S: Service> Stream<S> {
         let method = head.method.clone();
         self.way.expects.set(head.fields.has(Name::Expect));
         let (body, tunnel) = self.body(&head, content, length);
-        let asked = Request { head: Box::new(head), body, interim: Some(self.way.clone()), from: self.visit.from.clone() };
+        let asked =
+            Request { head: Box::new(head), body, interim: Some(self.way.clone()), from: self.visit.from.clone() };
         let response = self.call(account, asked).await;
         account.record().received = self.way.taken.get();
         let response = response.inspect_err(|error| account.record().status = error.status())?;
