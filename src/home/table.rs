@@ -87,10 +87,13 @@ fn home(hash: KeyHash, buckets: usize) -> usize {
 fn find<W: Word, const N: usize>(buckets: &[[W; N]], hash: KeyHash) -> Option<(&W, u64)> {
     let wanted = tag(hash);
     for bucket in probe(hash, buckets.len()).filter_map(|at| buckets.get(at)) {
-        let Seen { hits, is_full } = Seen::in_bucket(bucket, wanted);
-        if let Some(slot) = bucket.get(hits.trailing_zeros() as usize) {
-            // It never becomes another key's, so what is read now is this key's too, and perhaps newer.
-            return Some((slot, slot.read()));
+        // All slots without a branch: a branch on what was just fetched from memory cannot be foretold, and the processor
+        // would not begin the next look-up before this one's line has come.
+        let words: [u64; N] = std::array::from_fn(|at| bucket[at].read());
+        let Seen { hits, is_full } = Seen::in_bucket(&words, wanted);
+        let at = hits.trailing_zeros() as usize;
+        if let (Some(slot), Some(word)) = (bucket.get(at), words.get(at)) {
+            return Some((slot, *word));
         }
         if !is_full {
             return None;
@@ -107,15 +110,12 @@ struct Seen {
 }
 
 impl Seen {
-    /// Looks at all slots without a branch: a branch on what was just fetched from memory could not be foretold, and the
-    /// processor would not begin the next look-up before this one's line has come.
     #[inline]
-    fn in_bucket<W: Word, const N: usize>(bucket: &[W; N], wanted: u64) -> Seen {
+    fn in_bucket<const N: usize>(words: &[u64; N], wanted: u64) -> Seen {
         let (mut hits, mut is_full) = (0, true);
-        for (at, slot) in bucket.iter().enumerate() {
-            let word = slot.read();
-            hits |= u32::from((word != 0) & (tag_of(word) == wanted)) << at;
-            is_full &= word != 0;
+        for (at, word) in words.iter().enumerate() {
+            hits |= u32::from((*word != 0) & (tag_of(*word) == wanted)) << at;
+            is_full &= *word != 0;
         }
         Seen { hits, is_full }
     }

@@ -103,6 +103,8 @@ pub struct Log {
     durable: u64,
     /// Up to where it holds zeros at least.
     prepared: u64,
+    /// Whether another process wrote it, and perhaps made nothing durable: what follows must not claim that it is.
+    is_foreign: bool,
     /// Frames gathered since the last commit, and how many; `marks` of them are not yet published.
     gathered: Vec<u8>,
     gathered_count: u64,
@@ -183,9 +185,7 @@ impl Log {
         let current = (file, path.to_path_buf(), tail.salt, tail.end);
         let mut log = Log::with(dir, name, tail.label, segments, tail.next, current);
         log.prepared = if is_prepared { length } else { tail.end };
-        // What was only written when the last process ended is still the kernel's.
-        log.durable = HEADER;
-        log.sync()?;
+        log.is_foreign = tail.end > HEADER;
         Ok(log)
     }
 
@@ -215,6 +215,7 @@ impl Log {
             end,
             durable: end,
             prepared: end,
+            is_foreign: false,
             gathered: Vec::new(),
             gathered_count: 0,
             gathered_marks: Vec::new(),
@@ -247,6 +248,10 @@ impl Log {
     pub fn append(&mut self, payload: &[u8]) -> Result<u64, LogError> {
         if payload.len() > frame::PAYLOAD_MAX {
             return Err(LogError::TooLong(payload.len()));
+        }
+        if self.is_foreign {
+            self.sync_file()?;
+            self.is_foreign = false;
         }
         let number = self.next() + self.gathered_count;
         let offset = self.end + self.gathered.len() as u64;
@@ -289,9 +294,9 @@ impl Log {
         if self.poisoned {
             return Err(LogError::Poisoned);
         }
-        if self.durable < self.end {
+        if self.durable < self.end || self.is_foreign {
             self.sync_file()?;
-            self.durable = self.end;
+            (self.durable, self.is_foreign) = (self.end, false);
         }
         Ok(())
     }

@@ -165,6 +165,7 @@ fn a_full_disk_is_an_error_and_what_was_durable_stays() {
     let dir = tempfile::tempdir().unwrap();
     three(dir.path());
     let (mut log, _) = open(dir.path()).unwrap();
+    log.sync().unwrap();
     // The kernel's own full disk takes the next write.
     let full = Path::new("/dev/full");
     log.file = OpenOptions::new().write(true).open(full).unwrap();
