@@ -1,4 +1,4 @@
-//! A durable set of rows by hash, of which the newest per hash counts: an [image](super::image) and a log of what came
+//! A durable set of rows by hash, of which the newest per hash counts: an image and a log of what came
 //! after.
 //!
 //! ```text

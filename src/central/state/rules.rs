@@ -1,7 +1,7 @@
 //! Central's rules for one key, as `(record, input) -> (record, entry)`, and for what it knows of edges (HOMES 2.1, 2.2,
 //! 2.6, 2.7). Pure; the daemon, the model and the simulation decide by them.
 //!
-//! The one place where an owner epoch is minted is [`Record::home_is`]. Moves, forced takeovers and restores are not wired
+//! The one place where an owner epoch is minted is `Record::home_is`. Moves, forced takeovers and restores are not wired
 //! into the daemon yet.
 
 use crate::home::guard::{Guard, Guards};
