@@ -8,6 +8,8 @@ pub mod appender;
 pub mod bulk;
 pub mod feed;
 mod incarnations;
+pub mod outbox;
+pub mod publish;
 pub mod rights;
 pub mod state;
 
@@ -149,7 +151,7 @@ impl Central {
 
     /// The oldest seq from which a stream may start.
     fn oldest(&self) -> u64 {
-        self.head().saturating_sub(self.backlog) + 1
+        self.head().saturating_sub(self.backlog).max(read(&self.state).purges_gone()) + 1
     }
 
     /// Sends the appender a command that has one answer, and returns that once it is durable.

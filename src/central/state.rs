@@ -11,7 +11,7 @@ use crate::home::key;
 use crate::home::snapshot;
 use crate::home::standing::Boot;
 use rules::{Crew, Proof, Registration};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 pub mod rules;
 
@@ -21,6 +21,9 @@ pub const EDGES_MAX: u16 = 2048;
 const HASHES_MAX: u32 = 8;
 /// Superseded rows are swept out when they are half of all, but not below this.
 const SWEEP_MIN: usize = 1024;
+
+/// Purged tags that are kept for those who follow; who is further behind takes a snapshot, and purges all.
+const PURGES_MAX: usize = 4096;
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,13 @@ pub enum Entry {
         s: u64,
         /// The edge.
         edge: EdgeRow,
+    },
+    /// What is cached under a tag is stale.
+    Purge {
+        /// The seq.
+        s: u64,
+        /// The tag.
+        tag: String,
     },
     /// An incarnation of an edge was registered; from here on it speaks for its edge (HOMES 2.1).
     Incarnation {
@@ -52,7 +62,7 @@ impl Entry {
     pub fn seq(&self) -> u64 {
         match self {
             Entry::Home(event) => event.s,
-            Entry::Edge { s, .. } | Entry::Incarnation { s, .. } => *s,
+            Entry::Edge { s, .. } | Entry::Incarnation { s, .. } | Entry::Purge { s, .. } => *s,
         }
     }
 }
@@ -64,6 +74,7 @@ pub enum Why {
     Claim,
     Put,
     Import,
+    Outbox,
     Other,
 }
 
@@ -73,12 +84,16 @@ impl Why {
             Why::Claim => "claim",
             Why::Put => "put",
             Why::Import => "import",
+            Why::Outbox => "outbox",
             Why::Other => "other",
         }
     }
 
     fn of(text: &str) -> Why {
-        [Why::Claim, Why::Put, Why::Import].into_iter().find(|why| why.as_str() == text).unwrap_or(Why::Other)
+        [Why::Claim, Why::Put, Why::Import, Why::Outbox]
+            .into_iter()
+            .find(|why| why.as_str() == text)
+            .unwrap_or(Why::Other)
     }
 }
 
@@ -156,6 +171,10 @@ pub struct State {
     edges_seq: u64,
     /// The incarnations of each edge, by its index.
     crews: Vec<Crew>,
+    /// The last purged tags with their seqs, in order.
+    purges: VecDeque<(u64, String)>,
+    /// The seq of the last purge that is no longer among them: who has not passed it has missed it.
+    purges_gone: u64,
 }
 
 /// Hashes a key, by the number of its hash; a test puts one in its place that collides.
@@ -186,6 +205,8 @@ impl State {
             edges: Vec::new(),
             edges_seq: 0,
             crews: Vec::new(),
+            purges: VecDeque::new(),
+            purges_gone: 0,
         }
     }
 
@@ -236,7 +257,27 @@ impl State {
             (Some(_), Some(event)) => event.s,
             _ => self.head,
         };
-        (last, events)
+        (last, self.with_purges(cursor, last, events))
+    }
+
+    /// The events together with the purges among them.
+    fn with_purges(&self, cursor: u64, last: u64, mut events: Vec<Event>) -> Vec<Event> {
+        let from = self.purges.partition_point(|(seq, _)| *seq <= cursor);
+        let until = self.purges.partition_point(|(seq, _)| *seq <= last);
+        if from < until {
+            let purge = |(s, tag): &(u64, String)| Event {
+                c: "purge".to_owned(),
+                e: 1,
+                h: String::new(),
+                k: format!("tag:{tag}"),
+                s: *s,
+                st: event::State::Purge,
+                x: 0,
+            };
+            events.extend(self.purges.range(from..until).map(purge));
+            events.sort_by_key(|event| event.s);
+        }
+        events
     }
 
     /// The same as rows of a snapshot.
@@ -367,6 +408,7 @@ impl State {
             Entry::Home(event) => self.apply_home(event)?,
             Entry::Edge { edge, .. } => self.apply_edge(edge)?,
             Entry::Incarnation { edge, boot, ends, .. } => self.apply_incarnation(&edge, boot, &ends)?,
+            Entry::Purge { s, tag } => self.apply_purge(s, tag)?,
         }
         self.head = seq;
         Ok(())
@@ -426,6 +468,22 @@ impl State {
         let crew = index.and_then(|index| self.crews.get_mut(index));
         crew.ok_or_else(|| format!("entry {at} registers an unknown edge"))?.enter(boot, at, ends);
         Ok(())
+    }
+
+    fn apply_purge(&mut self, seq: u64, tag: String) -> Result<(), String> {
+        key::check_full(&format!("tag:{tag}"))?;
+        self.purges.push_back((seq, tag));
+        if self.purges.len() > PURGES_MAX
+            && let Some((gone, _)) = self.purges.pop_front()
+        {
+            self.purges_gone = gone;
+        }
+        Ok(())
+    }
+
+    /// The seq of the last purge that can no longer be told.
+    pub fn purges_gone(&self) -> u64 {
+        self.purges_gone
     }
 
     /// Takes superseded rows out once they are half of all.

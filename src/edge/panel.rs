@@ -112,14 +112,16 @@ fn status(shared: &Shared) -> Value {
         "clusters": site.live.all().map(|cluster| cluster_status(cluster)).collect::<Vec<_>>(),
         "edges": edges(&site.plan),
         "faults": faults::list(shared, &site),
-        "feed": shared.link.as_ref().map(|link| feed(link)),
+        "feed": shared.link.as_ref().map(|link| feed(link, &site.plan)),
         "homes": shared.homes.as_ref().map(|homes| figures(&homes.figures())),
+        "outbox": shared.outbox.as_ref().map(|outbox| outbox.show()),
         "central": shared.central.as_ref().map(|central| json!({ "feed": central.feed_id(), "head": central.head() })),
     })
 }
 
-fn feed(link: &LinkStatus) -> Value {
+fn feed(link: &LinkStatus, plan: &Plan) -> Value {
     json!({
+        "source": plan.central.as_ref().map(|central| central.feed.to_string()),
         "connected": link.is_connected(),
         "feed": link.feed(),
         "head": link.head(),
@@ -146,6 +148,7 @@ fn figures(figures: &Figures) -> Value {
         "term": figures.term,
         "seq": figures.seq,
         "kept_out": figures.kept_out,
+        "purges": figures.purges,
         "ledger_lost": figures.ledger_lost,
         "cold": figures.is_cold,
         "set_aside": figures.set_aside,
@@ -246,6 +249,17 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             &[(&[], link.lag_seq() as f64)],
         )?;
     }
+    if let Some(outbox) = &shared.outbox {
+        let up = f64::from(u8::from(outbox.is_connected()));
+        page.gauge("coordinator_outbox_up", "Whether the outbox is taken over", &[(&[], up)])?;
+        page.gauge(
+            "coordinator_outbox_lag_bytes",
+            "The database's log that was not yet looked at",
+            &[(&[], outbox.lag_bytes() as f64)],
+        )?;
+        let rows = [(&[("outcome", "taken")][..], outbox.taken()), (&[("outcome", "refused")][..], outbox.refused())];
+        page.counter("coordinator_outbox_rows", "Rows of the outbox, by what came of them", &rows)?;
+    }
     if let Some(homes) = &shared.homes {
         let figures = homes.figures();
         page.gauge("coordinator_homes_keys", "Keys in the home map", &[(&[], figures.map_keys as f64)])?;
@@ -254,6 +268,11 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             "coordinator_homes_outbox_claims",
             "Registrations that await Central",
             &[(&[], figures.outbox as f64)],
+        )?;
+        page.counter(
+            "coordinator_feed_purges",
+            "Cache tags that were purged; there is no cache yet, so they are only counted",
+            &[(&[], figures.purges)],
         )?;
         page.gauge("coordinator_feed_cursor_events", "The last event applied", &[(&[], homes.cursor().seq as f64)])?;
     }

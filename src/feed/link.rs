@@ -1,4 +1,5 @@
-//! The link to Central: follows its feed into the homes, answers their questions, tells Central how far we are.
+//! The link to where homes come from: follows a source into the homes, and lets it answer their questions. Here too is the
+//! source that is Central: its feed over HTTP, which is also told how far we are.
 //!
 //! Runs on the control runtime, beside the data path and never in its way. What a frame means is decided in `follow`;
 //! here are connections, time-outs and the order of things. Invariant: nothing is applied, and no answer of Central
@@ -6,6 +7,7 @@
 
 use super::client::{Call, Line, content};
 use super::follow::{self, Alarm, Lines, Step, Verdict};
+use super::source::{Begun, End, Image, Lines as _, Source};
 use super::status::LinkStatus;
 use crate::base::backoff::{Backoff, random};
 use crate::base::clock;
@@ -15,7 +17,7 @@ use crate::config::plan::Url;
 use crate::home::cursor::{Cursor, FeedId};
 use crate::home::event::{Frame, LINE_MAX};
 use crate::home::snapshot::{Decoder, Header, Part};
-use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck};
+use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck, Homes};
 use crate::upstream::endpoint::Rtt;
 use async_compression::tokio::write::ZstdDecoder;
 use http_body_util::BodyExt;
@@ -65,52 +67,45 @@ impl Default for Pace {
     }
 }
 
-/// Follows and answers until `shutdown` turns true. Errors: the homes can no longer be written; only a restart helps.
+/// Follows Central and answers until `shutdown` turns true. Errors: the homes can no longer be written; only a restart
+/// helps.
 pub async fn run(
     applier: Applier,
     asks: AskReceiver,
     target: Reader<Target>,
     status: Arc<LinkStatus>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let central = Central::new(target, status.clone());
+    run_from(central, applier, asks, status, shutdown).await
+}
+
+/// The same for any source.
+pub async fn run_from<S: Source>(
+    source: S,
+    applier: Applier,
+    asks: AskReceiver,
+    status: Arc<LinkStatus>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), String> {
-    let mut follower =
-        Follower { applier: Some(applier), target: target.clone(), status: status.clone(), backoff: Backoff::links() };
+    let answering = source.submit(asks);
+    let mut follower = Follower { applier: Some(applier), source, status, backoff: Backoff::links() };
     tokio::select! {
         why = follower.follow() => Err(why),
-        () = ask::answer(asks, target, status) => Ok(()),
+        () = answering => Ok(()),
         _ = shutdown.wait_for(|stop| *stop) => Ok(()),
     }
 }
 
-/// How a stream, or the attempt at one, ended.
-enum End {
-    /// The connection failed or broke; try again, the next address first.
-    Broken(String),
-    /// Central or nonsense ended it; the same again from the cursor.
-    Resume(String),
-    /// Central ended it or is busy: come back after this time.
-    Later(String, Duration),
-    /// Too far behind.
-    Gone,
-    /// We have what a snapshot gave.
-    Loaded,
-    /// Nothing may be applied.
-    Alarm(Alarm, String),
-    /// Another address leads.
-    Leader(String),
-    /// The homes cannot be written any more.
-    Fatal(String),
-}
-
-struct Follower {
+struct Follower<S> {
     /// Absent only while its own thread works with it.
     applier: Option<Applier>,
-    target: Reader<Target>,
+    source: S,
     status: Arc<LinkStatus>,
     backoff: Backoff,
 }
 
-impl Follower {
+impl<S: Source> Follower<S> {
     /// Goes from attempt to attempt; returns only when nothing more can be written, with why.
     async fn follow(&mut self) -> String {
         if let Some(Cursor { feed, seq, .. }) = self.applier.as_ref().map(Applier::cursor) {
@@ -132,7 +127,7 @@ impl Follower {
 
     /// Notes how an attempt ended, and says how long to wait for the next.
     fn settle(&mut self, end: End) -> Duration {
-        let pace = self.target.load().pace.clone();
+        let pace = self.source.pace();
         if matches!(end, End::Broken(_) | End::Later(..) | End::Alarm(..)) {
             self.status.turned(self.status.turn().wrapping_add(1));
         }
@@ -142,100 +137,68 @@ impl Follower {
             End::Later(why, after) => (why, None, after.max(self.backoff.next(random()))),
             End::Gone => ("too far behind: a snapshot will be taken".to_owned(), None, share(pace.spread)),
             End::Alarm(alarm, why) => (why, Some(alarm), pace.alarmed),
-            End::Leader(leader) => (self.turn_to(&leader), None, self.backoff.next(random())),
+            End::Leader(leader) => (self.source.turn_to(&leader), None, self.backoff.next(random())),
             End::Loaded | End::Fatal(_) => return Duration::ZERO,
         };
         if self.status.closed(&why, alarm) {
             match alarm {
                 Some(alarm) => tracing::error!(?alarm, why, "the feed is not applied; homes are served as they are"),
-                None => tracing::warn!(why, "the link to Central is interrupted"),
+                None => tracing::warn!(why, source = S::NAME, "the homes are not followed now"),
             }
         }
         wait
     }
 
-    /// Turns to the leader that a standby named, if it is one of Central's configured addresses.
-    fn turn_to(&mut self, leader: &str) -> String {
-        let leader = leader.trim_end_matches('/');
-        let at = self.target.load().urls.iter().position(|url| url.to_string() == leader || url.authority() == leader);
-        match at {
-            Some(at) => self.status.turned(at),
-            None => self.status.turned(self.status.turn().wrapping_add(1)),
-        }
-        format!("a standby answered; the leader is {leader}")
-    }
-
     async fn attempt(&mut self, snapshot: bool) -> End {
-        let target = self.target.load().clone();
-        let mut line = match connect(&target, &self.status).await {
-            Ok(line) => line,
-            Err(why) => {
-                self.status.failed();
-                return End::Broken(why);
-            }
-        };
-        self.status.reachable();
-        if let Some(end) = self.register(&mut line, &target).await {
+        if let Some(end) = self.greet().await {
             return end;
         }
         let Some(applier) = &self.applier else { return End::Fatal("the homes' writer is gone".to_owned()) };
-        match applier.cursor() {
-            Cursor { feed: Some(feed), term, seq } if !snapshot => {
-                self.stream(&mut line, &target, (feed, term, seq)).await
-            }
-            _ => self.snapshot(&mut line, &target).await,
+        let cursor = applier.cursor();
+        match cursor.feed {
+            Some(feed) if !snapshot => self.stream(feed, cursor).await,
+            _ => self.snapshot().await,
         }
     }
 
-    async fn stream(&mut self, line: &mut Line, target: &Target, (feed, term, seq): (FeedId, u64, u64)) -> End {
-        let mut path = format!("/feed/v1/stream?feed={feed}&from={}", seq.saturating_add(1));
-        // A crash before the first snapshot leaves a history without a term.
-        if term > 0 {
-            path.push_str(&format!("&term={term}"));
+    /// Reaches the source, and tells it who we are where it has not agreed to that yet.
+    async fn greet(&mut self) -> Option<End> {
+        let homes = self.applier.as_ref()?.homes().clone();
+        match self.source.greet(&homes).await {
+            Ok(Some(Begun { seq, term })) => {
+                let work = self.work(move |applier| {
+                    applier.registered(seq, term);
+                    Ok(())
+                });
+                work.await.err()
+            }
+            Ok(None) => None,
+            Err(end) => Some(end),
         }
-        let answer = match line.send(call(path, &target.edge)).await {
-            Ok(answer) => answer,
-            Err(why) => return End::Broken(why),
-        };
-        if let Some(end) = refused(&answer) {
-            let why = detail(answer).await;
-            return with_detail(end, &why);
-        }
-        let history = match history(answer.headers()) {
-            Some(history) => history,
-            None => return End::Broken("the answer has no Feed-Id and Feed-Term: is this Central?".to_owned()),
+    }
+
+    async fn stream(&mut self, feed: FeedId, from: Cursor) -> End {
+        let (history, mut lines) = match self.source.stream(feed, from).await {
+            Ok(opened) => opened,
+            Err(end) => return end,
         };
         match self.begin(history).await {
             Ok(FeedCheck::Resume) => {}
-            Ok(FeedCheck::Snapshot) => return self.snapshot_anew(target).await,
+            Ok(FeedCheck::Snapshot) => return self.snapshot().await,
             Ok(check) => return denied(check),
             Err(end) => return end,
         }
         self.status.opened(history.0.to_string());
-        tracing::info!(feed = %history.0, from = seq + 1, "following Central");
-        self.read(answer.into_body(), target).await
-    }
-
-    /// Takes frames until the stream ends.
-    async fn read(&mut self, mut body: Incoming, target: &Target) -> End {
-        let mut lines = Lines::default();
+        tracing::info!(feed = %history.0, from = from.seq.saturating_add(1), source = S::NAME, "following the homes");
         loop {
-            match lines.next(LINE_MAX) {
-                Err(why) => return End::Resume(why),
-                Ok(Some(line)) => {
+            match lines.next().await {
+                Ok(line) => {
                     if let Some(end) = self.take(&line).await {
                         return end;
                     }
                     self.backoff.reset();
-                    continue;
                 }
-                Ok(None) => {}
-            }
-            match timeout(target.pace.silence, body.frame()).await {
-                Err(_) => return End::Broken(format!("Central was silent for {} ms", target.pace.silence.as_millis())),
-                Ok(None) => return End::Broken("Central ended the stream".to_owned()),
-                Ok(Some(Err(error))) => return End::Broken(format!("the stream broke: {error}")),
-                Ok(Some(Ok(frame))) => lines.push(frame.data_ref().map_or(&[], |octets| octets)),
+                Err(end) => return end,
             }
         }
     }
@@ -292,31 +255,11 @@ impl Follower {
         result.map_err(|error| End::Resume(error.to_string()))
     }
 
-    async fn snapshot_anew(&mut self, target: &Target) -> End {
-        match connect(target, &self.status).await {
-            Ok(mut line) => self.snapshot(&mut line, target).await,
-            Err(why) => End::Broken(why),
+    async fn snapshot(&mut self) -> End {
+        match self.source.snapshot().await {
+            Ok(image) => self.load(image).await,
+            Err(end) => end,
         }
-    }
-
-    /// Fetches a snapshot and loads it, once all of it has been found right.
-    async fn snapshot(&mut self, line: &mut Line, target: &Target) -> End {
-        let mut call = call("/feed/v1/snapshot".to_owned(), &target.edge);
-        call.fields.push(("accept-encoding", "zstd".to_owned()));
-        let answer = match line.send(call).await {
-            Ok(answer) => answer,
-            Err(why) => return End::Broken(why),
-        };
-        if let Some(end) = refused(&answer) {
-            let why = detail(answer).await;
-            return with_detail(end, &why);
-        }
-        let zstd = answer.headers().get("content-encoding").is_some_and(|coding| coding == "zstd");
-        let image = match fetch(answer.into_body(), zstd, target.pace.silence).await {
-            Ok(image) => image,
-            Err(why) => return End::Broken(format!("the snapshot cannot be used: {why}")),
-        };
-        self.load(image).await
     }
 
     async fn load(&mut self, image: Image) -> End {
@@ -340,12 +283,125 @@ impl Follower {
     }
 }
 
-/// A snapshot, complete and checked.
-struct Image {
-    header: Header,
-    edges: Vec<crate::home::event::EdgeRow>,
-    overrides: Vec<crate::home::hash::Override>,
-    rows: Vec<crate::home::snapshot::Row>,
+/// The source that is Central.
+pub(super) struct Central {
+    target: Reader<Target>,
+    status: Arc<LinkStatus>,
+    /// The connection of the attempt under way.
+    line: Option<Line>,
+}
+
+impl Central {
+    /// Central where `target` says.
+    pub(super) fn new(target: Reader<Target>, status: Arc<LinkStatus>) -> Central {
+        Central { target, status, line: None }
+    }
+}
+
+impl Source for Central {
+    type Lines = Body;
+
+    const NAME: &'static str = "central";
+
+    fn pace(&mut self) -> Pace {
+        self.target.load().pace.clone()
+    }
+
+    async fn greet(&mut self, homes: &Homes) -> Result<Option<Begun>, End> {
+        let target = self.target.load().clone();
+        let mut line = connect(&target, &self.status).await.map_err(|why| {
+            self.status.failed();
+            End::Broken(why)
+        })?;
+        self.status.reachable();
+        let registered = register::register(homes, &mut line, &target).await;
+        self.line = Some(line);
+        registered
+    }
+
+    /// Fetches a snapshot to its end, and finds all of it right.
+    async fn snapshot(&mut self) -> Result<Image, End> {
+        let target = self.target.load().clone();
+        let mut line = match self.line.take() {
+            Some(line) => line,
+            None => connect(&target, &self.status).await.map_err(End::Broken)?,
+        };
+        let mut call = call("/feed/v1/snapshot".to_owned(), &target.edge);
+        call.fields.push(("accept-encoding", "zstd".to_owned()));
+        let answer = line.send(call).await.map_err(End::Broken)?;
+        if let Some(end) = refused(&answer) {
+            let why = detail(answer).await;
+            return Err(with_detail(end, &why));
+        }
+        let zstd = answer.headers().get("content-encoding").is_some_and(|coding| coding == "zstd");
+        let image = fetch(answer.into_body(), zstd, target.pace.silence).await;
+        image.map_err(|why| End::Broken(format!("the snapshot cannot be used: {why}")))
+    }
+
+    async fn stream(&mut self, feed: FeedId, from: Cursor) -> Result<((FeedId, u64), Body), End> {
+        let target = self.target.load().clone();
+        let mut line = match self.line.take() {
+            Some(line) => line,
+            None => connect(&target, &self.status).await.map_err(End::Broken)?,
+        };
+        let mut path = format!("/feed/v1/stream?feed={feed}&from={}", from.seq.saturating_add(1));
+        // A crash before the first snapshot leaves a history without a term.
+        if from.term > 0 {
+            path.push_str(&format!("&term={}", from.term));
+        }
+        let answer = line.send(call(path, &target.edge)).await.map_err(End::Broken)?;
+        if let Some(end) = refused(&answer) {
+            let why = detail(answer).await;
+            return Err(with_detail(end, &why));
+        }
+        let Some(history) = history(answer.headers()) else {
+            return Err(End::Broken("the answer has no Feed-Id and Feed-Term: is this Central?".to_owned()));
+        };
+        let silence = target.pace.silence;
+        Ok((history, Body { lines: Lines::default(), body: answer.into_body(), silence, _line: line }))
+    }
+
+    fn submit(&self, asks: AskReceiver) -> impl Future<Output = ()> + use<> {
+        ask::answer(asks, self.target.clone(), self.status.clone())
+    }
+
+    /// Turns to the leader that a standby named, if it is one of Central's configured addresses.
+    fn turn_to(&mut self, leader: &str) -> String {
+        let leader = leader.trim_end_matches('/');
+        let at = self.target.load().urls.iter().position(|url| url.to_string() == leader || url.authority() == leader);
+        match at {
+            Some(at) => self.status.turned(at),
+            None => self.status.turned(self.status.turn().wrapping_add(1)),
+        }
+        format!("a standby answered; the leader is {leader}")
+    }
+}
+
+/// Central's stream.
+pub(super) struct Body {
+    lines: Lines,
+    body: Incoming,
+    silence: Duration,
+    /// Dropped, it would cut what is still arriving.
+    _line: Line,
+}
+
+impl super::source::Lines for Body {
+    async fn next(&mut self) -> Result<Vec<u8>, End> {
+        loop {
+            if let Some(line) = self.lines.next(LINE_MAX).map_err(End::Resume)? {
+                return Ok(line);
+            }
+            match timeout(self.silence, self.body.frame()).await {
+                Err(_) => {
+                    return Err(End::Broken(format!("Central was silent for {} ms", self.silence.as_millis())));
+                }
+                Ok(None) => return Err(End::Broken("Central ended the stream".to_owned())),
+                Ok(Some(Err(error))) => return Err(End::Broken(format!("the stream broke: {error}"))),
+                Ok(Some(Ok(frame))) => self.lines.push(frame.data_ref().map_or(&[], |octets| octets)),
+            }
+        }
+    }
 }
 
 fn load(applier: &mut Applier, image: Image) -> Result<Applied, ApplyError> {

@@ -24,9 +24,9 @@ use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
 use crate::base::id::EdgeId;
 use crate::home::cursor::Coverage;
 use crate::home::event::{EdgeRow, Event, State as Said};
+use crate::home::guard::Guards;
 use crate::home::hash::{KeyHash, Override, Overrides, split_key};
 use crate::home::ledger::{Effect, Input, Named, Row, State};
-use crate::home::guard::Guards;
 use crate::home::standing::{About, Meaning, Stage, Standing};
 use crate::home::{exact, table};
 use crate::store::log::LogError;
@@ -169,7 +169,8 @@ impl Applier {
             Coverage::Gap => return Err(ApplyError::Gap { cursor: cursor.seq, first }),
             Coverage::New => {}
         }
-        let mut fresh: Vec<&Event> = events.iter().filter(|event| event.s > cursor.seq).collect();
+        let (purges, mut fresh): (Vec<&Event>, Vec<&Event>) =
+            events.iter().filter(|event| event.s > cursor.seq).partition(|event| event.st == Said::Purge);
         fresh.sort_by_key(|event| event.s);
         let named = fresh.iter().filter(|event| event.x > 0).map(|event| (event.k.as_str(), event.x));
         self.override_hashes(feed, named)?;
@@ -183,6 +184,8 @@ impl Applier {
         let mark = Mark { term: cursor.term, seq: last, ledger: last };
         let changed = self.carry_out(mark, &changes)?;
         self.count_kept_out(kept_out, first, last);
+        // Nothing is cached yet, so there is nothing to drop: that the word came by is all.
+        self.homes.purges.fetch_add(purges.len() as u64, Ordering::Relaxed);
         self.absorb();
         Ok(Applied { seq: last, changed, kept_out })
     }
@@ -191,6 +194,7 @@ impl Applier {
     fn understand<'a>(&self, feed: FeedId, edges: &Edges, event: &'a Event) -> Option<Change<'a>> {
         let (space, key) = split_key(&event.k)?;
         let home = match event.st {
+            Said::Purge => return None,
             Said::Tomb => Named::Nobody,
             Said::Active => match edges.id(&event.h)? {
                 _ if event.h == self.homes.own => Named::Own,
@@ -267,7 +271,8 @@ impl Applier {
         let claim = change.key.and_then(|(space, key)| self.homes.claims.get(space, key)).map(|(claim, _)| claim);
         let is_settled = || key().is_some_and(|key| orders.settled.contains(&key));
         let claim = claim.filter(|_| orders.settled.is_empty() || !is_settled());
-        let (_, effects) = State { row, claim, ..State::default() }.step(Input::Entry { home: change.home, epoch: change.epoch });
+        let (_, effects) =
+            State { row, claim, ..State::default() }.step(Input::Entry { home: change.home, epoch: change.epoch });
         for effect in effects {
             match effect {
                 Effect::Record(row) => {

@@ -265,6 +265,7 @@ impl Homes {
             register: Default::default(),
             rates: Default::default(),
             kept_out: AtomicU64::new(0),
+            purges: AtomicU64::new(0),
             ledger_lost: AtomicBool::new(false),
             identity,
             map_keys: AtomicU64::new(map_keys),

@@ -73,7 +73,9 @@ impl Homes {
         match self.look(space, key) {
             Home::Ours { provisional: false, .. } => return Registered::Granted,
             Home::Ours { provisional: true, .. } => {}
-            Home::At { .. } | Home::Disputed | Home::Leaving { .. } => return self.register_contested(space, key).await,
+            Home::At { .. } | Home::Disputed | Home::Leaving { .. } => {
+                return self.register_contested(space, key).await;
+            }
             Home::Unknown | Home::Unsynced => {
                 if !self.store_claim(space, key).await {
                     return Registered::NotStored;

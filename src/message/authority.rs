@@ -23,7 +23,11 @@ pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
     }
     let (host, port) = split(text)?;
     let mut spelt = String::with_capacity(text.len());
-    if host.starts_with('[') { address(host, &mut spelt)? } else { name(host, &mut spelt)? };
+    if host.starts_with('[') {
+        address(host, &mut spelt)?
+    } else {
+        name(host, &mut spelt)?
+    };
     if let Some(port) = port.filter(|port| !port.is_empty()) {
         let number = number(port)?;
         spelt.push(':');

@@ -66,7 +66,9 @@ impl Proxy {
             let facts = Facts { own, home, asked, central_owns_unknown, may_claim, named: sending.course.named };
             match decide(place, &facts) {
                 Step::Go(decision, reason) => return Ok(Settled { decision, reason, epoch: epoch(home) }),
-                step @ (Step::Ask | Step::Claim) => (home, asked) = Box::pin(self.find_out(sending.course, home, step)).await?,
+                step @ (Step::Ask | Step::Claim) => {
+                    (home, asked) = Box::pin(self.find_out(sending.course, home, step)).await?
+                }
                 Step::NoSuchKey => return Err(no_such_key()),
                 Step::Unavailable(reason) => return Err(Error::unavailable(reason.sentence(), RETRY_AFTER)),
             }

@@ -26,7 +26,8 @@ pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Opt
     let (end, version) = VERSIONS.iter().find(|(end, _)| rest.starts_with(end))?;
     let (fields, left) = fields(rest.get(end.len()..)?, limits)?;
     let target = std::str::from_utf8(target).ok()?.to_owned();
-    let head = RequestHead { method, version: *version, scheme, authority: String::new(), target, protocol: None, fields };
+    let head =
+        RequestHead { method, version: *version, scheme, authority: String::new(), target, protocol: None, fields };
     Some((head, within.len() - left))
 }
 
@@ -38,7 +39,8 @@ pub(super) fn response(buffer: &[u8], limits: &HeadLimits) -> Option<(ResponseHe
         b"HTTP/1.0 " => Version::Http10,
         _ => return None,
     };
-    let (&[hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' '], rest) = within.get(9..)?.split_first_chunk()?
+    let (&[hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' '], rest) =
+        within.get(9..)?.split_first_chunk()?
     else {
         return None;
     };

@@ -267,7 +267,8 @@ fn an_edge_whose_ledger_is_damaged_needs_nobodys_word() {
     let mut world = three_users();
     world.stop("jp");
     let data = world.folder().join("data-jp");
-    let folder = std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    let folder =
+        std::fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
     for file in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
         if file.file_name().unwrap().to_string_lossy().starts_with("ledger") {
             std::fs::write(&file, vec![7; 300]).unwrap();

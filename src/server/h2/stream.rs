@@ -80,7 +80,8 @@ impl<S: Service> Stream<S> {
         let (body, tunnel) = self.body(&head, content, length);
         let interim: Rc<dyn Interim> = Rc::new(self.interim());
         let counted = body.1;
-        let asked = Request { head: Box::new(head), body: body.0, interim: Some(interim), from: self.visit.from.clone() };
+        let asked =
+            Request { head: Box::new(head), body: body.0, interim: Some(interim), from: self.visit.from.clone() };
         let response = self.call(account, asked).await;
         account.record().received = counted.get();
         let response = response.inspect_err(|error| account.record().status = error.status())?;

@@ -89,7 +89,8 @@ impl Homes {
             s.acked[at] |= bit;
         }
         let is_owner = matches!(phase, Phase::Owned { .. });
-        let mut others = self.edges().filter(|other| *other != edge).map(|other| s.edges[usize::from(other)].phase(user));
+        let mut others =
+            self.edges().filter(|other| *other != edge).map(|other| s.edges[usize::from(other)].phase(user));
         let later = others.any(|other| matches!(other, Phase::Owned { epoch: e } if e > epoch || !is_owner));
         s.bad.stray_write |= later && self.bounds.left.forces == 0;
     }
@@ -274,7 +275,8 @@ impl Homes {
     fn key_acts(&self, s: &State, edge: Edge, user: User, out: &mut Vec<Act>) {
         let (it, at) = (&s.edges[usize::from(edge)], usize::from(user));
         let key = it.keys[at];
-        let is_unknown = matches!(key.phase(), Phase::None | Phase::Gone { .. }) && self.mapped(s, edge, user).is_none();
+        let is_unknown =
+            matches!(key.phase(), Phase::None | Phase::Gone { .. }) && self.mapped(s, edge, user).is_none();
         if is_unknown && it.standing.stage == Stage::Ready && !it.is_fenced {
             out.extend((self.bounds.first_touch || !self.has(Guard::MinterOnly)).then_some(Act::Touch(edge, user)));
             let is_minter = !self.bounds.first_touch && self.minter(user) == edge && !s.minted[at];
@@ -360,7 +362,8 @@ impl Model for Homes {
             }),
             Property::always("I5 one grant per key", |m: &Self, s: &State| {
                 m.users().all(|user| {
-                    let first: Vec<Edge> = grants(s, user).filter(|(_, epoch)| *epoch == 1).filter_map(|it| it.0).collect();
+                    let first: Vec<Edge> =
+                        grants(s, user).filter(|(_, epoch)| *epoch == 1).filter_map(|it| it.0).collect();
                     first.len() <= 1 && (m.bounds.first_touch || first.iter().all(|edge| *edge == m.minter(user)))
                 })
             }),
@@ -371,7 +374,8 @@ impl Model for Homes {
             }),
             Property::sometimes("an epoch above the first", |m: &Self, s: &State| {
                 let left = m.bounds.left;
-                left.moves + left.forces + left.expiries == 0 || m.users().any(|user| grants(s, user).any(|it| it.1 > 1))
+                left.moves + left.forces + left.expiries == 0
+                    || m.users().any(|user| grants(s, user).any(|it| it.1 > 1))
             }),
         ];
         if !self.safety_only {

@@ -38,7 +38,9 @@ pub fn scenario(name: &str) -> Bounds {
         "restore" => Bounds { left: Left { restores: 1, ..ONE }, ..TWO },
         "restore at first touch" => Bounds { left: Left { restores: 1, ..ONE }, first_touch: true, ..TWO },
         "restore and ledger loss" => Bounds { left: Left { moves: 0, restores: 1, ledger_losses: 1, ..ONE }, ..TWO },
-        "forced while forwarding" => Bounds { edges: 3, left: Left { writes: 0, forces: 1, forwards: 1, ..ONE }, ..TWO },
+        "forced while forwarding" => {
+            Bounds { edges: 3, left: Left { writes: 0, forces: 1, forwards: 1, ..ONE }, ..TWO }
+        }
         "expiry" => Bounds { left: Left { moves: 0, expiries: 1, ..ONE }, first_touch: true, ..TWO },
         "forward" => Bounds { edges: 3, left: Left { writes: 0, moves: 2, forwards: 1, ..ONE }, ..TWO },
         "two users" => Bounds { users: 2, ..TWO },

@@ -247,7 +247,8 @@ impl Homes {
             return self.mapped(s, edge, user).is_some_and(|(home, _)| home == edge);
         }
         let accepted = it.keys[usize::from(user)].accepts();
-        it.standing.is_ready(self.guards) && accepted.is_some_and(|(_, provisional)| !provisional || !self.bounds.first_touch)
+        it.standing.is_ready(self.guards)
+            && accepted.is_some_and(|(_, provisional)| !provisional || !self.bounds.first_touch)
     }
 
     /// What the code's `look` says: the ledger first, then the map.
@@ -652,7 +653,9 @@ impl Homes {
 
     /// All cursors have passed the entry that a MOVED row points to.
     pub fn may_clean(&self, s: &State, edge: Edge, user: User) -> bool {
-        let Some(Row::Moved { epoch, .. }) = s.edges[usize::from(edge)].keys[usize::from(user)].row else { return false };
+        let Some(Row::Moved { epoch, .. }) = s.edges[usize::from(edge)].keys[usize::from(user)].row else {
+            return false;
+        };
         let at = s.central.log.iter().position(
             |entry| matches!(*entry, Entry::Home { user: of, epoch: there, .. } if of == user && there >= epoch),
         );

@@ -148,7 +148,8 @@ impl Sim {
             return;
         }
         let to = self.dice.roll(self.homes.bounds.edges as u64) as Edge;
-        let owned: Vec<User> = self.homes.users().filter(|user| self.s.central.records[usize::from(*user)].home == Some(edge)).collect();
+        let owned: Vec<User> =
+            self.homes.users().filter(|user| self.s.central.records[usize::from(*user)].home == Some(edge)).collect();
         if to == edge || owned.is_empty() || self.s.edges[usize::from(to)].is_fenced {
             return;
         }

@@ -128,7 +128,8 @@ impl Sim {
         self.story.corrections += 1;
         let it = &self.s.edges[usize::from(asking.at)];
         let of = usize::from(asking.user);
-        let is_duplicate = self.s.edges.iter().any(|it| (it.data[of] | it.busy[of] | it.orphan[of]) & asking.bit.unwrap_or(0) != 0);
+        let is_duplicate =
+            self.s.edges.iter().any(|it| (it.data[of] | it.busy[of] | it.orphan[of]) & asking.bit.unwrap_or(0) != 0);
         let seen = (it.data[of] | it.busy[of]) & asking.bit.unwrap_or(0) != 0;
         if seen && !is_duplicate {
             return Err(format!("I11: {} corrected a request that its origin saw", asking.at));

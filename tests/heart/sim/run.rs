@@ -319,9 +319,10 @@ impl Sim {
     fn link(&self, msg: &Msg) -> (usize, usize) {
         let home = |user: User| self.s.central.records[usize::from(user)].home.map_or(CENTRAL, usize::from);
         match *msg {
-            Msg::Register { edge, .. } | Msg::Claim { edge, .. } | Msg::Receipt { edge, .. } | Msg::NotReleased { edge, .. } => {
-                (usize::from(edge), CENTRAL)
-            }
+            Msg::Register { edge, .. }
+            | Msg::Claim { edge, .. }
+            | Msg::Receipt { edge, .. }
+            | Msg::NotReleased { edge, .. } => (usize::from(edge), CENTRAL),
             Msg::Registered { edge, .. }
             | Msg::ImportCommand { edge, .. }
             | Msg::Freeze { edge, .. }
@@ -434,7 +435,10 @@ impl Sim {
             }
         }
         let it = &mut self.s.edges[at];
-        if it.is_fenced && it.map == self.s.central.head() && it.standing.history == u64::from(self.s.central.office.term) {
+        if it.is_fenced
+            && it.map == self.s.central.head()
+            && it.standing.history == u64::from(self.s.central.office.term)
+        {
             it.is_fenced = false;
         }
     }
@@ -488,7 +492,8 @@ impl Sim {
         let (life, wait) = (self.processes[at].life, 1 + self.dice.roll(6));
         self.processes[at].is_writing = true;
         let is_ordered = self.has(Guard::LedgerBeforeMap);
-        let next = if is_ordered { Event::Ledger { edge, life, first, last } } else { Event::Map { edge, life, first, last } };
+        let next =
+            if is_ordered { Event::Ledger { edge, life, first, last } } else { Event::Map { edge, life, first, last } };
         self.later(wait, next);
     }
 
@@ -564,7 +569,9 @@ impl Sim {
             self.s.acked[of] |= bit;
         }
         let newer = |other: Edge| match self.s.edges[usize::from(other)].phase(user) {
-            Phase::Owned { epoch: theirs } => other != edge && theirs > epoch && self.s.edges[usize::from(other)].standing.stage == Stage::Ready,
+            Phase::Owned { epoch: theirs } => {
+                other != edge && theirs > epoch && self.s.edges[usize::from(other)].standing.stage == Stage::Ready
+            }
             _ => false,
         };
         let excused = is_fenced || self.forced[of];
@@ -580,7 +587,8 @@ impl Sim {
     fn check(&mut self) -> Outcome {
         for user in self.homes.users() {
             let of = usize::from(user);
-            let owners: Vec<Edge> = self.homes.edges().filter(|edge| self.homes.accepts(&self.s, *edge, user)).collect();
+            let owners: Vec<Edge> =
+                self.homes.edges().filter(|edge| self.homes.accepts(&self.s, *edge, user)).collect();
             if owners.len() > 1 {
                 return Err(format!("I1: {user} is accepted by {owners:?}"));
             }
@@ -637,12 +645,18 @@ impl Sim {
         for edge in self.homes.edges() {
             let it = &self.s.edges[usize::from(edge)];
             if it.standing.stage != Stage::Ready || it.map != self.s.central.head() {
-                return Err(format!("I9: edge {edge} is at {} of {}, {:?}", it.map, self.s.central.head(), it.standing));
+                return Err(format!(
+                    "I9: edge {edge} is at {} of {}, {:?}",
+                    it.map,
+                    self.s.central.head(),
+                    it.standing
+                ));
             }
         }
         for user in self.homes.users() {
             let record = self.s.central.records[usize::from(user)];
-            let owners: Vec<Edge> = self.homes.edges().filter(|edge| self.homes.accepts(&self.s, *edge, user)).collect();
+            let owners: Vec<Edge> =
+                self.homes.edges().filter(|edge| self.homes.accepts(&self.s, *edge, user)).collect();
             if owners != Vec::from_iter(record.home) || record.moving.is_some() {
                 return Err(format!("I12: Central has {user} as {record:?}; accepted by {owners:?}"));
             }
@@ -651,7 +665,10 @@ impl Sim {
             }
             for edge in self.homes.edges() {
                 let key = self.s.edges[usize::from(edge)].keys[usize::from(user)];
-                if key.import.is_some() || key.hold.is_some() || key.claim == Some(coordinator::home::ledger::Claim::Waiting) {
+                if key.import.is_some()
+                    || key.hold.is_some()
+                    || key.claim == Some(coordinator::home::ledger::Claim::Waiting)
+                {
                     return Err(format!("I12: {user} is left at {edge} as {key:?}"));
                 }
             }
