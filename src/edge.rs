@@ -16,7 +16,7 @@ use crate::base::id::EdgeId;
 use crate::base::mend;
 use crate::base::snapshot::{Reader, Snapshot};
 use crate::body::{Door, Downstream, Request, Response};
-use crate::central::{Central, outbox};
+use crate::central::{Central, outbox, publish};
 use crate::config;
 use crate::config::plan::{Central as CentralEntry, Edge as EdgeEntry, Feed, Plan};
 use crate::error::{Error, Side};
@@ -72,6 +72,8 @@ pub(crate) struct Shared {
     link: Option<Arc<LinkStatus>>,
     /// How Central's relay of an outbox does, if there is one.
     outbox: Option<Arc<outbox::Status>>,
+    /// How its publisher does, if there is one.
+    publish: Option<Arc<publish::Status>>,
     /// Where the control thread finds Central.
     target: Snapshot<Target>,
     metrics: Arc<Metrics>,
@@ -135,6 +137,7 @@ impl Running {
         let private = if central.is_some() { Door::Central } else { Door::Peer };
         let doors = doors(&plan, private, &[])?;
         let outbox = plan.relays.outbox.as_ref().map(|_| Arc::default());
+        let publish = plan.relays.publish.as_ref().map(|_| Arc::default());
         let shared = Arc::new(Shared {
             live: Snapshot::shared(live.clone()),
             site: Snapshot::new(Site::new(Arc::new(plan_now), live)),
@@ -142,6 +145,7 @@ impl Running {
             central,
             link,
             outbox,
+            publish,
             target: Snapshot::new(target),
             metrics: Metrics::new(),
             window: Mutex::default(),

@@ -2,8 +2,8 @@
 //! reaches Central's log in the order of their commits, each in effect once (docs/decisions/0016).
 //!
 //! The order and the position are PostgreSQL's: a logical replication slot gives committed transactions, whole, as their
-//! commits stand in the database's log. One round: read what is committed, have Central make it durable, note the position,
-//! clear the rows away, let the slot go on. A crash between any two steps repeats from the position, and what is repeated
+//! commits stand in the database's log. One round: read what is committed, have Central make it durable, clear the rows away,
+//! note the position, let the slot go on. A crash between any two steps repeats from the position, and what is repeated
 //! changes nothing: homes are only ever created, and what stands below the noted position is passed over.
 
 use super::appender::read;
@@ -165,8 +165,9 @@ impl Outbox {
         position.lsn = if is_full { reached } else { end.max(reached) };
         let has_done = !done.taken.is_empty() || !done.refused.is_empty();
         if has_done {
-            self.note(position.clone()).await?;
+            // Before the note: what is below it is never looked at again, so what was not cleared away would stay.
             session.clear(&done.taken, &done.refused).await?;
+            self.note(position.clone()).await?;
             self.status.took(done.taken.len(), done.refused.len());
         }
         if has_done || position.lsn > confirmed.saturating_add(HELD_BACK) {

@@ -167,6 +167,7 @@ impl Session<'_> {
             ));
         }
         (self.last, self.cursor) = (last.seq, cursor);
+        self.status.published.store(cursor, Relaxed);
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::{Feeding, Shared};
 use crate::admin::{AdminDoor, Kind};
 use crate::base::service;
 use crate::central::outbox::Outbox;
+use crate::central::publish::Publisher;
 use crate::config::plan::{Address, Feed, Plan};
 use crate::feed::link;
 use crate::feed::source::file::{File, KnownEdges};
@@ -175,6 +176,10 @@ fn relays(shared: &Arc<Shared>) {
     if let (Some(database), Some(status)) = (relays.outbox, &shared.outbox) {
         let outbox = Outbox::new(central.clone(), database, &data, status.clone());
         tokio::task::spawn_local(outbox.run());
+    }
+    if let (Some(stream), Some(status)) = (relays.publish, &shared.publish) {
+        let publisher = Publisher::new(central.clone(), stream, status.clone());
+        tokio::task::spawn_local(publisher.run());
     }
 }
 

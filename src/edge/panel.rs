@@ -115,6 +115,7 @@ fn status(shared: &Shared) -> Value {
         "feed": shared.link.as_ref().map(|link| feed(link, &site.plan)),
         "homes": shared.homes.as_ref().map(|homes| figures(&homes.figures())),
         "outbox": shared.outbox.as_ref().map(|outbox| outbox.show()),
+        "publish": shared.publish.as_ref().map(|publish| publish.show()),
         "central": shared.central.as_ref().map(|central| json!({ "feed": central.feed_id(), "head": central.head() })),
     })
 }
@@ -209,6 +210,29 @@ pub(crate) fn register(shared: &Arc<Shared>) {
     shared.metrics.extra(move |page| weak.upgrade().map_or(Ok(()), |shared| write(&shared, page)));
 }
 
+/// What Central relays beside its door.
+fn relays(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
+    if let Some(outbox) = &shared.outbox {
+        let up = f64::from(u8::from(outbox.is_connected()));
+        page.gauge("coordinator_outbox_up", "Whether the outbox is taken over", &[(&[], up)])?;
+        page.gauge(
+            "coordinator_outbox_lag_bytes",
+            "The database's log that was not yet looked at",
+            &[(&[], outbox.lag_bytes() as f64)],
+        )?;
+        let rows = [(&[("outcome", "taken")][..], outbox.taken()), (&[("outcome", "refused")][..], outbox.refused())];
+        page.counter("coordinator_outbox_rows", "Rows of the outbox, by what came of them", &rows)?;
+    }
+    if let Some(publish) = &shared.publish {
+        let up = f64::from(u8::from(publish.is_connected()));
+        page.gauge("coordinator_publish_up", "Whether NATS takes the feed", &[(&[], up)])?;
+        let head = shared.central.as_ref().map_or(0, |central| central.head());
+        let lag = head.saturating_sub(publish.published());
+        page.gauge("coordinator_publish_lag_events", "Events that NATS has not yet", &[(&[], lag as f64)])?;
+    }
+    Ok(())
+}
+
 fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
     let site = shared.site.load();
     let up: Vec<_> = site
@@ -249,17 +273,7 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             &[(&[], link.lag_seq() as f64)],
         )?;
     }
-    if let Some(outbox) = &shared.outbox {
-        let up = f64::from(u8::from(outbox.is_connected()));
-        page.gauge("coordinator_outbox_up", "Whether the outbox is taken over", &[(&[], up)])?;
-        page.gauge(
-            "coordinator_outbox_lag_bytes",
-            "The database's log that was not yet looked at",
-            &[(&[], outbox.lag_bytes() as f64)],
-        )?;
-        let rows = [(&[("outcome", "taken")][..], outbox.taken()), (&[("outcome", "refused")][..], outbox.refused())];
-        page.counter("coordinator_outbox_rows", "Rows of the outbox, by what came of them", &rows)?;
-    }
+    relays(shared, page)?;
     if let Some(homes) = &shared.homes {
         let figures = homes.figures();
         page.gauge("coordinator_homes_keys", "Keys in the home map", &[(&[], figures.map_keys as f64)])?;
