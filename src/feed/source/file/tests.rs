@@ -1,3 +1,5 @@
+//! The file source with real homes behind it: versions, breaks, restarts, lost records.
+
 use super::super::super::link;
 use super::super::super::status::LinkStatus;
 use super::*;
