@@ -8,6 +8,8 @@
 
 #[path = "support/edges.rs"]
 mod edges;
+#[path = "support/facts.rs"]
+mod facts;
 #[path = "support/histogram.rs"]
 mod histogram;
 #[path = "support/report.rs"]
@@ -39,6 +41,9 @@ const REDB_MAX: u64 = 10_000_000;
 /// How long a rate is measured.
 const FOR: Duration = Duration::from_secs(4);
 
+/// Events of a batch: as Central sends them when little happens, and when an edge catches up.
+const BATCHES: [usize; 2] = [1000, 16_384];
+
 const ROWS: TableDefinition<'_, u64, u64> = TableDefinition::new("rows");
 
 fn main() {
@@ -52,7 +57,7 @@ fn main() {
     for users in sizes {
         bench.users = users;
         println!("{users} users");
-        let users = Users::new(users);
+        let users = Users { count: users };
         if bench.wants("look-up") {
             look_ups(&mut bench, &users);
         }
@@ -97,39 +102,37 @@ impl Bench {
 
 /// All users, by number; each lives at one of three edges, `fr` among them.
 struct Users {
-    hashes: Vec<KeyHash>,
+    count: u64,
 }
 
 impl Users {
-    fn new(count: u64) -> Users {
-        let mut text = String::new();
-        let hash = |user: u64| {
-            use std::fmt::Write;
-            text.clear();
-            write!(text, "{user}").expect("memory takes it");
-            key_hash(FEED, "user", &text)
-        };
-        Users { hashes: (0..count).map(hash).collect() }
-    }
-
     fn home(user: u64) -> u16 {
         1 + (user % 3) as u16
     }
 
     /// Hash and home of all, in the order of the hashes.
-    fn sorted(&self) -> Vec<(KeyHash, u16)> {
-        let mut rows: Vec<_> = self.hashes.iter().zip(0..).map(|(hash, user)| (*hash, Users::home(user))).collect();
+    fn sorted(&self, hash: impl Fn(u64) -> KeyHash) -> Vec<(KeyHash, u16)> {
+        let mut rows: Vec<_> = (0..self.count).map(|user| (hash(user), Users::home(user))).collect();
         rows.sort_unstable();
         rows
     }
 
     fn any(&self, random: &mut Random) -> u64 {
-        random.below(self.hashes.len() as u64)
+        random.below(self.count)
     }
+}
 
-    fn hash(&self, user: u64) -> KeyHash {
-        self.hashes[user as usize]
-    }
+/// A user's hash without a look into memory, which would cost as much as what is measured (splitmix64, Steele 2014).
+fn mixed(user: u64) -> KeyHash {
+    let mut hash = user.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    KeyHash(hash ^ (hash >> 31))
+}
+
+/// A user's hash as edges have it.
+fn keyed(user: u64) -> KeyHash {
+    key_hash(FEED, "user", &user.to_string())
 }
 
 /// Numbers that no cache foresees (xorshift64*, Vigna 2014), drawn without a division.
@@ -168,18 +171,17 @@ fn seconds(since: Instant) -> f64 {
 
 /// In memory: the flat table and DashMap.
 fn look_ups(bench: &mut Bench, users: &Users) {
-    let before = resident();
-    let mut writer = Writer::with_room(users.hashes.len());
+    let mut writer = Writer::with_room(users.count as usize);
     let entry = |home| Entry { home: EdgeId(home), state: Slot::Active, epoch: EpochLow::of(1) };
-    let rows = users.sorted();
+    let rows = users.sorted(mixed);
     let with_rows = resident();
     let began = Instant::now();
     let filled = writer.fill(rows.iter().map(|(hash, home)| Ok::<_, ()>((*hash, entry(*home)))));
     assert_eq!(filled, Ok(Ok(())), "the table has room for all");
-    bench.tell("table: filled from sorted rows", users.hashes.len() as f64 / seconds(began) / 1e6, "M rows/s");
-    let each = |octets: u64| octets as f64 / users.hashes.len() as f64;
+    bench.tell("table: filled from sorted rows", users.count as f64 / seconds(began) / 1e6, "M rows/s");
+    let each = |octets: u64| octets as f64 / users.count as f64;
     bench.tell("table: resident for each user", each(resident().saturating_sub(with_rows)), "octets");
-    bench.tell("table: load", users.hashes.len() as f64 / writer.table().slots() as f64, "");
+    bench.tell("table: load", users.count as f64 / writer.table().slots() as f64, "");
     drop(rows);
     let table = writer.table().clone();
     let ours = timed(bench, "table", users, |hash| table.get(hash).map_or(0, |entry| u64::from(entry.home.0)));
@@ -189,15 +191,14 @@ fn look_ups(bench: &mut Bench, users: &Users) {
     drop((table, writer));
     let held = resident();
     let map: DashMap<u64, u64> = DashMap::new();
-    for (hash, user) in users.hashes.iter().zip(0..) {
-        map.insert(hash.0, u64::from(Users::home(user)));
+    for user in 0..users.count {
+        map.insert(mixed(user).0, u64::from(Users::home(user)));
     }
     bench.tell("DashMap<u64, u64>: resident for each user", each(resident().saturating_sub(held)), "octets");
     let theirs = timed(bench, "DashMap<u64, u64>", users, |hash| map.get(&hash.0).map_or(0, |home| *home));
     for (at, what) in ["one after the other", "throughput", "p50"].into_iter().enumerate() {
         bench.ratio(&format!("table beside DashMap: {what}"), theirs[at] / ours[at]);
     }
-    black_box(before);
 }
 
 /// Look-ups one after the other, as many as come, and each by itself.
@@ -207,11 +208,11 @@ fn timed(bench: &mut Bench, what: &str, users: &Users, mut look: impl FnMut(KeyH
     let mut found = 0;
     let dependent = throughput(long, || {
         // The next user depends on what was found: the processor cannot look ahead.
-        found = look(users.hash(random.below(users.hashes.len() as u64 - 4) + found));
+        found = look(mixed(random.below(users.count - 4) + found));
         found
     });
     let mut random = Random(2);
-    let independent = throughput(long, || look(users.hash(users.any(&mut random))));
+    let independent = throughput(long, || look(mixed(users.any(&mut random))));
     let (p50, p99) = quantiles(long, users, &mut look);
     bench.tell(&format!("{what}: one after the other"), dependent, "ns");
     bench.tell(&format!("{what}: throughput"), independent, "ns");
@@ -251,7 +252,7 @@ fn quantiles(long: Duration, users: &Users, look: &mut impl FnMut(KeyHash) -> u6
     let began = Instant::now();
     while began.elapsed() < long {
         for _ in 0..256 {
-            let hash = users.hash(users.any(&mut random));
+            let hash = mixed(users.any(&mut random));
             let start = Instant::now();
             black_box(look(hash));
             times.record(start.elapsed());
@@ -273,7 +274,7 @@ fn open(folder: &Path) -> (Arc<Homes>, Applier) {
 
 /// On disk: snapshot, image, log, and redb.
 fn on_disk(bench: &mut Bench, users: &Users) {
-    let folder = tempfile::tempdir_in(".").expect("a temporary folder on a disk");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
     let snapshot = encoded(bench, users);
     fresh(bench, users, folder.path(), &snapshot);
     drop(snapshot);
@@ -281,19 +282,21 @@ fn on_disk(bench: &mut Bench, users: &Users) {
     let ours = apply(bench, users, folder.path());
     start(bench, users, folder.path(), "image and log");
     drop(folder);
-    let folder = tempfile::tempdir_in(".").expect("a temporary folder on a disk");
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
     let theirs = redb(bench, users, folder.path());
-    bench.ratio("apply beside redb, the same batches", ours / theirs);
+    for (at, batch) in BATCHES.into_iter().enumerate() {
+        bench.ratio(&format!("apply beside redb, batches of {batch}"), ours[at] / theirs[at]);
+    }
 }
 
 fn encoded(bench: &mut Bench, users: &Users) -> Vec<u8> {
-    let rows = users.sorted();
+    let rows = users.sorted(keyed);
     let rows: Vec<SnapshotRow> =
         rows.into_iter().map(|(kh, home)| SnapshotRow { kh, epoch: 1, home, tomb: false }).collect();
     let began = Instant::now();
     let mut out = Vec::new();
     let header = Header { feed: FEED, term: 1, seq: 1 };
-    let mut encoder = Encoder::start(&header, &edge_rows(), &[], &mut out);
+    let mut encoder = Encoder::start(&header, &edge_rows(), &mut out);
     let mut rest = &rows[..];
     while !rest.is_empty() {
         rest = &rest[encoder.rows(rest, &mut out)..];
@@ -318,7 +321,7 @@ fn fresh(bench: &mut Bench, users: &Users, folder: &Path, snapshot: &[u8]) {
             }
         }
     }
-    assert!(decoder.is_complete() && rows.len() == users.hashes.len());
+    assert!(decoder.is_complete() && rows.len() == users.count as usize);
     let decoded = seconds(began);
     bench.tell("snapshot: decoded", rows.len() as f64 / decoded / 1e6, "M rows/s");
     applier.begin_feed(FEED, 1).expect("a first feed");
@@ -329,9 +332,9 @@ fn fresh(bench: &mut Bench, users: &Users, folder: &Path, snapshot: &[u8]) {
         let files = files.filter(|file| file.file_name().to_string_lossy().starts_with(name));
         files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum::<u64>() as f64
     };
-    bench.tell("map on disk for each user", size("map") / users.hashes.len() as f64, "octets");
-    bench.tell("ledger on disk for each own user", size("ledger") / users.hashes.len() as f64 * 3.0, "octets");
-    assert_eq!(homes.figures().map_keys, users.hashes.len() as u64);
+    bench.tell("map on disk for each user", size("map") / users.count as f64, "octets");
+    bench.tell("ledger on disk for each own user", size("ledger") / users.count as f64 * 3.0, "octets");
+    assert_eq!(homes.figures().map_keys, users.count);
 }
 
 /// From the opening of the folder to the first answer, and to look-ups in memory.
@@ -367,24 +370,24 @@ fn start(bench: &mut Bench, users: &Users, folder: &Path, from: &str) {
         1
     });
     bench.tell(&format!("start from {from}: a look-up by key, hash included"), each, "ns");
-    let held = resident().saturating_sub(before) as f64 / users.hashes.len() as f64;
+    let held = resident().saturating_sub(before) as f64 / users.count as f64;
     bench.tell(&format!("start from {from}: resident for each user, ledger included"), held, "octets");
 }
 
-/// Events a second, each batch durable before the next; gives the rate in batches of 1000.
-fn apply(bench: &mut Bench, users: &Users, folder: &Path) -> f64 {
+/// Events a second, each batch durable before the next.
+fn apply(bench: &mut Bench, users: &Users, folder: &Path) -> Vec<f64> {
     let (_homes, mut applier) = open(folder);
     applier.begin_feed(FEED, 1).expect("the feed goes on");
     let mut seq = applier.cursor().seq;
-    let mut epochs = vec![1u32; users.hashes.len()];
+    let mut epochs = vec![1u32; users.count as usize];
     let mut random = Random(6);
     let mut rates = Vec::new();
-    for batch in [1000, 4096] {
+    for batch in BATCHES {
         let (mut took, mut used, mut count) = (Duration::ZERO, Duration::ZERO, 0u64);
         let mut times = Histogram::new();
         while took < bench.long() {
             // As many as the clock of processor time can measure.
-            let group: Vec<Vec<Event>> = (0..if bench.asked.smoke { 2 } else { 200 })
+            let group: Vec<Vec<Event>> = (0..if bench.asked.smoke { 2 } else { 400_000 / batch })
                 .map(|_| events(users, &mut random, &mut epochs, &mut seq, batch))
                 .collect();
             let (began, had) = (Instant::now(), cpu());
@@ -409,7 +412,7 @@ fn apply(bench: &mut Bench, users: &Users, folder: &Path) -> f64 {
         bench.tell(&format!("apply, batches of {batch}: p99 of a batch"), times.micros(0.99) / 1e3, "ms");
         rates.push(rate);
     }
-    rates[0]
+    rates
 }
 
 /// The next events of the feed: users that move about.
@@ -433,9 +436,9 @@ fn events(users: &Users, random: &mut Random, epochs: &mut [u32], seq: &mut u64,
     (0..count).map(next).collect()
 }
 
-/// The same rows in redb: look-ups, and batches of 1000 updates with the cursor, each durable. Gives the rate.
-fn redb(bench: &mut Bench, users: &Users, folder: &Path) -> f64 {
-    let count = (users.hashes.len() as u64).min(REDB_MAX);
+/// The same rows in redb: look-ups, and batches of updates with the cursor, each durable. Gives the rates.
+fn redb(bench: &mut Bench, users: &Users, folder: &Path) -> Vec<f64> {
+    let count = (users.count).min(REDB_MAX);
     let database = Database::create(folder.join("redb")).expect("a database");
     let write = |rows: &mut dyn Iterator<Item = (u64, u64)>| {
         let mut transaction = database.begin_write().expect("a transaction");
@@ -449,7 +452,7 @@ fn redb(bench: &mut Bench, users: &Users, folder: &Path) -> f64 {
         transaction.commit().expect("a commit");
     };
     let began = Instant::now();
-    let rows = users.sorted();
+    let rows = users.sorted(keyed);
     write(&mut rows.iter().take(count as usize).map(|(hash, home)| (hash.0, u64::from(*home))));
     bench.tell(&format!("redb: {count} sorted rows loaded in"), seconds(began), "s");
     let size = std::fs::metadata(folder.join("redb")).map_or(0, |file| file.len());
@@ -461,16 +464,20 @@ fn redb(bench: &mut Bench, users: &Users, folder: &Path) -> f64 {
     let each = throughput(bench.long(), &mut look);
     bench.tell("redb: look-up", each, "ns");
     drop((table, transaction));
-    let (began, mut done) = (Instant::now(), 0u64);
-    while began.elapsed() < bench.long() {
-        let cursor = (0, done);
-        let updates: Vec<_> = (0..1000).map(|_| (rows[random.below(count) as usize].0.0, done)).collect();
-        write(&mut updates.into_iter().chain([cursor]));
-        done += 1000;
+    let mut rates = Vec::new();
+    for batch in BATCHES {
+        let (began, mut done) = (Instant::now(), 0u64);
+        while began.elapsed() < bench.long() {
+            let cursor = (0, done);
+            let updates: Vec<_> = (0..batch).map(|_| (rows[random.below(count) as usize].0.0, done)).collect();
+            write(&mut updates.into_iter().chain([cursor]));
+            done += batch as u64;
+        }
+        let rate = done as f64 / seconds(began);
+        bench.tell(&format!("redb: apply, batches of {batch}, each durable"), rate, "events/s");
+        rates.push(rate);
     }
-    let rate = done as f64 / seconds(began);
-    bench.tell("redb: apply, batches of 1000, each durable", rate, "events/s");
-    rate
+    rates
 }
 
 /// Central and three edges on real sockets: from the commit of one home to its being applied at each.

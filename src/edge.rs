@@ -127,6 +127,12 @@ impl Running {
         Running::start(plan, read, Parts { central: Some(central), ..Parts::default() })
     }
 
+    /// The same with a log that came from a copy, and may lack what the edges have seen (HOMES 2.2, Restore).
+    pub fn restored_central(plan: Plan, read: ReadPlan) -> Result<Running, String> {
+        let central = Central::open_as(&plan, true)?;
+        Running::start(plan, read, Parts { central: Some(central), ..Parts::default() })
+    }
+
     fn start(plan: Plan, read: ReadPlan, parts: Parts) -> Result<Running, String> {
         let Parts { homes, feeding, instance, central } = parts;
         let plan_now = overlay(&plan, homes.as_deref());

@@ -273,6 +273,9 @@ impl Kind {
 impl Error {
     /// A failure that is not worth another attempt, with a detail for the log and, within [`Error::public_detail`], for
     /// the client.
+    // Cold, as those below: what leads to a failure is kept out of the way of what does not.
+    #[cold]
+    #[inline(never)]
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         Error(Box::new(Inner {
             kind,
@@ -285,11 +288,15 @@ impl Error {
     }
 
     /// A request that breaks the rules of HTTP: 400.
+    #[cold]
+    #[inline(never)]
     pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
         Error::new(Kind::HttpRequestError, detail)
     }
 
     /// Nothing can serve this now: 503 with Retry-After.
+    #[cold]
+    #[inline(never)]
     pub fn unavailable(detail: impl Into<Cow<'static, str>>, retry_after: Duration) -> Self {
         Error::new(Kind::DestinationUnavailable, detail).retry_after(retry_after)
     }

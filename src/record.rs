@@ -13,8 +13,6 @@ use std::time::{Duration, Instant};
 pub struct Record {
     /// When its first octet came.
     pub began: Instant,
-    /// The same as wall-clock time since the Unix epoch.
-    pub at: Duration,
     /// The route.
     pub route: Option<RouteId>,
     /// `local`, `central`, `remote`, `reply`; empty before the decision.
@@ -95,9 +93,13 @@ impl Plain {
 impl Record {
     /// A record that starts now.
     pub fn start() -> Self {
+        Record::of(clock::now())
+    }
+
+    /// The record of a request that began to come at `began`.
+    pub fn of(began: Instant) -> Self {
         Record {
-            began: clock::now(),
-            at: clock::wall(),
+            began,
             route: None,
             decision: "",
             reason: "",
@@ -117,6 +119,11 @@ impl Record {
             coded: Coded::No,
             failure: None,
         }
+    }
+
+    /// When its first octet came, as wall-clock time since the Unix epoch.
+    pub fn at(&self) -> Duration {
+        clock::wall().saturating_sub(clock::now().saturating_duration_since(self.began))
     }
 
     /// Notes a failure; the first one stays.

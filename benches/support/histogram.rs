@@ -29,6 +29,7 @@ impl Histogram {
     }
 
     /// Takes in all that another one recorded.
+    #[allow(dead_code, reason = "not every benchmark sums rounds")]
     pub fn add(&mut self, other: &Histogram) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(own, count)| *own += count);
         self.total += other.total;

@@ -3,10 +3,10 @@
 #![no_main]
 
 // The probe says `crate::…`: in the library's own tests that is the library, here it is these.
-use coordinator::home;
+use coordinator::{home, store};
 
 #[allow(dead_code)]
-#[path = "../../src/home/probe.rs"]
+#[path = "../../src/store/probe.rs"]
 mod probe;
 
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| probe::fuzz_block(octets));

@@ -3,7 +3,7 @@
 #![no_main]
 
 // The probe says `crate::…`: in the library's own tests that is the library, here it is these.
-use coordinator::store;
+use coordinator::{home, store};
 
 #[allow(dead_code)]
 #[path = "../../src/store/probe.rs"]

@@ -1,5 +1,6 @@
 //! The one place that reads clocks. Pure code gets `now` as a value.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// The monotonic time, for intervals and deadlines.
@@ -31,6 +32,24 @@ pub fn rfc3339(wall: Duration) -> String {
         of_day % 60,
         wall.subsec_millis()
     )
+}
+
+/// Appends what [`rfc3339`] gives. Cost: the digits of the milliseconds, while the second is the one that this thread
+/// wrote last.
+pub fn put_rfc3339(out: &mut Vec<u8>, wall: Duration) {
+    thread_local! {
+        static LAST: RefCell<(Option<u64>, String)> = const { RefCell::new((None, String::new())) };
+    }
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != Some(wall.as_secs()) {
+            (*second, *text) = (Some(wall.as_secs()), rfc3339(Duration::from_secs(wall.as_secs())));
+        }
+        // All but `000Z`.
+        out.extend_from_slice(text.as_bytes().split_last_chunk::<4>().map_or(&[], |(start, _)| start));
+    });
+    let millis = wall.subsec_millis();
+    out.extend([millis / 100, millis / 10 % 10, millis % 10].map(|digit| b'0' + digit as u8));
+    out.push(b'Z');
 }
 
 /// `wall` as an IMF-fixdate, as the `Date` field carries it (RFC 9110 section 5.6.7).
@@ -74,6 +93,11 @@ mod tests {
     fn dates_are_civil() {
         assert_eq!(rfc3339(Duration::from_millis(0)), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(Duration::from_millis(1_709_210_096_789)), "2024-02-29T12:34:56.789Z");
+        for millis in [0, 7, 1_709_210_096_789, 1_709_210_096_790, 1_709_210_097_000, 1_709_210_096_001] {
+            let mut text = Vec::new();
+            put_rfc3339(&mut text, Duration::from_millis(millis));
+            assert_eq!(String::from_utf8(text).unwrap(), rfc3339(Duration::from_millis(millis)));
+        }
         assert_eq!(imf_fixdate(Duration::from_secs(784_111_777)), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 }

@@ -1,7 +1,7 @@
 //! A byte stream with the buffers that an HTTP/1.1 engine reads from and writes to; shared by both sides of the proxy.
 
+use super::buffers::{self, Leave};
 use bytes::{Buf, BytesMut};
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -46,6 +46,18 @@ impl AsyncWrite for Stream {
         each!(self, inner => Pin::new(inner).poll_write(cx, buf))
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self, inner => Pin::new(inner).poll_write_vectored(cx, pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         each!(self, inner => Pin::new(inner).poll_flush(cx))
     }
@@ -55,48 +67,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Buffers that a worker keeps for the connections that will need them next: enough for those that are busy at the same
-/// moment.
-const SPARE_MAX: usize = 64;
-
-/// A buffer that has grown beyond this goes back to the system, so that all spare ones together hold about 2 MiB at most.
-const SPARE_SIZE_MAX: usize = 2 * Io::READ;
-
-/// With so much room a read is worth its call.
-const ROOM_MIN: usize = Io::READ / 2;
-
-thread_local! {
-    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-}
-
-/// An empty buffer with room for one read.
-fn spare() -> BytesMut {
-    let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    make_room(&mut buffer);
-    buffer
-}
-
-/// Makes room for one read, unless there is nearly as much. Takes the buffer's whole memory back, if nobody holds octets
-/// of it any more.
-fn make_room(buffer: &mut BytesMut) {
-    if buffer.capacity() - buffer.len() < ROOM_MIN {
-        buffer.reserve(Io::READ);
-    }
-}
-
-/// Keeps a buffer for others, unless there are enough. Somebody may still hold octets of it: seldom for long.
-fn put_aside(buffer: &mut BytesMut) {
-    let mut buffer = std::mem::take(buffer);
-    buffer.clear();
-    if buffer.capacity() > SPARE_SIZE_MAX {
-        return;
-    }
-    SPARE.with_borrow_mut(|spare| {
-        if spare.len() < SPARE_MAX {
-            spare.push(buffer);
-        }
-    });
-}
+/// So much content to come is worth a large buffer.
+const LARGE_FROM: usize = 64 << 10;
 
 /// A stream with an inbox (read, not yet understood) and an outbox (serialised, not yet sent).
 pub struct Io {
@@ -107,48 +79,96 @@ pub struct Io {
     /// Octets to send.
     pub outbox: BytesMut,
     ended: bool,
+    /// Leave to have a large inbox.
+    large: Option<Leave>,
 }
 
 impl Io {
     /// The octets that one read asks for.
-    pub const READ: usize = 16 << 10;
+    pub const READ: usize = buffers::READ;
 
     /// Wraps a fresh stream.
     pub fn new(stream: Stream) -> Self {
-        Io { stream, inbox: BytesMut::new(), outbox: BytesMut::new(), ended: false }
+        Io { stream, inbox: BytesMut::new(), outbox: BytesMut::new(), ended: false, large: None }
+    }
+
+    /// Reads once into the inbox, which has room for at least `least` octets where that is more than usual.
+    fn poll_fill_by(&mut self, cx: &mut Context<'_>, least: usize) -> Poll<io::Result<usize>> {
+        if self.ended {
+            return Poll::Ready(Ok(0));
+        }
+        // First whether there is anything to read, then a buffer for it.
+        let is_ready = match &self.stream {
+            Stream::Tcp(tcp) => tcp.poll_read_ready(cx)?.is_ready(),
+            _ => true,
+        };
+        let got = if is_ready {
+            self.prepare(least);
+            read_once(Pin::new(&mut self.stream), cx, &mut self.inbox)?
+        } else {
+            Poll::Pending
+        };
+        if got.is_pending() {
+            self.shed();
+        }
+        let got = ready!(got);
+        self.ended = got == 0;
+        Poll::Ready(Ok(got))
+    }
+
+    /// Gives the inbox room for a read.
+    fn prepare(&mut self, least: usize) {
+        if least >= LARGE_FROM && self.inbox.is_empty() && self.inbox.capacity() < buffers::LARGE / 2 {
+            self.give_back_inbox();
+            self.large = Leave::take();
+            self.inbox = self.large.as_ref().map(Leave::buffer).unwrap_or_default();
+        }
+        if self.inbox.capacity() == 0 {
+            self.inbox = buffers::spare();
+        }
+        buffers::make_room(&mut self.inbox);
+    }
+
+    /// Nothing comes now: a large buffer goes to whoever needs it next. Whoever asks for more has sent what it held.
+    fn shed(&mut self) {
+        if self.large.is_some() && self.inbox.is_empty() {
+            self.give_back_inbox();
+        }
+    }
+
+    /// The inbox, which is empty, goes to whoever needs one next.
+    fn give_back_inbox(&mut self) {
+        match self.large.take() {
+            Some(leave) => leave.take_back(&mut self.inbox),
+            None => buffers::put_aside(&mut self.inbox),
+        }
+    }
+
+    /// Reads once into the inbox, of content of which so many octets are still to come: a lot of it is read in large
+    /// pieces. See [`Io::poll_fill`].
+    pub fn poll_fill_content(&mut self, cx: &mut Context<'_>, to_come: Option<u64>) -> Poll<io::Result<usize>> {
+        self.poll_fill_by(cx, to_come.map_or(0, |to_come| usize::try_from(to_come).unwrap_or(usize::MAX)))
     }
 
     /// Reads once into the inbox; 0 = the other side has ended its direction. A TLS stream that ends without
     /// `close_notify` is an error of kind `UnexpectedEof`.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.ended {
-            return Poll::Ready(Ok(0));
-        }
-        if self.inbox.capacity() == 0 {
-            self.inbox = spare();
-        }
-        make_room(&mut self.inbox);
-        let got = ready!(read_once(Pin::new(&mut self.stream), cx, &mut self.inbox))?;
-        self.ended = got == 0;
-        Poll::Ready(Ok(got))
+        self.poll_fill_by(cx, 0)
     }
 
     /// The outbox, with room for a head and a small body.
     pub fn outbox(&mut self) -> &mut BytesMut {
         if self.outbox.capacity() == 0 {
-            self.outbox = spare();
+            self.outbox = buffers::spare();
         }
         &mut self.outbox
     }
 
     /// The connection is idle: its buffers go to whoever needs some next. Both must be empty.
     pub fn rest(&mut self) {
-        for buffer in [&mut self.inbox, &mut self.outbox] {
-            debug_assert!(buffer.is_empty(), "an idle connection has nothing to say");
-            if buffer.capacity() > 0 {
-                put_aside(buffer);
-            }
-        }
+        debug_assert!(self.inbox.is_empty() && self.outbox.is_empty(), "an idle connection has nothing to say");
+        self.give_back_inbox();
+        buffers::put_aside(&mut self.outbox);
     }
 
     /// Reads once into the inbox; see [`Io::poll_fill`].

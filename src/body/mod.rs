@@ -3,6 +3,7 @@
 //! Nothing is pushed through channels: back-pressure is not asking. Everything here lives on one worker thread and need
 //! not be `Send`.
 
+mod buffers;
 pub mod encode;
 pub mod io;
 pub mod replay;
@@ -152,8 +153,6 @@ pub enum Identity {
 pub struct Downstream {
     /// The address of the client, or of the proxy before us.
     pub client: SocketAddr,
-    /// The address that it reached.
-    pub local: SocketAddr,
     /// Whether the connection is TLS.
     pub scheme: Scheme,
     /// The server name that TLS asked for, lower-case.

@@ -7,7 +7,7 @@ use super::api::{Refusal, ok, parsed};
 use super::appender::Command;
 use super::rights::Who;
 use super::state::rules::{Proof, Registration};
-use super::{Central, TERM};
+use super::Central;
 use crate::body::{Body, Response};
 use crate::home::key;
 use crate::home::standing::Boot;
@@ -53,7 +53,7 @@ impl Central {
         let (edge, boot, proof) = (asked.edge.clone(), asked.boot, asked.proof());
         match self.order(|answer| Command::Register { edge, boot, proof, answer }).await? {
             Some(Registration::Known { at }) => {
-                Ok(ok(json!({ "seq": at, "term": TERM, "feed": self.feed_id(), "boot": boot })))
+                Ok(ok(json!({ "seq": at, "term": self.term(), "feed": self.feed_id(), "boot": boot })))
             }
             Some(Registration::Ended) => Err(Refusal::new(
                 410,

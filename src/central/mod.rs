@@ -10,9 +10,11 @@ pub mod feed;
 mod incarnations;
 pub mod outbox;
 pub mod publish;
+mod recover;
 pub mod rights;
 pub mod state;
 
+use crate::base::backoff::random;
 use crate::base::fault::Fault;
 use crate::base::{clock, mend};
 use crate::config::plan::Plan;
@@ -40,8 +42,6 @@ const BACKLOG_MAX: u64 = 2_000_000;
 const BATCH_MAX: usize = 1024;
 /// The name of the log in the data folder.
 const LOG: &str = "central";
-/// The term of a history that was never handed to a standby nor restored; neither exists yet.
-const TERM: u32 = 1;
 
 /// Central, shared by all workers of its door.
 pub struct Central {
@@ -57,6 +57,10 @@ pub struct Central {
     appender: Mutex<Option<JoinHandle<()>>>,
     images: Images,
     acks: Acks,
+    /// Names this process's wait for reports: an edge reports once to each.
+    round: u64,
+    /// The higher term that an edge was seen to follow: another Central has taken over.
+    superseded: Mutex<Option<u64>>,
     /// Cut = this Central is stopped on purpose.
     stop: Fault,
 }
@@ -66,6 +70,11 @@ impl Central {
     ///
     /// Errors: why it cannot start, for people. Cost: reads the whole log.
     pub fn open(plan: &Plan) -> Result<Arc<Central>, String> {
+        Central::open_as(plan, false)
+    }
+
+    /// The same; `is_restored` says that its data is a copy.
+    pub fn open_as(plan: &Plan, is_restored: bool) -> Result<Arc<Central>, String> {
         let data = plan.own.data.as_deref().ok_or("Central needs `data` in `[central]`: a folder for its log")?;
         let edges: Vec<(String, Option<String>)> = plan
             .edges
@@ -73,22 +82,38 @@ impl Central {
             .into_iter()
             .map(|edge| (edge.name.clone(), edge.peer.as_ref().map(ToString::to_string)))
             .collect();
-        Central::start(data, &edges, BACKLOG_MAX)
+        Central::start_as(data, &edges, BACKLOG_MAX, is_restored)
     }
 
     /// The same from its parts. Streams may start at most `backlog` seqs behind the head.
     pub fn start(data: &Path, edges: &[(String, Option<String>)], backlog: u64) -> Result<Arc<Central>, String> {
+        Central::start_as(data, edges, backlog, false)
+    }
+
+    /// The same; `is_restored` says that `data` is a copy, older than what the edges may have seen (HOMES 2.2, Restore).
+    pub fn start_as(
+        data: &Path,
+        edges: &[(String, Option<String>)],
+        backlog: u64,
+        is_restored: bool,
+    ) -> Result<Arc<Central>, String> {
         let folder = Folder::lock(data)?;
         let (log, state) = replay(data)?;
         let feed = FeedId(log.label());
         let state = Arc::new(RwLock::new(state));
         let head = watch::Sender::new(read(&state).head());
         let trouble = Arc::new(Mutex::new(None));
-        let mut appender = Appender { log, state: state.clone(), head: head.clone(), trouble: trouble.clone() };
-        for (name, peer) in edges {
-            key::check_name("edge", name)?;
-            let entry = read(&state).plan_edge(name, peer.as_deref())?;
-            appender.append(entry.into_iter().collect()).map_err(|failure| failure.to_string())?;
+        edges.iter().try_for_each(|(name, _)| key::check_name("edge", name))?;
+        let (state_of, head_of, trouble_of) = (state.clone(), head.clone(), trouble.clone());
+        let mut appender = Appender { log, state: state_of, head: head_of, edges: edges.to_vec(), trouble: trouble_of };
+        if is_restored {
+            appender.restore(0)?.ok_or("Central's log cannot be written")?;
+        }
+        if read(&state).recovery().is_some() {
+            // Indices are given out again only once the edges have said which are taken.
+            appender.await_configured();
+        } else {
+            register_edges(&mut appender)?;
         }
         let (commands, queue) = mpsc::channel(QUEUE_MAX);
         let thread = std::thread::Builder::new().name("central-log".into()).spawn(move || {
@@ -111,6 +136,8 @@ impl Central {
             appender: Mutex::new(Some(thread)),
             images: Images::default(),
             acks: Acks::default(),
+            round: random(),
+            superseded: Mutex::new(None),
             stop: Fault::default(),
         }))
     }
@@ -132,6 +159,17 @@ impl Central {
         &self.feed_id
     }
 
+    /// The term.
+    pub fn term(&self) -> u32 {
+        read(&self.state).term()
+    }
+
+    /// The edges that are awaited after a restore; `None` if this Central is open.
+    pub fn awaited(&self) -> Option<Vec<String>> {
+        let is_waiting = read(&self.state).recovery().is_some();
+        is_waiting.then(|| appender::awaited(&self.state))
+    }
+
     /// The last seq that is durable.
     pub fn head(&self) -> u64 {
         *self.head.borrow()
@@ -151,7 +189,12 @@ impl Central {
 
     /// The oldest seq from which a stream may start.
     fn oldest(&self) -> u64 {
-        self.head().saturating_sub(self.backlog).max(read(&self.state).purges_gone()) + 1
+        self.oldest_in(&read(&self.state))
+    }
+
+    /// The same for who holds the state already.
+    fn oldest_in(&self, state: &State) -> u64 {
+        self.head().saturating_sub(self.backlog).max(state.purges_gone()) + 1
     }
 
     /// Sends the appender a command that has one answer, and returns that once it is durable.
@@ -174,6 +217,15 @@ impl Central {
     async fn commit(&self, wants: Vec<Want>) -> Result<Vec<Outcome>, Refusal> {
         self.order(|answer| Command::Homes { wants, answer }).await
     }
+}
+
+/// Enters the edges of the configuration that the log does not have, or has with another address.
+fn register_edges(appender: &mut Appender) -> Result<(), String> {
+    for (name, peer) in appender.edges.clone() {
+        let entry = read(&appender.state).plan_edge(&name, peer.as_deref())?;
+        appender.append(entry.into_iter().collect()).map_err(|failure| failure.to_string())?;
+    }
+    Ok(())
 }
 
 /// The data folder, ours alone: two appenders on one log would give one seq twice.
@@ -217,6 +269,7 @@ fn replay(data: &Path) -> Result<(Log, State), String> {
     for entry in log.reader().read(1).map_err(fail)? {
         let (seq, payload) = entry.map_err(fail)?;
         let applied = appender::decode(&payload).and_then(|entry| state.apply(entry));
+        state.chained(&payload);
         applied.map_err(|why| format!("Central's log makes no sense at entry {seq}: {why}"))?;
     }
     Ok((log, state))

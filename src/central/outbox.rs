@@ -1,5 +1,5 @@
 //! The relay of a PostgreSQL outbox: what an application writes into `coordinator_outbox` inside its own transactions
-//! reaches Central's log in the order of their commits, each in effect once (docs/decisions/0016).
+//! reaches Central's log in the order of their commits, each in effect once (docs/decisions/0017).
 //!
 //! The order and the position are PostgreSQL's: a logical replication slot gives committed transactions, whole, as their
 //! commits stand in the database's log. One round: read what is committed, have Central make it durable, clear the rows away,
@@ -247,6 +247,7 @@ impl<'a> Round<'a> {
     }
 
     async fn create(&mut self, homes: Vec<(i64, Want)>) -> Result<(), String> {
+        self.outbox.central.must_be_open().map_err(|refusal| refusal.detail().to_owned())?;
         let (ids, wants): (Vec<i64>, Vec<Want>) = homes.into_iter().unzip();
         if wants.is_empty() {
             return Ok(());

@@ -1,16 +1,16 @@
-//! Publishes the feed to a JetStream stream, frame by frame, for edges that follow it there (docs/decisions/0017).
+//! Publishes the feed to a JetStream stream, frame by frame, for edges that follow it there (docs/decisions/0018).
 //!
 //! Central's log stays the truth: a frame is published once it is durable here, so NATS can lose what it has acknowledged
 //! and nothing is lost. How far the stream is, is read from its own last message, at each connect and every few seconds;
 //! each message is stored only if it follows the one that we know to be the last, so two publishers never mix.
 
 use super::appender::read;
-use super::{Central, TERM};
+use super::{Central, lock};
 use crate::base::backoff::{Backoff, random};
 use crate::base::clock;
 use crate::config::plan::NatsStream;
 use crate::feed::nats::{Nats, answer};
-use crate::feed::source::nats::{FEED, FIRST, LAST, Subjects, TERM as TERM_FIELD, stored_last};
+use crate::feed::source::nats::{FEED, FIRST, LAST, Subjects, TERM, stored_last};
 use crate::home::event::Frame;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -74,6 +74,8 @@ struct Session<'a> {
     last: u64,
     /// The last seq that is in the stream.
     cursor: u64,
+    /// The term that is published; in another one the session ends.
+    term: u32,
 }
 
 impl Publisher {
@@ -101,10 +103,12 @@ impl Publisher {
 
     /// One connection, until it ends. Errors: why it ended, and what to do about it.
     async fn session(&self) -> Result<std::convert::Infallible, String> {
+        self.central.must_be_open().map_err(|refusal| refusal.detail().to_owned())?;
         let nats = Nats::connect(&self.at).await?;
         let subjects = Subjects::of(&self.at);
         let (central, status) = (&*self.central, &*self.status);
-        let mut session = Session { central, status, nats, subjects, last: 0, cursor: 0 };
+        let term = central.term();
+        let mut session = Session { central, status, nats, subjects, last: 0, cursor: 0, term };
         session.stream().await?;
         session.look().await?;
         status.connected.store(true, Relaxed);
@@ -162,7 +166,7 @@ impl Session<'_> {
         let cursor = if is_table { first - first.min(1) } else { until };
         if cursor > self.central.head() {
             return Err(format!(
-                "the stream is at {cursor}, Central only at {}: its log was restored from a copy, or lost",
+                "the stream is at {cursor}, Central only at {}: its log was restored from a copy, or lost; purge the stream",
                 self.central.head()
             ));
         }
@@ -203,6 +207,9 @@ impl Session<'_> {
         loop {
             let (first, last, frames) = {
                 let state = read(&self.central.state);
+                if state.term() != self.term || lock(&self.central.superseded).is_some() {
+                    return Err("this Central is not the authority at this moment".to_owned());
+                }
                 if self.cursor >= state.head() {
                     return Ok(());
                 }
@@ -210,7 +217,7 @@ impl Session<'_> {
                 let (last, events) = state.after(self.cursor, EVENTS_MAX);
                 let edges = (state.edges_seq() > self.cursor)
                     .then(|| Frame::Edges { s: state.edges_seq(), edges: state.edges().to_vec() });
-                (first, last, edges.into_iter().chain([Frame::batch(first, last, events)]).collect::<Vec<_>>())
+                (first, last, edges.into_iter().chain([Frame::batch_at(first, last, events, state.chain_at(last).unwrap_or(0))]).collect::<Vec<_>>())
             };
             for frame in frames {
                 self.store(&frame, first, last).await?;
@@ -242,14 +249,18 @@ impl Session<'_> {
 
     async fn beat(&mut self) -> Result<(), String> {
         let ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
-        let frame = Frame::Hb { head: self.cursor, oldest: self.central.oldest(), ms };
+        let frame = {
+            let state = read(&self.central.state);
+            let (head, dig) = (state.head(), Some(state.digest().to_string()));
+            Frame::Hb { head, oldest: self.central.oldest_in(&state), ms, dig }
+        };
         let headers = self.history();
         let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         self.nats.publish(&self.subjects.beats, &headers, &line(&frame)).await
     }
 
     fn history(&self) -> Vec<(&'static str, String)> {
-        vec![(FEED, self.central.feed_id().to_owned()), (TERM_FIELD, TERM.to_string())]
+        vec![(FEED, self.central.feed_id().to_owned()), (TERM, self.term.to_string())]
     }
 }
 

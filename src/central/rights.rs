@@ -68,6 +68,14 @@ impl Who {
         }
     }
 
+    /// The edge that asks, if it is one.
+    pub fn edge(&self) -> Option<&str> {
+        match self {
+            Who::Edge(name) | Who::Local(Some(name)) => Some(name),
+            Who::Local(None) | Who::Staff | Who::Bearer(_) | Who::Central => None,
+        }
+    }
+
     /// Whether it may speak for the edge with this name.
     pub fn must_be(&self, edge: &str) -> Result<(), Refusal> {
         match self {

@@ -19,6 +19,17 @@ pub struct Args {
     pub config: PathBuf,
 }
 
+/// Arguments of `central`.
+#[derive(Debug, clap::Args)]
+pub struct CentralArgs {
+    /// What every place has
+    #[command(flatten)]
+    pub common: Args,
+    /// Its data is a copy that may be older than what the edges have seen: grant nothing before every edge has reported
+    #[arg(long)]
+    pub restored: bool,
+}
+
 type Load = fn(&Path, load::Env<'_>, Strictness) -> Outcome;
 
 /// Runs an edge until it is told to stop.
@@ -27,8 +38,8 @@ pub fn edge(args: &Args) -> ExitCode {
 }
 
 /// Runs Central until it is told to stop.
-pub fn central(args: &Args) -> ExitCode {
-    start(args, load::central, Running::central)
+pub fn central(args: &CentralArgs) -> ExitCode {
+    start(&args.common, load::central, if args.restored { Running::restored_central } else { Running::central })
 }
 
 fn start(args: &Args, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, String>) -> ExitCode {

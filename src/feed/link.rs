@@ -16,20 +16,22 @@ use crate::base::snapshot::Reader;
 use crate::config::plan::Url;
 use crate::home::cursor::{Cursor, FeedId};
 use crate::home::event::{Frame, LINE_MAX};
-use crate::home::snapshot::{Decoder, Header, Part};
-use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck, Homes};
+use crate::home::snapshot::Header;
+use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck, Homes, Report};
 use crate::upstream::endpoint::Rtt;
-use async_compression::tokio::write::ZstdDecoder;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 mod ask;
+pub(super) mod recover;
 mod register;
+mod transfer;
 
 /// Where Central is and who we are. Replaced as a whole on a reload; taken anew at each connect.
 #[derive(Debug, Clone)]
@@ -89,7 +91,14 @@ pub async fn run_from<S: Source>(
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), String> {
     let answering = source.submit(asks);
-    let mut follower = Follower { applier: Some(applier), source, status, backoff: Backoff::links() };
+    let mut follower = Follower {
+        applier: Some(applier),
+        source,
+        status,
+        backoff: Backoff::links(),
+        reported: None,
+        resynced: None,
+    };
     tokio::select! {
         why = follower.follow() => Err(why),
         () = answering => Ok(()),
@@ -103,7 +112,14 @@ struct Follower<S> {
     source: S,
     status: Arc<LinkStatus>,
     backoff: Backoff,
+    /// The wait for reports that has ours.
+    reported: Option<String>,
+    /// When the map was last taken anew because of its digest.
+    resynced: Option<std::time::Instant>,
 }
+
+/// A map whose digest is wrong is taken anew at most so often: a fault that comes back is for people to look at.
+const RESYNC_EVERY: Duration = Duration::from_secs(600);
 
 impl<S: Source> Follower<S> {
     /// Goes from attempt to attempt; returns only when nothing more can be written, with why.
@@ -112,10 +128,17 @@ impl<S: Source> Follower<S> {
             self.status.reached(0, seq);
             self.status.know(feed.map_or_else(String::new, |feed| feed.to_string()));
         }
+        if let Some(applier) = &self.applier {
+            self.status.obey(applier.homes().obeyed());
+        }
         let mut snapshot = false;
         loop {
             let end = self.attempt(snapshot).await;
-            snapshot = matches!(end, End::Gone);
+            snapshot = matches!(end, End::Gone | End::Diverged(_));
+            let end = match end {
+                End::Recover(call) => self.report(call).await,
+                end => end,
+            };
             let wait = match end {
                 End::Fatal(why) => return why,
                 End::Loaded => continue,
@@ -136,6 +159,8 @@ impl<S: Source> Follower<S> {
             End::Resume(why) => (why, None, self.backoff.next(random())),
             End::Later(why, after) => (why, None, after.max(self.backoff.next(random()))),
             End::Gone => ("too far behind: a snapshot will be taken".to_owned(), None, share(pace.spread)),
+            End::Diverged(why) => (why, None, share(pace.spread.min(DIVERGED_SPREAD))),
+            End::Recover(_) => return Duration::ZERO,
             End::Alarm(alarm, why) => (why, Some(alarm), pace.alarmed),
             End::Leader(leader) => (self.source.turn_to(&leader), None, self.backoff.next(random())),
             End::Loaded | End::Fatal(_) => return Duration::ZERO,
@@ -154,20 +179,19 @@ impl<S: Source> Follower<S> {
             return end;
         }
         let Some(applier) = &self.applier else { return End::Fatal("the homes' writer is gone".to_owned()) };
-        let cursor = applier.cursor();
-        match cursor.feed {
-            Some(feed) if !snapshot => self.stream(feed, cursor).await,
+        match applier.cursor() {
+            cursor @ Cursor { feed: Some(_), .. } if !snapshot => self.stream(cursor).await,
             _ => self.snapshot().await,
         }
     }
 
-    /// Reaches the source, and tells it who we are where it has not agreed to that yet.
+    /// Reaches the source, and has it know who we are. How the attempt ends if nothing may be followed before it agrees.
     async fn greet(&mut self) -> Option<End> {
         let homes = self.applier.as_ref()?.homes().clone();
         match self.source.greet(&homes).await {
-            Ok(Some(Begun { seq, term })) => {
+            Ok(Some(Begun { boot, seq, term })) => {
                 let work = self.work(move |applier| {
-                    applier.registered(seq, term);
+                    applier.registered_as(boot, seq, term);
                     Ok(())
                 });
                 work.await.err()
@@ -177,8 +201,9 @@ impl<S: Source> Follower<S> {
         }
     }
 
-    async fn stream(&mut self, feed: FeedId, from: Cursor) -> End {
-        let (history, mut lines) = match self.source.stream(feed, from).await {
+    /// Takes frames until the stream ends.
+    async fn stream(&mut self, cursor: Cursor) -> End {
+        let (history, mut lines) = match self.source.stream(cursor).await {
             Ok(opened) => opened,
             Err(end) => return end,
         };
@@ -189,7 +214,8 @@ impl<S: Source> Follower<S> {
             Err(end) => return end,
         }
         self.status.opened(history.0.to_string());
-        tracing::info!(feed = %history.0, from = from.seq.saturating_add(1), source = S::NAME, "following the homes");
+        let from = cursor.seq.saturating_add(1);
+        tracing::info!(feed = %history.0, term = history.1, from, source = S::NAME, "following the homes");
         loop {
             match lines.next().await {
                 Ok(line) => {
@@ -210,19 +236,20 @@ impl<S: Source> Follower<S> {
             Err(why) => return Some(End::Resume(why)),
         };
         let Some(applier) = &self.applier else { return Some(End::Fatal("the homes' writer is gone".to_owned())) };
+        let (chain, digest) = (received.chain(), received.digest());
         let (step, poison) = follow::step(&applier.cursor(), received);
         for (s, why) in poison.iter().take(1) {
-            self.status.poison(poison.len());
+            self.status.poison(&poison);
             tracing::error!(?s, why, count = poison.len(), "an event cannot be read; its key keeps its last good home");
         }
         match step {
             Step::Apply { first, last, events } => {
-                self.work(move |applier| applier.apply(first, last, &events)).await.err()
+                self.work(move |applier| applier.apply_at(first, last, chain, &events)).await.err()
             }
             Step::Edges(edges) => self.work(move |applier| applier.edges(&edges)).await.err(),
             Step::Beat { head } => {
                 self.status.reached(head, self.status.applied());
-                None
+                digest.and_then(|(at, digest)| self.compare(at, &digest))
             }
             Step::Pass => None,
             Step::Resume(why) => Some(End::Resume(why)),
@@ -230,8 +257,28 @@ impl<S: Source> Follower<S> {
         }
     }
 
+    /// Compares Central's digest with ours where both stand at one seq.
+    fn compare(&mut self, at: u64, theirs: &str) -> Option<End> {
+        let applier = self.applier.as_ref().filter(|applier| applier.cursor().seq == at)?;
+        let is_equal = applier.digest().to_string() == theirs;
+        if self.status.compared(is_equal) {
+            tracing::error!(seq = at, "the home map is not Central's, although both stand at one seq");
+        }
+        let now = clock::now();
+        let is_due = self.resynced.is_none_or(|last| now.saturating_duration_since(last) >= RESYNC_EVERY);
+        if is_equal || !is_due {
+            return None;
+        }
+        self.resynced = Some(now);
+        Some(End::Diverged(format!("the map's digest at seq {at} is not Central's: all of it is taken anew")))
+    }
+
     async fn begin(&mut self, (feed, term): (FeedId, u64)) -> Result<FeedCheck, End> {
-        self.work(move |applier| applier.begin_feed(feed, term)).await
+        let check = self.work(move |applier| applier.begin_feed(feed, term)).await?;
+        if matches!(check, FeedCheck::Resume | FeedCheck::Snapshot) {
+            self.status.obey(term);
+        }
+        Ok(check)
     }
 
     /// Lets the applier work on a thread that may block on the disk. Never dropped half-way while the link runs.
@@ -252,11 +299,17 @@ impl<S: Source> Follower<S> {
         self.status.reached(0, applier.cursor().seq);
         self.applier = Some(applier);
         // A disk that refuses may take the same again later; the cursor has not moved, so nothing is lost.
-        result.map_err(|error| End::Resume(error.to_string()))
+        result.map_err(|error| match error {
+            ApplyError::Braked(_) => End::Alarm(Alarm::MassChange, error.to_string()),
+            error => End::Resume(error.to_string()),
+        })
     }
 
+    /// Takes all homes, and loads them once all has been found right.
     async fn snapshot(&mut self) -> End {
-        match self.source.snapshot().await {
+        let least = |applier: &Applier| applier.cursor().seq.max(applier.homes().snapshot_from());
+        let least = self.applier.as_ref().map_or(0, least);
+        match self.source.snapshot(least).await {
             Ok(image) => self.load(image).await,
             Err(end) => end,
         }
@@ -287,6 +340,7 @@ impl<S: Source> Follower<S> {
 pub(super) struct Central {
     target: Reader<Target>,
     status: Arc<LinkStatus>,
+    backoff: Backoff,
     /// The connection of the attempt under way.
     line: Option<Line>,
 }
@@ -294,7 +348,15 @@ pub(super) struct Central {
 impl Central {
     /// Central where `target` says.
     pub(super) fn new(target: Reader<Target>, status: Arc<LinkStatus>) -> Central {
-        Central { target, status, line: None }
+        Central { target, status, backoff: Backoff::links(), line: None }
+    }
+
+    /// The connection at hand, or a new one.
+    async fn line(&mut self, target: &Target) -> Result<Line, End> {
+        match self.line.take() {
+            Some(line) => Ok(line),
+            None => connect(target, &self.status).await.map_err(End::Broken),
+        }
     }
 }
 
@@ -319,37 +381,34 @@ impl Source for Central {
         registered
     }
 
-    /// Fetches a snapshot to its end, and finds all of it right.
-    async fn snapshot(&mut self) -> Result<Image, End> {
+    /// Fetches a snapshot to its end, and finds all of it right. One that is cut goes on where it was.
+    async fn snapshot(&mut self, least: u64) -> Result<Image, End> {
         let target = self.target.load().clone();
-        let mut line = match self.line.take() {
-            Some(line) => line,
-            None => connect(&target, &self.status).await.map_err(End::Broken)?,
-        };
-        let mut call = call("/feed/v1/snapshot".to_owned(), &target.edge);
-        call.fields.push(("accept-encoding", "zstd".to_owned()));
-        let answer = line.send(call).await.map_err(End::Broken)?;
-        if let Some(end) = refused(&answer) {
-            let why = detail(answer).await;
-            return Err(with_detail(end, &why));
+        let mut transfer = transfer::Transfer::new(least);
+        loop {
+            let gone_on = match self.line(&target).await {
+                Ok(mut line) => transfer.go_on(&mut line, &target).await,
+                Err(end) => Err(end),
+            };
+            match gone_on {
+                Err(End::Broken(why)) if transfer.may_go_on() => {
+                    tracing::warn!(why, "the snapshot was cut, and goes on from there");
+                    tokio::time::sleep(self.backoff.next(random())).await;
+                }
+                ended => {
+                    self.backoff.reset();
+                    return ended;
+                }
+            }
         }
-        let zstd = answer.headers().get("content-encoding").is_some_and(|coding| coding == "zstd");
-        let image = fetch(answer.into_body(), zstd, target.pace.silence).await;
-        image.map_err(|why| End::Broken(format!("the snapshot cannot be used: {why}")))
     }
 
-    async fn stream(&mut self, feed: FeedId, from: Cursor) -> Result<((FeedId, u64), Body), End> {
+    async fn stream(&mut self, from: Cursor) -> Result<((FeedId, u64), Body), End> {
         let target = self.target.load().clone();
-        let mut line = match self.line.take() {
-            Some(line) => line,
-            None => connect(&target, &self.status).await.map_err(End::Broken)?,
-        };
-        let mut path = format!("/feed/v1/stream?feed={feed}&from={}", from.seq.saturating_add(1));
-        // A crash before the first snapshot leaves a history without a term.
-        if from.term > 0 {
-            path.push_str(&format!("&term={}", from.term));
-        }
-        let answer = line.send(call(path, &target.edge)).await.map_err(End::Broken)?;
+        let mut line = self.line(&target).await?;
+        let mut call = call(stream_path(&from), &target.edge);
+        call.fields.push(("accept-encoding", "zstd".to_owned()));
+        let answer = line.send(call).await.map_err(End::Broken)?;
         if let Some(end) = refused(&answer) {
             let why = detail(answer).await;
             return Err(with_detail(end, &why));
@@ -357,8 +416,21 @@ impl Source for Central {
         let Some(history) = history(answer.headers()) else {
             return Err(End::Broken("the answer has no Feed-Id and Feed-Term: is this Central?".to_owned()));
         };
-        let silence = target.pace.silence;
-        Ok((history, Body { lines: Lines::default(), body: answer.into_body(), silence, _line: line }))
+        let is_packed = answer.headers().get("content-encoding").is_some_and(|coding| coding == "zstd");
+        let body = Body {
+            lines: Lines::default(),
+            unpack: transfer::Unpack::new(is_packed),
+            packed: VecDeque::new(),
+            body: answer.into_body(),
+            silence: target.pace.silence,
+            _line: line,
+        };
+        Ok((history, body))
+    }
+
+    async fn report(&mut self, report: Report) -> Result<(), End> {
+        let target = self.target.load().clone();
+        recover::deliver(report, &target, &self.status).await
     }
 
     fn submit(&self, asks: AskReceiver) -> impl Future<Output = ()> + use<> {
@@ -380,6 +452,9 @@ impl Source for Central {
 /// Central's stream.
 pub(super) struct Body {
     lines: Lines,
+    unpack: transfer::Unpack,
+    /// What has come and is not unpacked yet, in small steps: what a hostile stream expands to is judged before it goes on.
+    packed: VecDeque<Bytes>,
     body: Incoming,
     silence: Duration,
     /// Dropped, it would cut what is still arriving.
@@ -392,95 +467,49 @@ impl super::source::Lines for Body {
             if let Some(line) = self.lines.next(LINE_MAX).map_err(End::Resume)? {
                 return Ok(line);
             }
+            if let Some(step) = self.packed.pop_front() {
+                self.lines.push(&self.unpack.take(&step).await.map_err(End::Resume)?);
+                continue;
+            }
             match timeout(self.silence, self.body.frame()).await {
                 Err(_) => {
                     return Err(End::Broken(format!("Central was silent for {} ms", self.silence.as_millis())));
                 }
                 Ok(None) => return Err(End::Broken("Central ended the stream".to_owned())),
                 Ok(Some(Err(error))) => return Err(End::Broken(format!("the stream broke: {error}"))),
-                Ok(Some(Ok(frame))) => self.lines.push(frame.data_ref().map_or(&[], |octets| octets)),
+                Ok(Some(Ok(frame))) => {
+                    let octets = frame.into_data().unwrap_or_default();
+                    self.packed.extend(transfer::Unpack::steps(&octets).map(|step| octets.slice_ref(step)));
+                }
             }
         }
     }
+}
+
+/// Where the stream goes on, with what proves that we have been there.
+fn stream_path(cursor: &Cursor) -> String {
+    let Cursor { term, seq, chain, .. } = *cursor;
+    let feed = cursor.feed.map(|feed| feed.to_string()).unwrap_or_default();
+    let mut path = format!("/feed/v1/stream?feed={feed}&from={}", seq.saturating_add(1));
+    // A crash before the first snapshot leaves a history without a term.
+    if term > 0 {
+        path.push_str(&format!("&term={term}"));
+    }
+    if chain > 0 {
+        path.push_str(&format!("&at={term}:{seq}:{chain}"));
+    }
+    path
 }
 
 fn load(applier: &mut Applier, image: Image) -> Result<Applied, ApplyError> {
     let Header { feed, term, seq } = image.header;
     applier.overrides(&image.overrides)?;
-    applier.load(feed, u64::from(term), seq, &image.edges, image.rows.into_iter())
+    let at = Cursor { feed: Some(feed), term: u64::from(term), seq, chain: image.chain };
+    applier.load_at(at, &image.edges, image.rows.into_iter())
 }
 
-/// Reads a snapshot to its end. Errors: cut, damaged or silent.
-async fn fetch(mut body: Incoming, zstd: bool, silence: Duration) -> Result<Image, String> {
-    let mut decoder = Decoder::default();
-    let mut unpack = zstd.then(|| ZstdDecoder::new(Vec::new()));
-    let mut found = Found::default();
-    let (mut received, mut told) = (0, clock::now());
-    while let Some(frame) = timeout(silence, body.frame()).await.map_err(|_| "Central fell silent".to_owned())? {
-        let frame = frame.map_err(|error| error.to_string())?;
-        let Some(octets) = frame.data_ref() else { continue };
-        received += octets.len();
-        if clock::now().saturating_duration_since(told) >= TELL_EVERY {
-            told = clock::now();
-            tracing::info!(homes = found.rows.len(), received_bytes = received, "a snapshot of all homes is arriving");
-        }
-        match &mut unpack {
-            None => found.push(&mut decoder, octets)?,
-            // In small steps: what a hostile stream expands to is read before it goes on.
-            Some(unpack) => {
-                for step in octets.chunks(UNPACK_STEP) {
-                    unpack.write_all(step).await.map_err(|error| error.to_string())?;
-                    found.push(&mut decoder, &std::mem::take(unpack.get_mut()))?;
-                }
-            }
-        }
-    }
-    if let Some(mut unpack) = unpack {
-        unpack.shutdown().await.map_err(|error| error.to_string())?;
-        found.push(&mut decoder, unpack.get_ref())?;
-    }
-    if decoder.is_complete() { found.image() } else { Err("it was cut".to_owned()) }
-}
-
-/// Between two words on a long snapshot.
-const TELL_EVERY: Duration = Duration::from_secs(5);
-/// Compressed octets expanded at once; even these may become some MiB.
-const UNPACK_STEP: usize = 512;
-/// The most rows of a snapshot: 4 GiB while it is loaded.
-const ROWS_MAX: usize = 1 << 28;
-
-#[derive(Default)]
-struct Found {
-    header: Option<Header>,
-    edges: Vec<crate::home::event::EdgeRow>,
-    overrides: Vec<crate::home::hash::Override>,
-    rows: Vec<crate::home::snapshot::Row>,
-}
-
-impl Found {
-    fn push(&mut self, decoder: &mut Decoder, octets: &[u8]) -> Result<(), String> {
-        let mut parts = Vec::new();
-        decoder.push(octets, &mut parts)?;
-        for part in parts {
-            match part {
-                Part::Header(header) => self.header = Some(header),
-                Part::Edges(edges) => self.edges = edges,
-                Part::Rows(rows) if self.rows.len() + rows.len() > ROWS_MAX => {
-                    return Err("it has too many rows".to_owned());
-                }
-                Part::Rows(rows) => self.rows.extend(rows),
-                Part::Overrides(overrides) => self.overrides = overrides,
-                Part::End(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn image(self) -> Result<Image, String> {
-        let header = self.header.ok_or("it has no header")?;
-        Ok(Image { header, edges: self.edges, overrides: self.overrides, rows: self.rows })
-    }
-}
+/// A map that is not Central's is taken anew within so long, at random: many edges may have found the same.
+const DIVERGED_SPREAD: Duration = Duration::from_secs(2);
 
 /// Connects to the address whose turn it is.
 async fn connect(target: &Target, status: &LinkStatus) -> Result<Line, String> {
@@ -508,6 +537,9 @@ fn history(fields: &http::HeaderMap) -> Option<(FeedId, u64)> {
 fn refused<B>(answer: &http::Response<B>) -> Option<End> {
     let text = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let status = answer.status().as_u16();
+    if let Some(call) = recover::asked(answer.headers()).filter(|_| status == 503) {
+        return Some(End::Recover(call));
+    }
     match follow::verdict(status, text("coordinator-leader"), text("retry-after")) {
         Verdict::Stream => None,
         Verdict::Snapshot => Some(End::Gone),

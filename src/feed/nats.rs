@@ -1,7 +1,7 @@
 //! A NATS client, as far as the feed needs one: core messages, and JetStream's API by request and reply.
 //!
 //! One connection, owned by one task; what arrives while a reply is awaited waits in its turn. A line of the protocol that
-//! makes no sense ends the connection: whoever follows has a cursor of their own. Why not the kept crate: docs/decisions/0017.
+//! makes no sense ends the connection: whoever follows has a cursor of their own. Why not the kept crate: docs/decisions/0018.
 //! Source: NATS client protocol and JetStream wire API, server 2.9.
 
 use crate::base::backoff::random;

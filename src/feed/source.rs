@@ -10,7 +10,8 @@ use crate::home::cursor::{Cursor, FeedId};
 use crate::home::event::EdgeRow;
 use crate::home::hash::Override;
 use crate::home::snapshot::{Header, Row};
-use crate::homes::{AskReceiver, Homes};
+use crate::home::standing::Boot;
+use crate::homes::{AskReceiver, Homes, Report};
 use std::future::Future;
 use std::time::Duration;
 
@@ -30,6 +31,10 @@ pub enum End {
     Gone,
     /// We have what a snapshot gave.
     Loaded,
+    /// The map is not Central's, although it should be: take all of it anew.
+    Diverged(String),
+    /// Central was restored, and waits for our report.
+    Recover(super::link::recover::Call),
     /// Nothing may be applied.
     Alarm(Alarm, String),
     /// Another address leads.
@@ -41,6 +46,8 @@ pub enum End {
 /// From where this incarnation of the edge counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Begun {
+    /// The incarnation.
+    pub boot: Boot,
     /// The seq.
     pub seq: u64,
     /// The term of who said so.
@@ -52,6 +59,8 @@ pub struct Begun {
 pub struct Image {
     /// Of which history, and as of when.
     pub header: Header,
+    /// The checksum of the log up to there; 0 if it is not known.
+    pub chain: u32,
     /// The edge table.
     pub edges: Vec<EdgeRow>,
     /// The keys that are filed under another hash than their own.
@@ -73,15 +82,19 @@ pub trait Source {
         Pace::default()
     }
 
-    /// Reaches the source, and has it enter this incarnation of the edge unless that is done.
+    /// Reaches the source, and has it enter this incarnation of the edge; `None` if that can wait.
     fn greet(&mut self, homes: &Homes) -> impl Future<Output = Result<Option<Begun>, End>>;
 
-    /// All homes as of one seq.
-    fn snapshot(&mut self) -> impl Future<Output = Result<Image, End>>;
+    /// All homes as of one seq, which is not below `least`.
+    fn snapshot(&mut self, least: u64) -> impl Future<Output = Result<Image, End>>;
 
     /// What came after a cursor in the history that we hold, and which history and term the source is in.
-    fn stream(&mut self, feed: FeedId, from: Cursor)
-    -> impl Future<Output = Result<((FeedId, u64), Self::Lines), End>>;
+    fn stream(&mut self, from: Cursor) -> impl Future<Output = Result<((FeedId, u64), Self::Lines), End>>;
+
+    /// Brings our ledger to a Central that was restored and asks for it.
+    fn report(&mut self, _report: Report) -> impl Future<Output = Result<(), End>> {
+        std::future::ready(Err(End::Broken("this source has no use for a report".to_owned())))
+    }
 
     /// Answers look-ups and claims until nobody can ask any more. A source that takes no claims leaves them unanswered;
     /// that none is ever made there is the configuration's business.

@@ -4,6 +4,7 @@ use crate::base::id::EdgeId;
 
 pub mod claim;
 pub mod cursor;
+pub mod digest;
 pub mod event;
 pub mod exact;
 pub mod guard;
@@ -16,11 +17,6 @@ pub mod slot;
 pub mod snapshot;
 pub mod standing;
 pub mod table;
-
-#[cfg(test)]
-mod probe;
-#[cfg(test)]
-mod tests;
 
 /// What this edge knows of one key at the moment of asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

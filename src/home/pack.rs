@@ -292,7 +292,8 @@ mod tests {
 
     #[test]
     fn every_cut_is_noticed() {
-        let rows: Vec<Row> = (0..40).map(|n| Row { hash: n << 50 | n * n, epoch: 1, value: n as u32 % 3 }).collect();
+        let rows: Vec<Row> =
+            (0..40).map(|n| Row { hash: (n << 50) | (n * n), epoch: 1, value: n as u32 % 3 }).collect();
         let block = packed(&rows);
         for length in 0..block.len() {
             assert!(read(&block[..length]).is_err(), "cut at {length}");

@@ -70,8 +70,8 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Starts a snapshot: magic, header, edge table and overrides go to `out`.
-    pub fn start(header: &Header, edges: &[EdgeRow], overrides: &[Override], out: &mut Vec<u8>) -> Encoder {
+    /// Starts a snapshot: magic, header and edge table go to `out`.
+    pub fn start(header: &Header, edges: &[EdgeRow], out: &mut Vec<u8>) -> Encoder {
         out.extend_from_slice(MAGIC);
         let mut payload = Vec::with_capacity(28);
         payload.extend_from_slice(&header.feed.0);
@@ -79,11 +79,15 @@ impl Encoder {
         payload.extend_from_slice(&header.seq.to_le_bytes());
         block(b'H', &payload, out);
         block(b'E', &serde_json::to_vec(edges).expect("edge rows hold nothing that JSON cannot say"), out);
+        Encoder { rows: 0, crc: crc32fast::Hasher::new() }
+    }
+
+    /// Writes the keys that are filed under another hash than their own; before the first row.
+    pub fn overrides(&mut self, overrides: &[Override], out: &mut Vec<u8>) {
         if !overrides.is_empty() {
             let overrides = serde_json::to_vec(overrides).expect("overrides hold nothing that JSON cannot say");
             block(b'X', &overrides, out);
         }
-        Encoder { rows: 0, crc: crc32fast::Hasher::new() }
     }
 
     /// Writes one block of rows and returns how many of them it took. `rows` rise strictly in `kh`, also from call to call.
@@ -112,6 +116,19 @@ impl Encoder {
         payload.extend_from_slice(&self.crc.finalize().to_le_bytes());
         block(b'F', &payload, out);
     }
+}
+
+/// A whole snapshot; `rows` rise strictly in `kh`.
+pub fn encode(header: &Header, edges: &[EdgeRow], overrides: &[Override], mut rows: &[Row]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut encoder = Encoder::start(header, edges, &mut out);
+    encoder.overrides(overrides, &mut out);
+    while !rows.is_empty() {
+        let taken = encoder.rows(rows, &mut out);
+        rows = rows.get(taken.max(1)..).unwrap_or_default();
+    }
+    encoder.finish(&mut out);
+    out
 }
 
 fn block(kind: u8, payload: &[u8], out: &mut Vec<u8>) {

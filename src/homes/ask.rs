@@ -100,8 +100,12 @@ impl Homes {
     /// An answer that names a home. If it is ours, only the ledger can say so: the feed brings it.
     async fn believe(&self, space: &str, key: &str, home: &str, epoch: u32, seq: u64) -> Asked {
         if home == self.own {
-            self.seq_reached(seq, FEED_WAIT).await;
-            return Asked::Home(self.look(space, key));
+            let has_come = self.seq_reached(seq, FEED_WAIT).await;
+            return match self.look(space, key) {
+                // Central knows the key and we cannot serve it yet: that is no word that it does not exist.
+                Home::Unknown if !has_come => Asked::Unreachable,
+                known => Asked::Home(known),
+            };
         }
         let Some(edge) = self.edges.load().id(home) else {
             tracing::warn!(home, "Central named an edge that the edge table does not list");

@@ -32,6 +32,7 @@ use super::view::{self, Unread, View};
 use super::{ASKS_MAX, Ask, AskReceiver, Cursor, FeedId, Homes, OpenError};
 use crate::home::hash::{KeyHash, Overrides};
 use crate::home::ledger::{Claim, Row};
+use crate::home::standing::Stage;
 use crate::home::{Home, exact, table};
 use crate::store::durable::{self, ClaimRow, Durable, Write};
 use crate::store::files;
@@ -78,11 +79,11 @@ pub(super) struct Tables {
 }
 
 /// Fills the tables, or gives back what could not be read now.
-pub(super) type Filling = JoinHandle<Result<Tables, (Unfilled, OpenError)>>;
+pub(super) type Filling = JoinHandle<Result<Tables, (Box<Unfilled>, OpenError)>>;
 
 /// All that the feed has brought.
 struct Fed {
-    rows: Unfilled,
+    rows: Box<Unfilled>,
     feed: Option<FeedId>,
     edges: Edges,
     overrides: Overrides,
@@ -143,7 +144,8 @@ fn open_fed(dir: &Path, aside: &mut Vec<PathBuf>) -> Result<Fed, OpenError> {
     let mut ledger = open_rows(dir, LEDGER, aside)?;
     let mut map = open_rows(dir, MAP, aside)?;
     let (reached, was_at) = (mark(&ledger.rows).seq, mark(&map.rows).ledger);
-    if reached < was_at {
+    // In a new term both count anew, and the ledger goes first.
+    if reached < was_at && mark(&ledger.rows).term <= mark(&map.rows).term {
         tracing::error!(reached, was_at, "the ledger has lost what was durable");
         ledger = lost(dir, LEDGER, aside)?;
     }
@@ -167,7 +169,7 @@ fn open_fed(dir: &Path, aside: &mut Vec<PathBuf>) -> Result<Fed, OpenError> {
             }
         }
     }
-    let rows = Unfilled { dir: dir.to_path_buf(), ledger, map };
+    let rows = Box::new(Unfilled { dir: dir.to_path_buf(), ledger, map });
     Ok(Fed { rows, feed, edges, overrides })
 }
 
@@ -181,8 +183,10 @@ impl Unfilled {
     }
 
     fn cursor(&self, feed: Option<FeedId>) -> Cursor {
-        let term = mark(&self.map.rows).term.max(mark(&self.ledger.rows).term);
-        Cursor { feed, term, seq: mark(&self.map.rows).seq }
+        // A ledger that is in a newer term than the map was stopped on the way to it: the map's own is what it follows.
+        let map = mark(&self.map.rows);
+        let term = if map.term > 0 { map.term } else { mark(&self.ledger.rows).term };
+        Cursor { feed, term, seq: map.seq, chain: map.chain }
     }
 
     /// Says what is known before the tables are filled.
@@ -193,13 +197,17 @@ impl Unfilled {
     /// Fills the tables from disk and shows them. What turns out to be damaged is set aside.
     ///
     /// Errors: those of the file system; nothing has changed then, and it may be tried again.
-    pub(super) fn fill(mut self, homes: &Weak<Homes>) -> Result<Tables, (Unfilled, OpenError)> {
+    pub(super) fn fill(mut self: Box<Self>, homes: &Weak<Homes>) -> Result<Tables, (Box<Unfilled>, OpenError)> {
         let mut aside = Vec::new();
         match self.tables(&mut aside) {
             Err(error) => Err((self, error)),
             Ok(tables) => {
                 if let Some(homes) = homes.upgrade() {
                     homes.tell_set_aside(&aside);
+                    // Before the tables are shown: what follows must find nobody who still accepts.
+                    if tables.ledger.was_lost && homes.identity.standing().stage == Stage::Ready {
+                        tables.end_incarnation(&homes, &self.dir);
+                    }
                     tables.show(&homes);
                 }
                 Ok(tables)
@@ -224,6 +232,14 @@ impl Unfilled {
 }
 
 impl Tables {
+    /// What was served from the files was checked block by block, and right; but what the damaged block held is unknown.
+    fn end_incarnation(&self, homes: &Homes, dir: &Path) {
+        match homes.identity.lost(dir) {
+            Ok(()) => tracing::error!("the ledger is lost: this disk starts over, and accepts nobody before Central agrees"),
+            Err(error) => tracing::error!(%error, "the ledger is lost, and its incarnation cannot be written"),
+        }
+    }
+
     fn show(&self, homes: &Homes) {
         let mut view = View::clone(&homes.view.load());
         (view.map, view.ledger) = (self.map.table.table().clone(), self.ledger.table.table().clone());
@@ -268,6 +284,7 @@ impl Homes {
             purges: AtomicU64::new(0),
             ledger_lost: AtomicBool::new(false),
             identity,
+            brake: Default::default(),
             map_keys: AtomicU64::new(map_keys),
             set_aside: Mutex::default(),
         }

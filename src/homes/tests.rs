@@ -98,7 +98,7 @@ fn an_edge_learns_its_homes_and_keeps_them() {
     for restart in 0..3 {
         let looked = ["1", "2", "3", "4", "5", "6"].map(|key| edge.look(key));
         assert_eq!(looked, [at(US, 2), Home::Unknown, Home::Unknown, ours(1), at(US, 1), Home::Unknown], "{restart}");
-        assert_eq!(edge.homes.cursor(), Cursor { feed: Some(FEED), term: 1, seq: 10 });
+        assert_eq!(edge.homes.cursor(), Cursor { feed: Some(FEED), term: 1, seq: 10, chain: 0 });
         assert_eq!(edge.homes.edges(), table());
         assert_eq!(edge.homes.owned().len(), 1);
         edge = edge.reopened(dir.path());
@@ -151,7 +151,8 @@ fn another_history_and_an_old_term_are_refused() {
     edge.one(event(1, "1", "fr", 1));
     assert_eq!(edge.applier.begin_feed(FeedId([8; 16]), 9).unwrap(), FeedCheck::OtherHistory { ours: FEED });
     assert!(matches!(edge.applier.apply(2, 2, &[event(2, "2", "fr", 1)]), Err(ApplyError::NoHistory)));
-    assert_eq!(edge.applier.begin_feed(FEED, 4).unwrap(), FeedCheck::Resume);
+    assert_eq!(edge.applier.begin_feed(FEED, 4).unwrap(), FeedCheck::Snapshot, "a new term is a new history");
+    assert!(matches!(edge.applier.apply(2, 2, &[event(2, "2", "fr", 1)]), Err(ApplyError::NoHistory)));
     let mut edge = edge.reopened(dir.path());
     assert_eq!(edge.applier.begin_feed(FEED, 3).unwrap(), FeedCheck::OldTerm { ours: 4 });
     assert_eq!(edge.look("1"), ours(1), "it goes on with what it has");
@@ -866,5 +867,35 @@ fn files_that_turn_out_damaged_answer_nothing_wrong() {
             std::fs::remove_dir_all(dir.path()).unwrap();
             std::fs::create_dir(dir.path()).unwrap();
         }
+    }
+}
+
+/// Turns the ledger's log into an image, as absorbing would.
+fn ledger_as_image(dir: &Path) {
+    let (mut rows, cold) = crate::store::rows::Rows::open(dir, "ledger").unwrap().unwrap();
+    let all: Vec<_> = cold.sorted().map(Result::unwrap).collect();
+    let prepared = rows.prepare(rows.mark(), all.into_iter()).unwrap();
+    rows.replace(prepared).unwrap();
+}
+
+#[test]
+fn a_ledger_that_proves_damaged_after_the_start_makes_its_disk_start_over() {
+    let dir = tempfile::tempdir().unwrap();
+    many(dir.path(), 3000);
+    ledger_as_image(dir.path());
+    let boot = open(dir.path()).homes.identity.standing().boot;
+    let path = dir.path().join("ledger.image");
+    let mut bent = std::fs::read(&path).unwrap();
+    let middle = bent.len() / 2;
+    bent[middle] ^= 0x20;
+    std::fs::write(&path, bent).unwrap();
+    for cold in [true, false] {
+        let mut edge = if cold { open_cold(dir.path()) } else { open(dir.path()) };
+        edge.applier.warm().unwrap();
+        assert!(!edge.homes.is_founded() && !edge.homes.identity.may_accept(), "cold {cold}");
+        let next = edge.homes.incarnation();
+        assert!(!cold || (next.replaces == Some(boot) && next.boot != boot), "{next:?}");
+        assert_eq!(edge.look("4"), Home::Disputed, "cold {cold}");
+        assert_eq!(edge.applier.begin_feed(FEED, 1).unwrap(), FeedCheck::Snapshot);
     }
 }

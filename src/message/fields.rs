@@ -18,6 +18,9 @@ macro_rules! names {
         pub enum Name { $($variant,)+ Other }
 
         impl Name {
+            /// All but `Other`; `id as usize` is the place of each.
+            pub const KNOWN: &[Name] = &[$(Name::$variant,)+];
+
             /// The name in lower case; empty for `Other`.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Name::$variant => $text,)+ Name::Other => "" }
@@ -220,17 +223,24 @@ impl Fields {
     /// whose name is no token is never written.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         self.seen.nameless |= !is_token(name);
-        self.push_as(Name::of(name), name, &[value]);
+        self.push_as(Name::of(name), name, value);
     }
 
     /// Appends a line under a well-known name in its lower-case spelling.
     pub fn add(&mut self, id: Name, value: impl AsRef<[u8]>) {
-        self.push_as(id, id.as_str().as_bytes(), &[value.as_ref()]);
+        self.push_as(id, id.as_str().as_bytes(), value.as_ref());
     }
 
-    /// Appends a line under a well-known name, its value made of parts.
-    pub fn join(&mut self, id: Name, parts: &[&[u8]]) {
-        self.push_as(id, id.as_str().as_bytes(), parts);
+    /// Appends a line under a well-known name, its value made of parts that we know to hold no control octet.
+    pub(crate) fn join(&mut self, id: Name, parts: &[&[u8]]) {
+        debug_assert!(parts.iter().all(|part| !part.iter().any(u8::is_ascii_control)), "known to be plain");
+        let (name, at) = (id.as_str().as_bytes(), self.octets.len());
+        let value_len: usize = parts.iter().map(|part| part.len()).sum();
+        self.octets.reserve(name.len() + COLON.len() + value_len + END.len());
+        self.octets.extend_from_slice(name);
+        self.octets.extend_from_slice(COLON);
+        parts.iter().for_each(|part| self.octets.extend_from_slice(part));
+        self.close(id, name, at, value_len);
     }
 
     /// Appends a line under a well-known name, its value written in place: nothing is allocated but room for it.
@@ -241,7 +251,8 @@ impl Fields {
         let value_at = self.octets.len();
         let written = write!(Value(&mut self.octets), "{value}");
         debug_assert!(written.is_ok(), "memory takes everything");
-        self.close(id, name, at, value_at);
+        self.clean(value_at);
+        self.close(id, name, at, self.octets.len() - value_at);
     }
 
     /// Notes a line as an engine has read it, of which `fill` then brings the octets: it stands `at` octets behind the
@@ -368,29 +379,30 @@ impl Fields {
         self.lines.is_empty()
     }
 
-    fn push_as(&mut self, id: Name, name: &[u8], parts: &[&[u8]]) {
+    fn push_as(&mut self, id: Name, name: &[u8], value: &[u8]) {
         let at = self.octets.len();
-        let value_len: usize = parts.iter().map(|part| part.len()).sum();
-        self.octets.reserve(name.len() + COLON.len() + value_len + END.len());
+        self.octets.reserve(name.len() + COLON.len() + value.len() + END.len());
         self.octets.extend_from_slice(name);
         self.octets.extend_from_slice(COLON);
         let value_at = self.octets.len();
-        for part in parts {
-            self.octets.extend_from_slice(part);
-        }
-        self.close(id, name, at, value_at);
+        self.octets.extend_from_slice(value);
+        self.clean(value_at);
+        self.close(id, name, at, value.len());
     }
 
-    /// Ends the line that begins at `at`; makes spaces of what could end it sooner.
-    fn close(&mut self, id: Name, name: &[u8], at: usize, value_at: usize) {
+    /// Makes spaces of what could end a line before its end.
+    fn clean(&mut self, from: usize) {
         let odd = |octet| matches!(octet, b'\r' | b'\n' | 0);
-        while let Some(at) = swar::find(&self.octets[value_at..], |word| swar::below(word, b' '), odd) {
-            self.octets[value_at + at] = b' ';
+        while let Some(at) = swar::find(&self.octets[from..], |word| swar::below(word, b' '), odd) {
+            self.octets[from + at] = b' ';
         }
-        let value_len = (self.octets.len() - value_at) as u32;
+    }
+
+    /// Ends the line that begins at `at`.
+    fn close(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
         self.octets.extend_from_slice(END);
         self.seen.note(id, name);
-        self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len });
+        self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len: value_len as u32 });
     }
 }
 

@@ -77,10 +77,10 @@ pub fn rebuild(fields: &mut Fields, believed: &Believed, authority: &str, also_f
     }
     let host = believed.host.as_deref().unwrap_or(authority);
     match believed.chain[..] {
-        [IpAddr::V4(address)] => fields.add(Name::XForwardedFor, dotted(address.octets(), &mut [0; 15])),
+        [IpAddr::V4(address)] => fields.join(Name::XForwardedFor, &[dotted(address.octets(), &mut [0; 15]).as_bytes()]),
         ref chain => fields.put(Name::XForwardedFor, Chain(chain)),
     }
-    fields.add(Name::XForwardedProto, believed.scheme.as_str());
+    fields.join(Name::XForwardedProto, &[believed.scheme.as_str().as_bytes()]);
     if !host.is_empty() {
         fields.add(Name::XForwardedHost, host);
     }
@@ -102,7 +102,7 @@ impl fmt::Display for Chain<'_> {
 }
 
 /// An IPv4 address as text; the formatter of the standard library costs ten times as much, and each request has one.
-fn dotted(octets: [u8; 4], out: &mut [u8; 15]) -> &str {
+pub(crate) fn dotted(octets: [u8; 4], out: &mut [u8; 15]) -> &str {
     let mut at = 0;
     for (place, octet) in octets.into_iter().enumerate() {
         let digits = [octet / 100, octet / 10 % 10, octet % 10];

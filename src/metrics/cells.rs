@@ -80,8 +80,10 @@ closed_set! {
         Malformed = "malformed",
         /// A response could not be completed.
         Incomplete = "incomplete",
-        /// Too many HTTP/2 streams reset by the client.
+        /// Too many HTTP/2 streams reset by the client, or by us for its faults.
         FloodReset = "flood_reset",
+        /// An HTTP/2 header block in too many frames.
+        FloodHead = "flood_head",
         /// Too many HTTP/2 PING, SETTINGS or PRIORITY frames.
         FloodControl = "flood_control",
         /// Too many empty HTTP/2 DATA frames.

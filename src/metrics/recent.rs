@@ -45,7 +45,7 @@ impl Recent {
         let path = target.split('?').next().unwrap_or_default();
         let end = (0..=path.len().min(PATH_MAX)).rev().find(|end| path.is_char_boundary(*end)).unwrap_or(0);
         Recent {
-            at_ms: u64::try_from(record.at.as_millis()).unwrap_or(u64::MAX),
+            at_ms: u64::try_from(record.at().as_millis()).unwrap_or(u64::MAX),
             method: method.to_owned(),
             path: path[..end].to_owned(),
             decision: record.decision,

@@ -110,7 +110,7 @@ fn changes(course: &Course<'_>) -> bool {
 /// Tells an origin of the decision.
 fn tell(fields: &mut Fields, site: &Site, note: &Note<'_>) {
     if note.role == As::Local && note.key.is_none() && note.entry == site.plan.own.name {
-        return fields.add(Name::Coordinator, &site.plainly);
+        return fields.join(Name::Coordinator, &[site.plainly.as_bytes()]);
     }
     let epoch = (note.role == As::Home).then_some(note.epoch);
     let told = Told { edge: note.entry, key: note.key.as_deref(), home: note.home, epoch, role: note.role };

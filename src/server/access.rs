@@ -5,14 +5,23 @@
 //! request's fields only the target is logged, so no credential of a field can reach a log.
 
 use super::Summary;
-use crate::base::clock;
+use crate::base::{clock, swar};
 use crate::body::{Door, Downstream, Identity};
 use crate::config::plan::Plan;
 use crate::error::Side;
+use crate::message::forwarded;
 use crate::record::{Coded, Record};
 use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
+
+/// What stands before a value: written whole, and without its comma where it is the first.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
 
 /// Appends the line of a request that has ended, with its newline.
 ///
@@ -21,14 +30,18 @@ use std::time::{Duration, Instant};
 pub fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record, from: &Downstream, head: Option<&Summary>) {
     let mut object = Object { out, first: true };
     object.out.push(b'{');
-    object.raw("time", |out| write!(out, "\"{}\"", clock::rfc3339(record.at)));
+    object.raw(key!("time"), |out| {
+        out.push(b'"');
+        clock::put_rfc3339(out, record.at());
+        out.push(b'"');
+    });
     asked(&mut object, from, head);
-    object.number("status", u64::from(record.status));
-    object.number("received", record.received);
-    object.number("sent", record.sent);
+    object.number(key!("status"), u64::from(record.status));
+    object.number(key!("received"), record.received);
+    object.number(key!("sent"), record.sent);
     if let Coded::By { coding, taken } = &record.coded {
-        object.text("encoding", coding.as_str());
-        object.number("unencoded", taken.load(Relaxed));
+        object.text(key!("encoding"), coding.as_str());
+        object.number(key!("unencoded"), taken.load(Relaxed));
     }
     decided(&mut object, plan, record);
     tried(&mut object, record);
@@ -38,24 +51,48 @@ pub fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record, from: &Downstream, 
 }
 
 fn asked(object: &mut Object<'_>, from: &Downstream, head: Option<&Summary>) {
-    match head.and_then(|head| head.client) {
-        Some(client) => object.raw("client", |out| write!(out, "\"{client}\"")),
-        None => object.raw("client", |out| write!(out, "\"{}\"", from.client)),
-    }
-    object.text("door", door(from.door));
+    object.raw(key!("client"), |out| {
+        out.push(b'"');
+        match head.and_then(|head| head.client) {
+            Some(client) => address(out, client),
+            None => caller(out, from.client),
+        }
+        out.push(b'"');
+    });
+    object.plain(key!("door"), door(from.door));
     match &from.identity {
-        Identity::Edge(name) => object.text("peer", name),
-        Identity::Central => object.text("peer", "central"),
-        Identity::Operator => object.text("peer", "operator"),
-        Identity::App => object.text("peer", "app"),
+        Identity::Edge(name) => object.text(key!("peer"), name),
+        Identity::Central => object.text(key!("peer"), "central"),
+        Identity::Operator => object.text(key!("peer"), "operator"),
+        Identity::App => object.text(key!("peer"), "app"),
         Identity::Anyone | Identity::Loopback => {}
     }
     if let Some(head) = head {
-        object.text("method", head.method.as_str());
-        object.text("scheme", from.scheme.as_str());
-        object.text("host", &head.authority);
-        object.text("target", &head.target);
-        object.text("version", head.version.as_str());
+        object.text(key!("method"), head.method.as_str());
+        object.plain(key!("scheme"), from.scheme.as_str());
+        object.text(key!("host"), &head.authority);
+        object.text(key!("target"), &head.target);
+        object.plain(key!("version"), head.version.as_str());
+    }
+}
+
+/// Appends an address; that of version 4 without the formatter of the standard library, which costs ten times as much.
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => out.extend_from_slice(forwarded::dotted(address.octets(), &mut [0; 15]).as_bytes()),
+        // Writing to memory cannot fail.
+        IpAddr::V6(address) => write!(out, "{address}").unwrap_or_default(),
+    }
+}
+
+fn caller(out: &mut Vec<u8>, caller: SocketAddr) {
+    match caller {
+        SocketAddr::V4(_) => {
+            address(out, caller.ip());
+            out.push(b':');
+            digits(out, u64::from(caller.port()), 1);
+        }
+        SocketAddr::V6(_) => write!(out, "{caller}").unwrap_or_default(),
     }
 }
 
@@ -69,35 +106,35 @@ fn door(door: Door) -> &'static str {
 
 fn decided(object: &mut Object<'_>, plan: &Plan, record: &Record) {
     if let Some(settings) = record.route.and_then(|id| plan.settings.get(id.index())) {
-        object.text("route", &settings.name);
+        object.text(key!("route"), &settings.name);
     }
-    object.known("decision", record.decision);
-    object.known("reason", record.reason);
-    object.known("home", record.home.as_deref().unwrap_or_default());
-    object.known("key", record.key.as_deref().unwrap_or_default());
+    object.known(key!("decision"), record.decision);
+    object.known(key!("reason"), record.reason);
+    object.known(key!("home"), record.home.as_deref().unwrap_or_default());
+    object.known(key!("key"), record.key.as_deref().unwrap_or_default());
     if let Some(epoch) = record.epoch {
-        object.number("epoch", u64::from(epoch));
+        object.number(key!("epoch"), u64::from(epoch));
     }
 }
 
 fn tried(object: &mut Object<'_>, record: &Record) {
-    object.known("cluster", record.cluster.as_deref().unwrap_or_default());
-    object.known("endpoint", record.endpoint.as_deref().unwrap_or_default());
-    object.number("attempts", u64::from(record.attempts));
+    object.known(key!("cluster"), record.cluster.as_deref().unwrap_or_default());
+    object.known(key!("endpoint"), record.endpoint.as_deref().unwrap_or_default());
+    object.number(key!("attempts"), u64::from(record.attempts));
     if record.corrections > 0 {
-        object.number("corrections", u64::from(record.corrections));
+        object.number(key!("corrections"), u64::from(record.corrections));
     }
 }
 
 fn times(object: &mut Object<'_>, record: &Record, now: Instant) {
     if let Some(began) = record.attempt_began {
-        object.time("wait", began.saturating_duration_since(record.began));
-        object.time("connect", record.connect);
+        object.time(key!("wait"), began.saturating_duration_since(record.began));
+        object.time(key!("connect"), record.connect);
         if let Some(first) = record.first_byte {
-            object.time("first_byte", first.saturating_duration_since(began));
+            object.time(key!("first_byte"), first.saturating_duration_since(began));
         }
     }
-    object.time("total", now.saturating_duration_since(record.began));
+    object.time(key!("total"), now.saturating_duration_since(record.began));
 }
 
 fn ended(object: &mut Object<'_>, record: &Record) {
@@ -107,16 +144,15 @@ fn ended(object: &mut Object<'_>, record: &Record) {
         Side::Upstream => "upstream",
         Side::Own => "us",
     };
-    object.text("ended_by", by);
-    object.text("ended_in", phase(record));
-    object.raw("failure", |out| {
+    object.text(key!("ended_by"), by);
+    object.text(key!("ended_in"), phase(record));
+    object.raw(key!("failure"), |out| {
         let mut failure = Object { out, first: true };
         failure.out.push(b'{');
-        failure.text("kind", kind.name());
-        failure.text("error", kind.token());
-        failure.text("detail", detail);
+        failure.text(key!("kind"), kind.name());
+        failure.text(key!("error"), kind.token());
+        failure.text(key!("detail"), detail);
         failure.out.push(b'}');
-        Ok(())
     });
 }
 
@@ -137,45 +173,43 @@ struct Object<'a> {
 }
 
 impl Object<'_> {
-    fn raw(&mut self, name: &str, value: impl FnOnce(&mut Vec<u8>) -> std::io::Result<()>) {
-        if !std::mem::take(&mut self.first) {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
-        self.out.extend_from_slice(name.as_bytes());
-        self.out.extend_from_slice(b"\":");
-        // Writing to memory cannot fail.
-        let _ = value(self.out);
+    /// `key` is one of `key!`.
+    fn raw(&mut self, key: &'static str, value: impl FnOnce(&mut Vec<u8>)) {
+        let comma = usize::from(std::mem::take(&mut self.first));
+        self.out.extend_from_slice(&key.as_bytes()[comma..]);
+        value(self.out);
     }
 
-    fn text(&mut self, name: &str, value: &str) {
-        self.raw(name, |out| {
-            quote(out, value);
-            Ok(())
+    /// A text of ours, which holds nothing that JSON would have to escape.
+    fn plain(&mut self, key: &'static str, value: &'static str) {
+        self.raw(key, |out| {
+            out.push(b'"');
+            out.extend_from_slice(value.as_bytes());
+            out.push(b'"');
         });
+    }
+
+    fn text(&mut self, key: &'static str, value: &str) {
+        self.raw(key, |out| quote(out, value));
     }
 
     /// A text that is left out where it is not known.
-    fn known(&mut self, name: &str, value: &str) {
+    fn known(&mut self, key: &'static str, value: &str) {
         if !value.is_empty() {
-            self.text(name, value);
+            self.text(key, value);
         }
     }
 
-    fn number(&mut self, name: &str, value: u64) {
-        self.raw(name, |out| {
-            digits(out, value, 1);
-            Ok(())
-        });
+    fn number(&mut self, key: &'static str, value: u64) {
+        self.raw(key, |out| digits(out, value, 1));
     }
 
-    fn time(&mut self, name: &str, value: Duration) {
-        self.raw(name, |out| {
+    fn time(&mut self, key: &'static str, value: Duration) {
+        self.raw(key, |out| {
             let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
             digits(out, micros / 1000, 1);
             out.push(b'.');
             digits(out, micros % 1000, 3);
-            Ok(())
         });
     }
 }
@@ -214,22 +248,20 @@ const ESCAPE: [u8; 256] = {
 fn quote(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
-    let octets = text.as_bytes();
-    let mut from = 0;
-    for (at, &octet) in octets.iter().enumerate() {
+    let mut rest = text.as_bytes();
+    let marks = |word| swar::below(word, b' ') | swar::equal(word, b'"') | swar::equal(word, b'\\');
+    while let Some(at) = swar::find(rest, marks, |octet| ESCAPE[usize::from(octet)] != 0) {
+        let octet = rest[at];
         let escape = ESCAPE[usize::from(octet)];
-        if escape == 0 {
-            continue;
-        }
-        out.extend_from_slice(&octets[from..at]);
-        from = at + 1;
+        out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(&[b'\\', escape]);
         if escape == b'u' {
             let (high, low) = (HEX[usize::from(octet >> 4)], HEX[usize::from(octet & 15)]);
             out.extend_from_slice(&[b'0', b'0', high, low]);
         }
+        rest = &rest[at + 1..];
     }
-    out.extend_from_slice(&octets[from..]);
+    out.extend_from_slice(rest);
     out.push(b'"');
 }
 
@@ -262,7 +294,7 @@ mod tests {
     fn from() -> Downstream {
         let address = "192.0.2.1:4711".parse().unwrap();
         let identity = Identity::Anyone;
-        Downstream { client: address, local: address, scheme: Scheme::Https, sni: None, door: Door::Public, identity }
+        Downstream { client: address, scheme: Scheme::Https, sni: None, door: Door::Public, identity }
     }
 
     fn parsed(record: &Record, head: Option<&Summary>) -> serde_json::Value {

@@ -28,6 +28,8 @@ use tokio_rustls::server::TlsStream;
 /// What the connections of one worker share.
 pub(super) struct Desk<S> {
     pub(super) service: S,
+    /// Where streams of HTTP/2 are answered.
+    pub(super) lanes: h2::Lanes<h2::Job<S>>,
     pub(super) numbers: metrics::Local,
     pub(super) drain: Drain,
     pub(super) open: Arc<Open>,
@@ -96,22 +98,25 @@ impl<S: Service> Visit<S> {
 
 /// Serves one connection to its end.
 pub(super) async fn serve<S: Service>(entry: Entry<S>, tcp: TcpStream, client: SocketAddr, spec: Rc<DoorSpec>) {
-    let Ok(local) = tcp.local_addr() else { return };
-    let desk = entry.desk.clone();
-    // The handshake's state is large and short-lived: it goes when the handshake is over.
-    let Some((mut io, mut from, alpn)) = Box::pin(enter(&desk, tcp, &spec)).await else { return };
-    (from.client, from.local) = (client, local);
-    let visit = Rc::new(Visit { desk, from: Arc::new(from), redirect_https: spec.redirect_https });
-    let version = match alpn {
-        Alpn::Http2 => Some(Alpn::Http2),
-        Alpn::Http1 => Some(Alpn::Http1),
-        Alpn::Unsaid => peek(&visit, &mut io).await,
-    };
-    match version {
-        Some(Alpn::Http2) => h2::serve(visit, io).await,
-        Some(_) => h1::serve(visit, io).await,
+    // A box for each stage: the state of the handshake goes when it is over, and what stays is no larger than it must be.
+    match Box::pin(arrive(entry.desk.clone(), tcp, client, spec)).await {
+        Some((visit, io, Alpn::Http2)) => Box::pin(h2::serve(visit, io)).await,
+        Some((visit, io, _)) => Box::pin(h1::serve(visit, io)).await,
         None => {}
     }
+}
+
+/// Does the handshake, and finds out which version the client speaks; `None` = it left, or was sent away.
+async fn arrive<S: Service>(
+    desk: Rc<Desk<S>>,
+    tcp: TcpStream,
+    client: SocketAddr,
+    spec: Rc<DoorSpec>,
+) -> Option<(Rc<Visit<S>>, Io, Alpn)> {
+    let (mut io, from, alpn) = enter(&desk, tcp, client, &spec).await?;
+    let visit = Rc::new(Visit { desk, from: Arc::new(from), redirect_https: spec.redirect_https });
+    let alpn = if alpn == Alpn::Unsaid { peek(&visit, &mut io).await? } else { alpn };
+    Some((visit, io, alpn))
 }
 
 /// What the handshake said of the version.
@@ -123,11 +128,15 @@ enum Alpn {
 }
 
 /// Does the TLS handshake, where the door asks for one; `None` = it failed, and is counted.
-async fn enter<S: Service>(desk: &Desk<S>, tcp: TcpStream, spec: &DoorSpec) -> Option<(Io, Downstream, Alpn)> {
-    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+async fn enter<S: Service>(
+    desk: &Desk<S>,
+    tcp: TcpStream,
+    client: SocketAddr,
+    spec: &DoorSpec,
+) -> Option<(Io, Downstream, Alpn)> {
     let (door, scheme) = (spec.door, Scheme::Http);
     let identity = if door == Door::Public { Identity::Anyone } else { Identity::Loopback };
-    let mut from = Downstream { client: nowhere, local: nowhere, scheme, sni: None, door, identity };
+    let mut from = Downstream { client, scheme, sni: None, door, identity };
     let Some(tls) = &spec.tls else { return Some((Io::new(Stream::Tcp(tcp)), from, Alpn::Unsaid)) };
     let shaken = handshake(desk, tcp, tls).await;
     let how = shaken.as_ref().map_or_else(|how| *how, |_| Handshake::Done);
@@ -239,10 +248,7 @@ impl<S: Service> Visit<S> {
             record.reason = "https";
             return redirect(&request.head);
         }
-        let answered = {
-            let call = pin!(self.desk.service.call(request, record));
-            unpanicked(call).await
-        };
+        let answered = unpanicked(pin!(self.desk.service.call(request, record))).await;
         let error = match answered {
             Some(response) if !response.head.is_interim() => return response,
             Some(_) => Error::new(Kind::HttpProtocolError, "an interim response in the place of the final one"),
@@ -256,9 +262,7 @@ impl<S: Service> Visit<S> {
     }
 }
 
-/// Runs a future; `None` if it panicked, which the panic hook has told.
-///
-/// It is polled where it lies: to take it in would double the size of whoever waits.
+/// Runs a future where it is, for it is large; `None` if it panicked, which the panic hook has told.
 async fn unpanicked<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
@@ -287,10 +291,7 @@ impl<S: Service> Account<S> {
         if !visit.is_public() {
             visit.desk.open.enter(visit.from.door);
         }
-        let mut record = Record::start();
-        record.at = record.at.saturating_sub(record.began.saturating_duration_since(began));
-        record.began = began;
-        Account { visit: visit.clone(), record: Some(record), summary: None }
+        Account { visit: visit.clone(), record: Some(Record::of(began)), summary: None }
     }
 
     /// Notes what the log says of the head, if there is a log.

@@ -14,8 +14,8 @@
 
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use super::files;
@@ -31,6 +31,8 @@ pub struct Mark {
     pub term: u64,
     /// The seq.
     pub seq: u64,
+    /// The checksum of Central's log up to `seq`; 0 if it is not known. It rests in the upper half of the term's word.
+    pub chain: u32,
     /// How far the rows' companion, which is written first, had come then: if it has not when it is opened, it has lost
     /// something that was durable. (A last frame that was bent on the disk looks like one that was torn.)
     pub ledger: u64,
@@ -98,6 +100,18 @@ impl Drop for Absorbing {
     }
 }
 
+impl Mark {
+    /// As it rests.
+    pub(super) fn words(self) -> [u64; 3] {
+        [self.term & u64::from(u32::MAX) | u64::from(self.chain) << 32, self.seq, self.ledger]
+    }
+
+    /// As it rested.
+    pub(super) fn of([term, seq, ledger]: [u64; 3]) -> Mark {
+        Mark { term: term & u64::from(u32::MAX), chain: (term >> 32) as u32, seq, ledger }
+    }
+}
+
 impl Rows {
     /// Opens what stands in `dir` under `name`, with a view of it as it is now; `None` if nothing does.
     ///
@@ -129,8 +143,7 @@ impl Rows {
         if !sound || log.first() > from || log.next() < from || foreign {
             return Err(damaged(&dir.join(name), 0, "image and log do not belong together"));
         }
-        newest_of_each(&mut tail);
-        let cold = Cold { image: image.clone(), tail };
+        let cold = Cold { image: image.clone(), tail: Arc::new(Tail { raw: tail, sorted: OnceLock::new() }) };
         let dir = dir.to_path_buf();
         Ok(Some((
             Rows { dir, name, label, log, image, mark, logged, log_min: LOG_MIN, absorbing: None, again_at: 0 },
@@ -184,6 +197,21 @@ impl Rows {
         self.mark = mark;
         self.logged += rows.len() as u64;
         Ok(())
+    }
+
+    /// The same as [`Rows::append`] for so many rows that they had better stand in an image at once. Cost: rewrites it.
+    ///
+    /// Errors: none of them was kept.
+    pub fn append_many(&mut self, mark: Mark, mut rows: Vec<Row>) -> Result<(), LogError> {
+        if (rows.len() as u64) < self.log_max() / LOG_WAIT {
+            return self.append(mark, &rows);
+        }
+        let mut run = logged_rows(self.logged_entries()?, &self.dir.join(self.name))?;
+        run.append(&mut rows);
+        newest_of_each(&mut run);
+        self.log.rotate()?;
+        let image = self.image_of(mark, merged(self.image.as_ref(), run))?;
+        self.replace(Prepared(image))
     }
 
     /// All rows in the order of their hashes, the newest of each. Cost: reads everything; holds the log's rows.
@@ -307,31 +335,56 @@ impl Rows {
 #[derive(Debug, Clone, Default)]
 pub struct Cold {
     image: Option<Arc<Image>>,
-    /// The newest of the log, sorted.
-    tail: Vec<Row>,
+    tail: Arc<Tail>,
+}
+
+/// The rows of a log. Sorting them takes longer than reading them, so the first answers do without.
+#[derive(Debug, Default)]
+struct Tail {
+    /// As they came.
+    raw: Vec<Row>,
+    /// The newest of each, once somebody needed them all.
+    sorted: OnceLock<Vec<Row>>,
+}
+
+impl Tail {
+    fn sorted(&self) -> &[Row] {
+        self.sorted.get_or_init(|| {
+            let mut run = self.raw.clone();
+            newest_of_each(&mut run);
+            run
+        })
+    }
+
+    fn find(&self, hash: u64) -> Option<Row> {
+        match self.sorted.get() {
+            Some(sorted) => sorted.get(sorted.binary_search_by_key(&hash, |row| row.hash).ok()?).copied(),
+            None => self.raw.iter().filter(|row| row.hash == hash).copied().reduce(newer),
+        }
+    }
 }
 
 impl Cold {
-    /// The row of a hash. Cost: a read of about 6 KiB.
+    /// The row of a hash. Cost: a read of about 6 KiB; before all rows are first asked for, a walk over those of the log.
     ///
     /// Errors: the place where it would stand cannot be read; nothing may be concluded then.
     pub fn find(&self, hash: u64) -> Result<Option<Row>, LogError> {
-        let logged = self.tail.binary_search_by_key(&hash, |row| row.hash).ok().and_then(|at| self.tail.get(at));
+        let logged = self.tail.find(hash);
         let older = self.image.as_ref().map_or(Ok(None), |image| image.find(hash))?;
         Ok(match (older, logged) {
-            (Some(older), Some(logged)) => Some(newer(older, *logged)),
-            (older, logged) => logged.copied().or(older),
+            (Some(older), Some(logged)) => Some(newer(older, logged)),
+            (older, logged) => logged.or(older),
         })
     }
 
     /// All rows in the order of their hashes, the newest of each.
     pub fn sorted(&self) -> Sorted {
-        merged(self.image.as_ref(), self.tail.clone())
+        merged(self.image.as_ref(), self.tail.sorted().to_vec())
     }
 
     /// An upper bound of the number of hashes.
     pub fn count(&self) -> u64 {
-        self.image.as_ref().map_or(0, |image| image.head.count) + self.tail.len() as u64
+        self.image.as_ref().map_or(0, |image| image.head.count) + self.tail.raw.len() as u64
     }
 }
 
@@ -364,7 +417,8 @@ impl Iterator for Sorted {
             Some(Ok(old)) if old.hash > new.hash => self.run.next().map(Ok),
             Some(Ok(old)) if old.hash == new.hash => {
                 let row = newer(*old, *new);
-                (older.next(), self.run.next());
+                older.next();
+                self.run.next();
                 Some(Ok(row))
             }
             Some(_) => older.next(),
@@ -430,7 +484,7 @@ fn decode(octets: &[u8; ROW]) -> Row {
 
 fn encode_batch(mark: Mark, rows: &[Row]) -> Vec<u8> {
     let mut out = Vec::with_capacity(24 + rows.len() * ROW);
-    for number in [mark.term, mark.seq, mark.ledger] {
+    for number in mark.words() {
         out.extend_from_slice(&number.to_le_bytes());
     }
     for row in rows {
@@ -446,8 +500,8 @@ fn batch(payload: &[u8]) -> Option<(Mark, &[[u8; ROW]])> {
     let (numbers, rest) = payload.split_at_checked(24)?;
     let ([term, seq, ledger], _) = numbers.as_chunks::<8>().0.split_first_chunk::<3>()?;
     let (rows, odd) = rest.as_chunks::<ROW>();
-    let [term, seq, ledger] = [*term, *seq, *ledger].map(u64::from_le_bytes);
-    odd.is_empty().then_some((Mark { term, seq, ledger }, rows))
+    let words = [*term, *seq, *ledger].map(u64::from_le_bytes);
+    odd.is_empty().then_some((Mark::of(words), rows))
 }
 
 #[cfg(test)]

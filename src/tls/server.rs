@@ -13,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{CipherSuite, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError, RwLock};
@@ -157,8 +157,22 @@ fn stamp(path: &Path) -> Stamp {
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(default_provider()));
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let mut provider = default_provider();
+        provider.cipher_suites.sort_by_key(|suite| !is_cheapest(suite.suite()));
+        Arc::new(provider)
+    });
     PROVIDER.clone()
+}
+
+/// AES-128 is as safe as anything on offer, and costs a quarter less than AES-256, which most clients name first.
+fn is_cheapest(suite: CipherSuite) -> bool {
+    matches!(
+        suite,
+        CipherSuite::TLS13_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+    )
 }
 
 /// The ticket keys of the process: made once, so that resumption survives every reload.
@@ -182,6 +196,7 @@ fn public_config(certificates: &[CertificateFiles], only_13: bool) -> Result<Arc
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = ticketer()?;
+    config.ignore_client_order = true;
     config.send_tls13_tickets = TICKETS;
     Ok(Arc::new(config))
 }

@@ -280,7 +280,7 @@ impl Receiving {
                 Decoded::More => {}
                 step => return Poll::Ready(Ok(step)),
             }
-            match lease.conn.io.poll_fill(cx) {
+            match lease.conn.io.poll_fill_content(cx, self.decoder.remaining()) {
                 Poll::Ready(Ok(0)) => self.decoder.eof()?,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(cut(&error))),

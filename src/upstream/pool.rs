@@ -1,6 +1,6 @@
 //! HTTP/1.1 connections of one worker to one endpoint: the idle ones, newest first, and leave to use one.
 //!
-//! Invariant: what is handed out has no unread octets and has not ended, as far as the kernel knows at that moment; so
+//! Invariant: what is handed out has no unread octets and has not ended, as far as the runtime knows at that moment; so
 //! that no answer that nobody asked for is taken as the answer to the next request.
 
 use super::alarm::Alarm;
@@ -45,7 +45,6 @@ impl Conn {
 
 struct Idle {
     conn: Box<Conn>,
-    since: Instant,
     until: Instant,
 }
 
@@ -123,8 +122,7 @@ impl Leave {
     pub(super) fn reuse(&self, now: Instant) -> Option<Box<Conn>> {
         loop {
             let mut idle = self.pool.idle.borrow_mut().pop_back()?;
-            let fresh = now.saturating_duration_since(idle.since) < FRESH && hears_nothing(&idle.conn.io);
-            if idle.until > now && (fresh || is_quiet(&mut idle.conn.io)) {
+            if idle.until > now && hears_nothing(&mut idle.conn.io) {
                 return Some(idle.conn);
             }
         }
@@ -133,10 +131,10 @@ impl Leave {
     /// Gives a connection back on which the last exchange has ended completely.
     pub(super) fn give_back(self, mut conn: Box<Conn>, idle: Duration) {
         if !idle.is_zero() {
-            let since = clock::now();
+            let until = clock::now() + idle;
             conn.io.rest();
             conn.alarm.set(None);
-            self.pool.idle.borrow_mut().push_back(Idle { conn, since, until: since + idle });
+            self.pool.idle.borrow_mut().push_back(Idle { conn, until });
         }
     }
 }
@@ -166,18 +164,17 @@ enum Held {
     End,
 }
 
-/// For so long after an exchange the runtime's word is enough that nothing has come: the event that brought the next
-/// request would have brought this one too, so a busy pool need not ask the kernel for each request.
-pub(super) const FRESH: Duration = Duration::from_millis(1);
-
-/// Whether the runtime has heard of nothing, and there is nothing that only a read would show.
-fn hears_nothing(io: &Io) -> bool {
+/// Whether nothing has come on an idle connection, as far as the runtime has heard: the events that brought the next
+/// request have brought this one's too, so the kernel need not be asked for each request. Over TLS it is: there something
+/// may have come and mean nothing.
+fn hears_nothing(io: &mut Io) -> bool {
     let cx = &mut Context::from_waker(Waker::noop());
-    let socket = match &io.stream {
-        Stream::Tcp(socket) => socket,
-        _ => return false,
+    let heard = match &io.stream {
+        Stream::Tcp(socket) => socket.poll_read_ready(cx),
+        Stream::Unix(socket) => socket.poll_read_ready(cx),
+        _ => return is_quiet(io),
     };
-    io.inbox.is_empty() && !io.has_ended() && socket.poll_read_ready(cx).is_pending()
+    io.inbox.is_empty() && !io.has_ended() && heard.is_pending()
 }
 
 /// Whether nothing has come on an idle connection. Asks the kernel: the runtime may not have heard of an end yet.

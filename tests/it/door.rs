@@ -88,7 +88,7 @@ async fn answer(central: &Arc<Central>, client: SocketAddr, request: http::Reque
     let mut head = RequestHead::new(Method::parse(parts.method.as_str().as_bytes()).unwrap(), parts.uri.to_string());
     parts.headers.iter().for_each(|(name, value)| head.fields.push(name.as_str().as_bytes(), value.as_bytes()));
     let (scheme, door, identity) = (Scheme::Http, Door::Central, Identity::Loopback);
-    let from = Arc::new(Downstream { client, local: client, scheme, sni: None, door, identity });
+    let from = Arc::new(Downstream { client, scheme, sni: None, door, identity });
     let body = Body::Pulled(Box::new(In(body)));
     let answer = central.call(Request { head: head.into(), body, interim: None, from }, &[]).await;
     let mut response = http::Response::builder().status(answer.head.status);

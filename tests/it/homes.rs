@@ -6,6 +6,7 @@ use crate::harness::seed::Random;
 use crate::harness::wait;
 use crate::harness::world::{CENTRAL, World, setup, world};
 use coordinator::home::Home;
+use coordinator::tls::issue::Party;
 use std::time::Duration;
 
 /// A world in which 448 lives at fr, 449 at us and 450 at jp.
@@ -278,6 +279,33 @@ fn an_edge_whose_ledger_is_damaged_needs_nobodys_word() {
     world.start_edge("jp");
     wait::until("jp to own its user again", || world.edge("jp").home("450"), |home| matches!(home, Home::Ours { .. }));
     assert_eq!(world.edge("fr").ask("PUT", "/v1/users/450/x", &[], b"x").json()["at"], "jp");
+}
+
+#[test]
+fn an_old_disk_that_comes_back_after_it_was_replaced_accepts_nobody() {
+    let world = three_users();
+    assert_eq!(world.edge("jp").ask("PUT", "/v1/users/450/x", &[], b"x").status, 200);
+    world.one_at("jp");
+    // Cut off, it is taken for dead, and another disk takes its place.
+    world.isolate("jp");
+    let central = world.central();
+    let other = r#"{"edge":"jp","boot":"00000000000000aa"}"#;
+    assert_eq!(central.ask_as(Party::Edge("jp"), "POST", "/v1/incarnations", other).status, 409);
+    assert_eq!(central.ask_as(Party::Edge("jp"), "POST", "/v1/edges/jp/replace", "").status, 403, "an operator's word");
+    assert_eq!(central.ask("POST", "/v1/edges/jp/replace", "").status, 200);
+    assert_eq!(central.ask("POST", "/v1/edges/mars/replace", "").status, 422);
+    assert_eq!(central.ask_as(Party::Edge("us"), "POST", "/v1/incarnations", other).status, 403);
+    for _ in 0..2 {
+        let answer = central.ask_as(Party::Edge("jp"), "POST", "/v1/incarnations", other);
+        assert_eq!((answer.status, answer.json()["seq"].as_u64()), (200, Some(central.head())), "{answer:?}");
+    }
+    world.rejoin("jp");
+    wait::until("jp to hear of it", || world.edge("jp").home("450"), |home| *home == Home::Disputed);
+    for entry in ["jp", "fr"] {
+        let answer = world.edge(entry).ask("PUT", "/v1/users/450/x", &[], b"x");
+        assert_eq!((answer.status, answer.field("retry-after").is_some()), (503, true), "{answer:?}");
+    }
+    world.none_landed();
 }
 
 #[test]

@@ -83,6 +83,7 @@ async fn put(door: &TestDoor, keys: std::ops::Range<u32>, home: &str) {
         target: "/v1/homes".into(),
         fields: Vec::new(),
         content: lines.into(),
+        patience: None,
     };
     assert_eq!(line.send(call).await.unwrap().status(), 200);
 }

@@ -34,6 +34,7 @@ mod service_manager;
 #[cfg(feature = "external")]
 mod shop;
 mod reference;
+mod restore;
 mod processes;
 mod sim;
 mod start_failures;

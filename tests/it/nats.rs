@@ -95,6 +95,7 @@ async fn put(door: &TestDoor, keys: std::ops::Range<u32>, home: &str) {
         target: "/v1/homes".into(),
         fields: Vec::new(),
         content: lines.into(),
+        ..Default::default()
     };
     assert_eq!(line.send(call).await.unwrap().status(), 200);
 }

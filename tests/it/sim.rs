@@ -97,7 +97,7 @@ impl World<'_> {
             stream.lines.push_back(Frame::batch(stream.sent + 1, last, events).line());
             stream.sent = last;
         } else {
-            stream.lines.push_back(Frame::Hb { head: self.central.head(), oldest: 1, ms: 0 }.line());
+            stream.lines.push_back(Frame::Hb { head: self.central.head(), oldest: 1, ms: 0, dig: None }.line());
         }
     }
 
@@ -161,7 +161,7 @@ impl World<'_> {
         rows.sort_unstable();
         let header = Header { feed: FEED, term: 1, seq };
         let mut octets = Vec::new();
-        let mut encoder = Encoder::start(&header, self.central.edges(), &[], &mut octets);
+        let mut encoder = Encoder::start(&header, self.central.edges(), &mut octets);
         assert_eq!(encoder.rows(&rows, &mut octets), rows.len());
         encoder.finish(&mut octets);
         if self.faulty && self.dice.roll(3) == 0 {

@@ -22,13 +22,13 @@ struct Answer {
     detail: String,
 }
 
-/// Registers, once in the life of a process: from where this incarnation counts, or `None` if that was settled before or
-/// can wait. A ledger that is complete does not depend on it: it goes on, unless it was replaced.
+/// Registers, at each connect: we may have been replaced while we were cut off. From where this incarnation counts, or `None`
+/// if that can wait: a ledger that is complete does not depend on it, and goes on unless it was replaced.
 ///
 /// Errors: nothing may be followed before Central has agreed.
 pub(super) async fn register(homes: &Homes, line: &mut Line, target: &Target) -> Result<Option<Begun>, End> {
     let feed = homes.cursor().feed.map(|feed| feed.to_string());
-    let Some(incarnation) = homes.unconfirmed() else { return Ok(None) };
+    let incarnation = homes.incarnation();
     let asked = json!({
         "edge": target.edge, "boot": incarnation.boot, "replaces": incarnation.replaces, "beside": incarnation.beside,
         "feed": feed,
@@ -42,7 +42,7 @@ pub(super) async fn register(homes: &Homes, line: &mut Line, target: &Target) ->
     let text = content(answer.into_body(), ANSWER_MAX).await.map_err(End::Broken)?;
     let answer: Answer = serde_json::from_slice(&text).unwrap_or_default();
     match status {
-        200 => Ok(Some(Begun { seq: answer.seq, term: answer.term })),
+        200 => Ok(Some(Begun { boot: incarnation.boot, seq: answer.seq, term: answer.term })),
         410 => {
             homes.replaced();
             Err(End::Later(answer.detail, target.pace.alarmed))

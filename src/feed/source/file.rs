@@ -97,17 +97,17 @@ impl Source for File {
             return Err(End::Alarm(Alarm::LostHistory, why));
         }
         // Nobody claims, so a disk that was lost has taken nothing along that the file does not say.
-        Ok(homes.unconfirmed().map(|_| Begun { seq: head, term: u64::from(TERM) }))
+        Ok(Some(Begun { boot: homes.incarnation().boot, seq: head, term: u64::from(TERM) }))
     }
 
-    async fn snapshot(&mut self) -> Result<Image, End> {
+    async fn snapshot(&mut self, _least: u64) -> Result<Image, End> {
         let record = self.0.record()?;
         let (header, rows) = record.rows();
-        Ok(Image { header, edges: record.edges(), overrides: Vec::new(), rows })
+        Ok(Image { header, chain: 0, edges: record.edges(), overrides: Vec::new(), rows })
     }
 
-    async fn stream(&mut self, feed: FeedId, from: Cursor) -> Result<((FeedId, u64), Changes), End> {
-        if feed != FEED {
+    async fn stream(&mut self, from: Cursor) -> Result<((FeedId, u64), Changes), End> {
+        if from.feed != Some(FEED) {
             let why = "the homes here are of another source than a file: empty the edge's data folder if that is meant";
             return Err(End::Alarm(Alarm::OtherFeed, why.to_owned()));
         }
@@ -195,7 +195,8 @@ impl Watched {
     /// Says which lines are kept out.
     fn tell(&self, broken: &[&Broken]) {
         let Some(first) = broken.first() else { return self.trouble(None) };
-        self.status.poison(broken.len());
+        let told: Vec<_> = broken.iter().map(|Broken { line, why }| (None, format!("line {line}: {why}"))).collect();
+        self.status.poison(&told);
         for Broken { line, why } in broken {
             tracing::error!(line, why, file = %self.path.display(), "a line of the homes file is kept out");
         }
@@ -287,7 +288,7 @@ impl Changes {
     fn beat(&mut self) {
         let head = self.cursor;
         let ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
-        self.ready.push_back(line(&Frame::Hb { head, oldest: 1, ms }));
+        self.ready.push_back(line(&Frame::Hb { head, oldest: 1, ms, dig: None }));
     }
 }
 

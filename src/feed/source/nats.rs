@@ -15,7 +15,7 @@ use crate::base::snapshot::Reader;
 use crate::config::plan::NatsStream;
 use crate::home::cursor::{Cursor, FeedId};
 use crate::home::event::Frame;
-use crate::homes::{AskReceiver, Homes};
+use crate::homes::{AskReceiver, Homes, Report};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -137,9 +137,6 @@ impl Source for Stream {
 
     /// Central must know us before anything counts; once the ledger is complete, its absence holds up nothing.
     async fn greet(&mut self, homes: &Homes) -> Result<Option<Begun>, End> {
-        if homes.unconfirmed().is_none() {
-            return Ok(None);
-        }
         match self.central.greet(homes).await {
             Err(End::Broken(why)) if homes.is_founded() => {
                 tracing::debug!(why, "Central cannot be told who we are now");
@@ -149,11 +146,11 @@ impl Source for Stream {
         }
     }
 
-    async fn snapshot(&mut self) -> Result<Image, End> {
-        self.central.snapshot().await
+    async fn snapshot(&mut self, least: u64) -> Result<Image, End> {
+        self.central.snapshot(least).await
     }
 
-    async fn stream(&mut self, feed: FeedId, from: Cursor) -> Result<((FeedId, u64), Frames), End> {
+    async fn stream(&mut self, from: Cursor) -> Result<((FeedId, u64), Frames), End> {
         let connecting = Nats::connect(&self.at).await;
         let mut nats = connecting.map_err(|why| {
             self.status.failed();
@@ -166,7 +163,7 @@ impl Source for Stream {
         let found = seek(&mut nats, &subjects, from.seq).await?;
         let history = match &found {
             Some(first) => first.history().ok_or_else(foreign)?,
-            None => (feed, from.term.max(1)),
+            None => (from.feed.ok_or_else(|| End::Resume("there is no history to go on with".to_owned()))?, from.term.max(1)),
         };
         let silence = self.pace().silence;
         let mut frames = Frames {
@@ -183,6 +180,10 @@ impl Source for Stream {
             frames.old(first)?;
         }
         Ok((history, frames))
+    }
+
+    async fn report(&mut self, report: Report) -> Result<(), End> {
+        self.central.report(report).await
     }
 
     fn submit(&self, asks: AskReceiver) -> impl Future<Output = ()> + use<> {

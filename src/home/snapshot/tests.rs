@@ -20,7 +20,8 @@ fn encode(rows: &[Row]) -> Vec<u8> {
 
 fn encode_with(rows: &[Row], overrides: &[Override]) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut encoder = Encoder::start(&HEADER, &edges(), overrides, &mut out);
+    let mut encoder = Encoder::start(&HEADER, &edges(), &mut out);
+    encoder.overrides(overrides, &mut out);
     let mut rest = rows;
     while !rest.is_empty() {
         let taken = encoder.rows(rest, &mut out);

@@ -45,7 +45,7 @@ fn hashes() -> impl Strategy<Value = KeyHash> {
     (0..4u8, 0..200u64).prop_map(|(place, tag)| match place {
         0 => KeyHash(tag),
         1 => KeyHash(!((1 << 40) - 1) | tag),
-        2 => KeyHash(1 << 63 | (tag % 8) << 40 | tag % 5),
+        2 => KeyHash((1 << 63) | ((tag % 8) << 40) | (tag % 5)),
         _ => KeyHash(tag.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
     })
 }

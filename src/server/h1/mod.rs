@@ -95,13 +95,13 @@ impl<S: Service> Link<S> {
     async fn head(&self, plan: &Plan, reader: &mut HeadReader, alarm: &mut Alarm) -> Start {
         let limits = HeadLimits { head: plan.limits.head, fields: plan.limits.fields, uri: plan.limits.uri };
         let mut began = None;
-        alarm.set(plan.timeouts.idle);
+        alarm.clear();
         poll_fn(|cx| {
             let io = &mut self.wire.borrow_mut().io;
             loop {
                 if !io.inbox.is_empty() {
                     let at = *began.get_or_insert_with(|| {
-                        alarm.set(plan.timeouts.head);
+                        alarm.clear();
                         clock::now()
                     });
                     match reader.request(&io.inbox, self.visit.from.scheme, &limits) {
@@ -117,6 +117,7 @@ impl<S: Service> Link<S> {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Start::Over),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => {
+                        alarm.arm(if began.is_some() { plan.timeouts.head } else { plan.timeouts.idle });
                         if began.is_none() {
                             // An idle connection holds no buffers.
                             io.rest();

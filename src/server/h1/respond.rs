@@ -17,6 +17,7 @@ use crate::wire::Framing;
 use crate::wire::write::{Connection, chunk_start, last_chunk, response_head};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::future::poll_fn;
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
@@ -24,9 +25,9 @@ use tokio::io::AsyncWrite;
 /// The outbox is sent before more is pulled into it beyond this.
 const OUTBOX_HIGH: usize = 64 << 10;
 
-/// Content up to this, which is all that one read brings, is copied behind its head, so that both leave in one send: a
-/// send costs more than the copy. Longer is sent from where it lies.
-const COPY_MAX: usize = Io::READ;
+/// Content up to this is copied behind its head, which costs less than to send two pieces. Longer is sent from where it
+/// lies, with its head in one call.
+const COPY_MAX: usize = 4 << 10;
 
 /// How a response is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,15 +203,16 @@ impl Writer<'_> {
     }
 
     fn poll_octets(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<std::io::Result<()>> {
-        if !self.direct.is_empty() {
-            ready!(wire.io.poll_drain(cx, 0))?;
-        }
         while !self.direct.is_empty() {
-            let sent = ready!(Pin::new(&mut wire.io.stream).poll_write(cx, &self.direct))?;
+            let Io { stream, outbox, .. } = &mut wire.io;
+            let pieces = [IoSlice::new(outbox), IoSlice::new(&self.direct)];
+            let sent = ready!(Pin::new(stream).poll_write_vectored(cx, &pieces))?;
             if sent == 0 {
                 return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
             }
-            self.direct.advance(sent);
+            let before = sent.min(outbox.len());
+            outbox.advance(before);
+            self.direct.advance(sent - before);
             if self.direct.is_empty() && self.framing == Framing::Chunked {
                 wire.io.outbox.put_slice(b"\r\n");
             }

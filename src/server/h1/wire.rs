@@ -140,7 +140,8 @@ impl Wire {
                 Ok(step) => break Ok(step),
                 Err(refusal) => break Err(Error::from(refusal)),
             }
-            match ready!(poll_more(&mut self.io, &mut self.content, self.answering, cx)) {
+            let to_come = decoder.remaining();
+            match ready!(poll_more(&mut self.io, &mut self.content, to_come, self.answering, cx)) {
                 Ok(0) => break decoder.eof().map(|()| Decoded::End(Default::default())).map_err(Error::from),
                 Ok(_) => {}
                 Err(error) => break Err(error),
@@ -178,7 +179,13 @@ impl Wire {
 }
 
 /// Reads more of the content; asks for it first where the client waits for that.
-fn poll_more(io: &mut Io, content: &mut Content, answering: bool, cx: &mut Context<'_>) -> Poll<Result<usize>> {
+fn poll_more(
+    io: &mut Io,
+    content: &mut Content,
+    to_come: Option<u64>,
+    answering: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize>> {
     if std::mem::take(&mut content.expects) && !answering {
         io.outbox.put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
@@ -188,7 +195,7 @@ fn poll_more(io: &mut Io, content: &mut Content, answering: bool, cx: &mut Conte
     {
         return Poll::Ready(Err(lost(error)));
     }
-    match io.poll_fill(cx) {
+    match io.poll_fill_content(cx, to_come) {
         Poll::Ready(result) => {
             content.alarm.clear();
             Poll::Ready(result.map_err(lost))

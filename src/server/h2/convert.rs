@@ -1,11 +1,12 @@
 //! Between the `http` crate's types, which the engine speaks, and ours.
 
 use crate::error::{Error, Result};
-use crate::message::{Fields, Method, Name, RequestHead, ResponseHead, Scheme, Version};
+use crate::message::{Field, Fields, Method, Name, RequestHead, ResponseHead, Scheme, Version};
 use crate::wire::trailers;
-use bytes::Bytes;
+use bytes::BytesMut;
 use h2::ext::Protocol;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::sync::LazyLock;
 
 /// The head of a request as received. Errors: what only this version can get wrong.
 pub(super) fn request(parts: &http::request::Parts, scheme: Scheme) -> Result<RequestHead> {
@@ -24,9 +25,11 @@ pub(super) fn request(parts: &http::request::Parts, scheme: Scheme) -> Result<Re
     Ok(head)
 }
 
-/// A field section as ours.
+/// A field section as ours, with room for the lines that a proxy adds.
 pub(super) fn fields(map: &HeaderMap) -> Fields {
-    let mut fields = Fields::new();
+    const ADDED: (usize, usize) = (256, 6);
+    let octets: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let mut fields = Fields::with_room(octets + ADDED.0, map.len() + ADDED.1);
     for (name, value) in map {
         fields.push(name.as_str().as_bytes(), value.as_bytes());
     }
@@ -38,30 +41,45 @@ pub(super) fn fields(map: &HeaderMap) -> Fields {
 pub(super) fn response(head: &ResponseHead, length: Option<u64>) -> http::Response<()> {
     let mut out = http::Response::new(());
     *out.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    let keep = |id: Name| {
-        !matches!(
-            id,
-            Name::Connection
-                | Name::KeepAlive
-                | Name::ProxyConnection
-                | Name::TransferEncoding
-                | Name::Upgrade
-                | Name::ContentLength
-                | Name::Te
-        )
-    };
-    copy(&head.fields, out.headers_mut(), |field| keep(field.id));
+    *out.headers_mut() = map(&head.fields, |field| is_end_to_end(field.id));
     if let Some(length) = length {
-        out.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(length));
+        out.headers_mut().insert(http::header::CONTENT_LENGTH, decimal(length));
     }
     out
 }
 
+fn is_end_to_end(id: Name) -> bool {
+    !matches!(
+        id,
+        Name::Connection
+            | Name::KeepAlive
+            | Name::ProxyConnection
+            | Name::TransferEncoding
+            | Name::Upgrade
+            | Name::ContentLength
+            | Name::Te
+    )
+}
+
+/// A number as a value, without the two pieces of memory that `HeaderValue::from` makes.
+fn decimal(number: u64) -> HeaderValue {
+    let mut text = [0; 20];
+    let mut rest = text.len();
+    let mut left = number;
+    loop {
+        rest -= 1;
+        text[rest] = b'0' + (left % 10) as u8;
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    HeaderValue::from_bytes(&text[rest..]).expect("digits are a value")
+}
+
 /// A trailer section as the engine takes it.
 pub(super) fn trailer_map(fields: &Fields) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    copy(fields, &mut map, trailers::may_stand);
-    map
+    map(fields, trailers::may_stand)
 }
 
 /// A trailer section as ours, without what may not stand there.
@@ -71,14 +89,32 @@ pub(super) fn trailer_fields(map: &HeaderMap) -> Fields {
     fields
 }
 
-/// Copies lines. One that the `http` crate does not take cannot have come from an engine, and is left out; so is what
-/// is more than its map can hold.
-fn copy(fields: &Fields, map: &mut HeaderMap, keep: impl Fn(&crate::message::Field<'_>) -> bool) {
-    for field in fields.iter().filter(keep) {
-        let name = HeaderName::from_bytes(field.name);
-        let value = HeaderValue::from_maybe_shared(Bytes::copy_from_slice(field.value));
-        if let (Ok(name), Ok(value)) = (name, value) {
+/// The lines of a section that are to be kept. All values share one piece of memory. A line that the `http` crate does
+/// not take cannot have come from an engine, and is left out; so is what is more than its map can hold.
+fn map(fields: &Fields, keep: impl Fn(&Field<'_>) -> bool) -> HeaderMap {
+    let total = fields.iter().map(|field| field.value.len()).sum();
+    let mut values = BytesMut::with_capacity(total);
+    fields.iter().for_each(|field| values.extend_from_slice(field.value));
+    let mut values = values.freeze();
+    let mut map = HeaderMap::with_capacity(fields.len());
+    for field in fields.iter() {
+        let value = values.split_to(field.value.len());
+        if !keep(&field) {
+            continue;
+        }
+        if let (Some(name), Ok(value)) = (name(&field), HeaderValue::from_maybe_shared(value)) {
             let _ = map.try_append(name, value);
         }
+    }
+    map
+}
+
+/// The name of a line; well-known ones are not parsed.
+fn name(field: &Field<'_>) -> Option<HeaderName> {
+    static KNOWN: LazyLock<Vec<HeaderName>> =
+        LazyLock::new(|| Name::KNOWN.iter().map(|id| HeaderName::from_static(id.as_str())).collect());
+    match KNOWN.get(field.id as usize) {
+        Some(name) => Some(name.clone()),
+        None => HeaderName::from_bytes(field.name).ok(),
     }
 }

@@ -3,14 +3,7 @@
 //!
 //! Only frame headers are read (RFC 9113 section 4.1); what they mean for a stream is the engine's.
 
-use crate::body::io::Io;
 use crate::metrics::Cut;
-use std::cell::RefCell;
-use std::io;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 /// Octets of the client's preface, which are no frame.
@@ -106,6 +99,11 @@ impl Follow {
         self.owing
     }
 
+    /// Whether a header block has begun and not ended.
+    pub(super) fn in_block(&self) -> bool {
+        self.block
+    }
+
     /// The flood that was seen, if any.
     pub(super) fn flood(&self) -> Option<Cut> {
         self.flood
@@ -169,44 +167,6 @@ impl Follow {
         } else {
             self.owing = None;
         }
-    }
-}
-
-/// The stream beneath the engine, followed.
-pub(super) struct Followed {
-    io: Io,
-    follow: Rc<RefCell<Follow>>,
-}
-
-impl Followed {
-    pub(super) fn new(io: Io, follow: Rc<RefCell<Follow>>) -> Followed {
-        Followed { io, follow }
-    }
-}
-
-impl AsyncRead for Followed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
-        let fresh = buf.filled().get(before..).unwrap_or_default();
-        if !fresh.is_empty() {
-            self.follow.borrow_mut().feed(fresh, Instant::now());
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Followed {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(&mut self.io), cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

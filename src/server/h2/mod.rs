@@ -5,7 +5,9 @@
 
 mod convert;
 mod follow;
+mod lane;
 mod stream;
+mod wire;
 
 use super::Service;
 use super::alarm::Alarm;
@@ -15,16 +17,18 @@ use crate::body::io::Io;
 use crate::config::plan::Plan;
 use crate::metrics::Cut;
 use bytes::Bytes;
-use follow::{Follow, Followed};
-use h2::Reason;
-use h2::server::{Builder, Connection};
-use std::cell::{Cell, RefCell};
+use h2::server::{Builder, Connection, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+use std::cell::Cell;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::time::Instant;
+use wire::Shared;
+
+pub(super) use lane::Lanes;
 
 /// Windows of a public stream and connection: what one client may make us hold.
 const PUBLIC_WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
@@ -44,11 +48,11 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Serves a connection that begins with the client's preface.
 pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
     let plan = visit.plan();
-    let follow = Rc::new(RefCell::new(Follow::new(Instant::now())));
-    let handshake = builder(&plan, visit.is_public()).handshake(Followed::new(io, follow.clone()));
+    let wire = Shared::new(io);
+    let handshake = shake(builder(&plan, visit.is_public()).handshake(wire.share()), &wire);
     let connection = match tokio::time::timeout(plan.timeouts.head, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(_)) => return visit.cut(Cut::Malformed),
+        Ok(Some(connection)) => connection,
+        Ok(None) => return visit.cut(Cut::Malformed),
         Err(_) => return visit.cut(Cut::SlowHead),
     };
     let mut link = Link {
@@ -56,7 +60,7 @@ pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
         visit,
         plan,
         connection,
-        follow,
+        wire,
         streams: Rc::default(),
         idle: Alarm::default(),
         block: Alarm::default(),
@@ -64,6 +68,21 @@ pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
         leaving: false,
     };
     poll_fn(|cx| link.poll(cx)).await;
+}
+
+/// Exchanges prefaces; ours goes out also while a client waits for it. `None` = theirs is none, or never came.
+async fn shake(handshake: Handshake<Shared, Bytes>, wire: &Shared) -> Option<Connection<Shared, Bytes>> {
+    let mut handshake = pin!(handshake);
+    poll_fn(|cx| {
+        let shaken = handshake.as_mut().poll(cx);
+        let sent = wire.poll_send(cx);
+        match shaken {
+            Poll::Pending if !matches!(sent, Poll::Ready(Err(_))) => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+            Poll::Ready(shaken) => Poll::Ready(shaken.ok()),
+        }
+    })
+    .await
 }
 
 fn builder(plan: &Plan, public: bool) -> Builder {
@@ -84,14 +103,22 @@ struct Link<S: Service> {
     visit: Rc<Visit<S>>,
     /// As of the connection's start: its timers. Each request takes the plan of its own time.
     plan: Arc<Plan>,
-    connection: Connection<Followed, Bytes>,
-    follow: Rc<RefCell<Follow>>,
+    connection: Connection<Shared, Bytes>,
+    wire: Shared,
     streams: Rc<Cell<usize>>,
     watcher: Watcher,
     idle: Alarm,
     block: Alarm,
     goodbye: Alarm,
     leaving: bool,
+}
+
+/// A stream to be answered.
+pub(super) struct Job<S> {
+    visit: Rc<Visit<S>>,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    _seat: Seat,
 }
 
 /// A stream that is being answered.
@@ -115,17 +142,14 @@ impl<S: Service> Link<S> {
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    let seat = Seat::take(&self.streams);
-                    let visit = self.visit.clone();
-                    // A panic ends this task; dropping the stream resets it, and the connection goes on.
-                    tokio::task::spawn_local(async move {
-                        stream::serve(visit, request, respond).await;
-                        drop(seat);
-                    });
+                    let (visit, seat) = (self.visit.clone(), Seat::take(&self.streams));
+                    let job = Job { visit, request, respond, _seat: seat };
+                    // A panic drops the stream, which resets it; the connection goes on.
+                    self.visit.desk.lanes.start(job, stream::serve);
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if error.is_library() {
-                        self.visit.cut(Cut::Malformed);
+                        self.visit.cut(self.fault(&error));
                     }
                     return Poll::Ready(());
                 }
@@ -136,7 +160,20 @@ impl<S: Service> Link<S> {
         self.poll_flood(cx);
         self.poll_block(cx);
         self.poll_idle(cx);
+        if let Poll::Ready(Err(_)) = self.wire.poll_send(cx) {
+            return Poll::Ready(());
+        }
         self.poll_leave(cx)
+    }
+
+    /// What the engine found wrong. It calls for calm when a header block has too many frames, and when it had to reset
+    /// too many streams: those of a client that cancels, or that makes us do it by small faults.
+    fn fault(&self, error: &h2::Error) -> Cut {
+        match error.reason() {
+            Some(Reason::ENHANCE_YOUR_CALM) if self.wire.follow().in_block() => Cut::FloodHead,
+            Some(Reason::ENHANCE_YOUR_CALM) => Cut::FloodReset,
+            _ => Cut::Malformed,
+        }
     }
 
     /// Closes at once, with a reason that the client can read.
@@ -156,14 +193,14 @@ impl<S: Service> Link<S> {
 
     fn poll_flood(&mut self, cx: &Context<'_>) {
         // Between places of the deployment a flood is load, not an attack.
-        let flood = self.follow.borrow().flood().filter(|_| self.visit.is_public());
+        let flood = self.wire.follow().flood().filter(|_| self.visit.is_public());
         if let Some(why) = flood {
             self.abort(cx, why);
         }
     }
 
     fn poll_block(&mut self, cx: &mut Context<'_>) {
-        let owing = self.follow.borrow().owing();
+        let owing = self.wire.follow().owing();
         match owing {
             None => self.block.clear(),
             Some(since) if !self.block.is_set() => {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: END_STREAM is sent only where the response's body came to its stated end; anything else is RST_STREAM.
 
-use super::convert;
+use super::{Job, convert};
 use crate::base::clock;
 use crate::body::tunnel::Tunnel;
 use crate::body::{Body, Duplex, Interim, Piece, Pull, Request, Response};
@@ -24,26 +24,35 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// The way back, shared with whoever relays interim responses.
-type Respond = Rc<RefCell<SendResponse<Bytes>>>;
+/// The largest piece of content that is copied. The engine copies so little anyway, once it can be sent; until then the
+/// large buffer in which it came could serve nobody else.
+const COPIED_MAX: usize = 1 << 10;
+
+/// What the parts of an exchange share.
+struct Way {
+    /// The way back.
+    respond: RefCell<SendResponse<Bytes>>,
+    /// Whether the client waits for `100 Continue`.
+    expects: Cell<bool>,
+    /// Octets of content that were taken.
+    taken: Cell<u64>,
+}
 
 /// Answers one request.
-pub(super) async fn serve<S: Service>(
-    visit: Rc<Visit<S>>,
-    asked: http::Request<RecvStream>,
-    respond: SendResponse<Bytes>,
-) {
+pub(super) async fn serve<S: Service>(job: Job<S>) {
+    let Job { visit, request, respond, _seat } = job;
     let plan = visit.plan();
     let mut account = Account::open(&visit, clock::now());
-    let (parts, content) = asked.into_parts();
-    let (watcher, respond) = (visit.watcher(), Rc::new(RefCell::new(respond)));
-    let stream = Stream { watcher, respond, expects: Rc::default(), visit, plan };
+    let (parts, content) = request.into_parts();
+    let way = Way { respond: RefCell::new(respond), expects: Cell::new(false), taken: Cell::new(0) };
+    let stream = Stream { watcher: visit.watcher(), way: Rc::new(way), visit, plan };
     if let Err(error) = stream.exchange(&mut account, &parts, content).await {
         account.record().failed(&error);
         stream.visit.cut(match error.kind() {
             Kind::ConnectionWriteTimeout => Cut::SlowReader,
             Kind::Overloaded => Cut::Drain,
-            Kind::ClientClosed => return,
+            // Where the engine found the fault, the connection counts it.
+            Kind::ClientClosed | Kind::HttpRequestError => return,
             _ => Cut::Incomplete,
         });
     }
@@ -52,9 +61,7 @@ pub(super) async fn serve<S: Service>(
 struct Stream<S: Service> {
     visit: Rc<Visit<S>>,
     plan: std::sync::Arc<Plan>,
-    respond: Respond,
-    /// Whether the client waits for `100 Continue`.
-    expects: Rc<Cell<bool>>,
+    way: Rc<Way>,
     watcher: Watcher,
 }
 
@@ -76,27 +83,21 @@ impl<S: Service> Stream<S> {
             return self.respond(account, response, &head.method).await;
         }
         let method = head.method.clone();
-        self.expects.set(head.fields.has(Name::Expect));
+        self.way.expects.set(head.fields.has(Name::Expect));
         let (body, tunnel) = self.body(&head, content, length);
-        let interim: Rc<dyn Interim> = Rc::new(self.interim());
-        let counted = body.1;
         let asked =
-            Request { head: Box::new(head), body: body.0, interim: Some(interim), from: self.visit.from.clone() };
+            Request { head: Box::new(head), body, interim: Some(self.way.clone()), from: self.visit.from.clone() };
         let response = self.call(account, asked).await;
-        account.record().received = counted.get();
+        account.record().received = self.way.taken.get();
         let response = response.inspect_err(|error| account.record().status = error.status())?;
         match tunnel {
             Some(content) if response.tunnel.is_some() => self.tunnel(account, response, content).await,
             _ => {
                 let written = self.respond(account, response, &method).await;
-                account.record().received = counted.get();
+                account.record().received = self.way.taken.get();
                 written
             }
         }
-    }
-
-    fn interim(&self) -> InterimLine {
-        InterimLine { respond: self.respond.clone(), expects: self.expects.clone() }
     }
 
     fn within(&self, length: Option<u64>) -> Result<()> {
@@ -108,30 +109,23 @@ impl<S: Service> Stream<S> {
         }
     }
 
-    /// The body that the service gets (and how much of it was read), or the receiving side of a tunnel.
-    fn body(
-        &self,
-        head: &RequestHead,
-        content: RecvStream,
-        length: Option<u64>,
-    ) -> ((Body, Rc<Cell<u64>>), Option<RecvStream>) {
-        let taken: Rc<Cell<u64>> = Rc::default();
+    /// The body that the service gets, or the receiving side of a tunnel.
+    fn body(&self, head: &RequestHead, content: RecvStream, length: Option<u64>) -> (Body, Option<RecvStream>) {
         if head.method == Method::Connect {
-            return ((Body::Empty, taken), Some(content));
+            return (Body::Empty, Some(content));
         }
         if content.is_end_stream() {
-            return ((Body::Empty, taken), None);
+            return (Body::Empty, None);
         }
         let pull = RequestBody {
             content,
-            interim: self.interim(),
+            way: self.way.clone(),
             length,
-            taken: taken.clone(),
             limit: self.plan.limits.body,
             wait: self.plan.timeouts.body,
             alarm: Alarm::default(),
         };
-        ((Body::Pulled(Box::new(pull)), taken), None)
+        (Body::Pulled(Box::new(pull)), None)
     }
 
     /// Lets the service answer, while the client is watched.
@@ -145,7 +139,7 @@ impl<S: Service> Stream<S> {
             if self.watcher.poll(cx, Phase::Cut).is_ready() {
                 return Poll::Ready(Err(stopping()));
             }
-            self.respond.borrow_mut().poll_reset(cx).map(|_| Err(gone()))
+            self.way.respond.borrow_mut().poll_reset(cx).map(|end| Err(ended(end.err())))
         })
         .await
     }
@@ -164,13 +158,14 @@ impl<S: Service> Stream<S> {
         let length = length.filter(|_| response.head.status != 204);
         let body = if bodiless { Body::Empty } else { response.body };
         let head = convert::response(&response.head, length);
-        self.expects.set(false);
-        let send = self.respond.borrow_mut().send_response(head, body.is_empty()).map_err(|_| gone())?;
+        self.way.expects.set(false);
+        let send = self.way.respond.borrow_mut().send_response(head, body.is_empty()).map_err(|_| gone())?;
         if body.is_empty() {
             return Ok(());
         }
         let (sent, wait) = (&mut account.record().sent, self.plan.timeouts.send);
-        self.write(Writer { send, body, left: length, data: Bytes::new(), sent, wait, alarm: Alarm::default() }).await
+        let (data, alarm) = (Bytes::new(), Alarm::default());
+        self.write(Writer { send, body, left: length, data, end: End::Open, sent, wait, alarm }).await
     }
 
     /// Writes content to its end, or resets the stream.
@@ -196,7 +191,7 @@ impl<S: Service> Stream<S> {
         let Some(mut upstream) = response.tunnel.take() else { return Ok(()) };
         account.record().status = response.head.status;
         let head = convert::response(&response.head, None);
-        let send = self.respond.borrow_mut().send_response(head, false).map_err(|_| gone())?;
+        let send = self.way.respond.borrow_mut().send_response(head, false).map_err(|_| gone())?;
         let mut client = Tunnel::new(send, content);
         let (mut moved, idle) = (tunnel::Moved::default(), self.plan.timeouts.tunnel);
         let ended = tunnel::run(&mut client as &mut dyn Duplex, &mut *upstream, idle, &self.watcher, &mut moved).await;
@@ -205,6 +200,15 @@ impl<S: Service> Stream<S> {
             client.cut();
         }
         ended
+    }
+}
+
+/// Why the engine gave up a stream: `error`, or a reset.
+fn ended(error: Option<h2::Error>) -> Error {
+    match error {
+        // The connection broke a rule of HTTP/2; that of the other streams ends with it.
+        Some(error) if error.is_library() && !error.is_io() => Error::bad_request(format!("not HTTP/2: {error}")),
+        _ => gone(),
     }
 }
 
@@ -217,12 +221,7 @@ fn stopping() -> Error {
 }
 
 /// Relays interim responses.
-struct InterimLine {
-    respond: Respond,
-    expects: Rc<Cell<bool>>,
-}
-
-impl Interim for InterimLine {
+impl Interim for Way {
     fn send(&self, head: &ResponseHead) {
         if head.is_interim() {
             if head.status == 100 {
@@ -234,7 +233,7 @@ impl Interim for InterimLine {
     }
 }
 
-impl InterimLine {
+impl Way {
     /// Asks for the content, where the client waits for that.
     fn go_on(&self) {
         if self.expects.get() {
@@ -246,9 +245,8 @@ impl InterimLine {
 /// The content of a request.
 struct RequestBody {
     content: RecvStream,
-    interim: InterimLine,
+    way: Rc<Way>,
     length: Option<u64>,
-    taken: Rc<Cell<u64>>,
     limit: Option<u64>,
     wait: Duration,
     alarm: Alarm,
@@ -260,7 +258,7 @@ impl Pull for RequestBody {
             let step = match self.content.poll_data(cx) {
                 Poll::Ready(step) => step,
                 Poll::Pending => {
-                    self.interim.go_on();
+                    self.way.go_on();
                     self.alarm.arm(self.wait);
                     let late = Error::new(Kind::RequestTimeout, "the request content came too slowly");
                     return self.alarm.poll(cx).map(|()| Some(Err(late)));
@@ -270,22 +268,22 @@ impl Pull for RequestBody {
             match step {
                 Some(Ok(octets)) if octets.is_empty() => {}
                 Some(Ok(octets)) => return Poll::Ready(Some(self.took(octets))),
-                Some(Err(_)) => return Poll::Ready(Some(Err(gone()))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(ended(Some(error))))),
                 None => return self.poll_trailers(cx),
             }
         }
     }
 
     fn length(&self) -> Option<u64> {
-        self.length.map(|length| length.saturating_sub(self.taken.get()))
+        self.length.map(|length| length.saturating_sub(self.way.taken.get()))
     }
 }
 
 impl RequestBody {
     /// A piece that is handed out is as good as gone: nobody asks for the next one before it has found its place.
     fn took(&mut self, octets: Bytes) -> Result<Piece> {
-        self.taken.set(self.taken.get() + octets.len() as u64);
-        if self.limit.is_some_and(|limit| self.taken.get() > limit) {
+        self.way.taken.set(self.way.taken.get() + octets.len() as u64);
+        if self.limit.is_some_and(|limit| self.way.taken.get() > limit) {
             return Err(Error::new(Kind::BodyTooLarge, "the request content is too large"));
         }
         self.content.flow_control().release_capacity(octets.len()).map_err(|_| gone())?;
@@ -301,7 +299,7 @@ impl RequestBody {
                 Poll::Ready(checked.map(|()| (!empty).then_some(Piece::Trailers(fields))).transpose())
             }
             Poll::Ready(Ok(None)) => Poll::Ready(None),
-            Poll::Ready(Err(_)) => Poll::Ready(Some(Err(gone()))),
+            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(ended(Some(error))))),
             Poll::Pending => {
                 self.alarm.arm(self.wait);
                 let late = Error::new(Kind::RequestTimeout, "the request trailers came too slowly");
@@ -318,23 +316,49 @@ struct Writer<'a> {
     /// What is left of the stated length.
     left: Option<u64>,
     data: Bytes,
+    end: End,
     sent: &'a mut u64,
     wait: Duration,
     alarm: Alarm,
 }
 
+/// What follows the data at hand.
+enum End {
+    /// Not known yet.
+    Open,
+    /// Nothing.
+    Due,
+    Trailers(Fields),
+    /// The client has been told.
+    Said,
+}
+
 impl Writer<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
+            // With the last octet of a stated length at hand the end is asked for first: both may go in one frame.
+            let asks = self.data.is_empty() || self.left == Some(0);
+            if asks && matches!(self.end, End::Open) && self.poll_body(cx)?.is_pending() && self.data.is_empty() {
+                return self.send.poll_reset(cx).map(|end| Err(ended(end.err())));
+            }
             ready!(self.poll_send(cx))?;
-            match self.body.poll_piece(cx) {
-                Poll::Ready(Some(Ok(Piece::Data(octets)))) => self.take(octets)?,
-                Poll::Ready(Some(Ok(Piece::Trailers(trailers)))) => return Poll::Ready(self.end(Some(&trailers))),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
-                Poll::Ready(None) => return Poll::Ready(self.end(None)),
-                Poll::Pending => return self.send.poll_reset(cx).map(|_| Err(gone())),
+            if !matches!(self.end, End::Open) {
+                return Poll::Ready(self.say_end());
             }
         }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.end = match ready!(self.body.poll_piece(cx)).transpose()? {
+            Some(Piece::Data(octets)) => return Poll::Ready(self.take(octets)),
+            Some(Piece::Trailers(trailers)) => End::Trailers(trailers),
+            None => End::Due,
+        };
+        if self.left.is_some_and(|left| left > 0) {
+            let shorter = "the response is shorter than its Content-Length";
+            return Poll::Ready(Err(Error::new(Kind::HttpResponseIncomplete, shorter)));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn take(&mut self, octets: Bytes) -> Result<()> {
@@ -344,7 +368,7 @@ impl Writer<'_> {
             *left = left.checked_sub(length).ok_or_else(|| Error::new(Kind::HttpResponseIncomplete, longer))?;
         }
         *self.sent += length;
-        self.data = octets;
+        self.data = if octets.len() > COPIED_MAX { octets } else { Bytes::copy_from_slice(&octets) };
         Ok(())
     }
 
@@ -355,7 +379,8 @@ impl Writer<'_> {
             let room = match self.send.capacity() {
                 0 => match self.send.poll_capacity(cx) {
                     Poll::Ready(Some(Ok(room))) => room,
-                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(Err(gone())),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(ended(Some(error)))),
+                    Poll::Ready(None) => return Poll::Ready(Err(gone())),
                     Poll::Pending => return self.poll_stalled(cx),
                 },
                 room => room,
@@ -363,30 +388,31 @@ impl Writer<'_> {
             if room > 0 {
                 self.alarm.clear();
                 let part = self.data.split_to(room.min(self.data.len()));
-                self.send.send_data(part, false).map_err(|_| gone())?;
+                let last = self.data.is_empty() && matches!(self.end, End::Due);
+                self.send.send_data(part, last).map_err(|_| gone())?;
+                if last {
+                    self.end = End::Said;
+                }
             }
         }
         Poll::Ready(Ok(()))
     }
 
     fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if self.send.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(gone()));
+        if let Poll::Ready(end) = self.send.poll_reset(cx) {
+            return Poll::Ready(Err(ended(end.err())));
         }
         self.alarm.arm(self.wait);
         let late = Error::new(Kind::ConnectionWriteTimeout, "the client took nothing for too long");
         self.alarm.poll(cx).map(|()| Err(late.on(Side::Downstream)))
     }
 
-    fn end(&mut self, trailers: Option<&Fields>) -> Result<()> {
-        if self.left.is_some_and(|left| left > 0) {
-            let shorter = "the response is shorter than its Content-Length";
-            return Err(Error::new(Kind::HttpResponseIncomplete, shorter));
-        }
-        let ended = match trailers {
-            Some(trailers) => self.send.send_trailers(convert::trailer_map(trailers)),
-            None => self.send.send_data(Bytes::new(), true),
+    fn say_end(&mut self) -> Result<()> {
+        let said = match &self.end {
+            End::Trailers(trailers) => self.send.send_trailers(convert::trailer_map(trailers)),
+            End::Due => self.send.send_data(Bytes::new(), true),
+            End::Open | End::Said => Ok(()),
         };
-        ended.map_err(|_| gone())
+        said.map_err(|_| gone())
     }
 }

@@ -101,7 +101,8 @@ fn http2_hears_goodbye_and_finishes_its_streams() {
     });
     begun.recv().unwrap();
     let (drained, _) = draining(world, Duration::from_secs(20)).join().unwrap();
-    assert_eq!((drained.open, drained.cut), (1, 0));
+    // The client may have heard, finished and left before the doors were closed.
+    assert_eq!(drained.cut, 0);
     assert_eq!(client.join().unwrap(), "abcd|[]");
 }
 

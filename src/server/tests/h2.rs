@@ -355,6 +355,29 @@ fn floods_close_the_connection() {
 }
 
 #[test]
+fn what_makes_us_reset_is_a_flood_too() {
+    let world = world();
+    // A window that grows beyond what a number holds is a fault of its stream, which we have to reset (MadeYouReset, CVE-2025-8671).
+    let mut faults = PREFACE.to_vec();
+    for stream in 0..3000u32 {
+        let id = (stream * 2 + 1).to_be_bytes();
+        faults.extend([b"\0\0\x03\x01\x05", &id[..], b"\x82\x86\x84"].concat());
+        faults.extend([b"\0\0\x04\x08\x00", &id[..], b"\x7f\xff\xff\xff"].concat());
+    }
+    assert_eq!(farewell(&world, &faults), Some(Reason::ENHANCE_YOUR_CALM.into()));
+    until("the count", || world.metric("coordinator_connections_cut_total{reason=\"flood_reset\"}") == 1);
+    until("the close", || world.workers.connections() == 0);
+}
+
+#[test]
+fn a_header_block_in_too_many_frames_is_a_flood() {
+    let world = world();
+    let block = [PREFACE, b"\0\0\x01\x01\0\0\0\0\x01\x82", &b"\0\0\0\x09\0\0\0\0\x01".repeat(2000)].concat();
+    assert_eq!(farewell(&world, &block), Some(Reason::ENHANCE_YOUR_CALM.into()));
+    until("the count", || world.metric("coordinator_connections_cut_total{reason=\"flood_head\"}") == 1);
+}
+
+#[test]
 fn an_idle_connection_says_goodbye() {
     let mut hasty = plan();
     hasty.timeouts.idle = Duration::from_millis(150);

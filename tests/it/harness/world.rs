@@ -299,6 +299,29 @@ impl World {
             .for_each(|edge| edge.to_central.mend());
     }
 
+    /// Starts Central, and says that its data is a copy.
+    pub fn start_restored_central(&mut self) {
+        self.central.running = None;
+        let file = self.folder.join("central.toml");
+        self.central.running = Some(launch(&file, load::central, Running::restored_central));
+        self.edges
+            .iter()
+            .filter(|edge| !edge.is_isolated.load(Ordering::Relaxed))
+            .for_each(|edge| edge.to_central.mend());
+    }
+
+    /// Copies Central's data as it is now to a folder of this name, which [`World::set_back`] takes it from.
+    pub fn copy_central(&self, name: &str) {
+        copy_files(&self.folder.join("data-central"), &self.folder.join(name));
+    }
+
+    /// Puts an old copy in the place of Central's data. Central must not run.
+    pub fn set_back(&self, name: &str) {
+        let data = self.folder.join("data-central");
+        std::fs::remove_dir_all(&data).expect("Central's data can be removed");
+        copy_files(&self.folder.join(name), &data);
+    }
+
     /// Starts an edge.
     pub fn start_edge(&mut self, name: &str) {
         let file = self.folder.join(&format!("{name}.toml"));
@@ -323,18 +346,19 @@ impl World {
 
     /// The same while Central does not run.
     pub fn append_home(&self, space: &str, key: &str, to: &str, epoch: u32) {
+        self.append_homes(space, &[key.to_owned()], to, epoch);
+    }
+
+    /// The same for many keys.
+    pub fn append_homes(&self, space: &str, keys: &[String], to: &str, epoch: u32) {
         let data = self.folder.join("data-central");
         let mut log = Log::open(&data, "central", [0; 16], 1, |_, _| {}).expect("Central's log is free");
-        let event = Event {
-            c: "move".to_owned(),
-            e: epoch,
-            h: to.to_owned(),
-            k: format!("{space}:{key}"),
-            s: log.next(),
-            st: State::Active,
-            x: 0,
-        };
-        log.append(&serde_json::to_vec(&event).expect("an event is JSON")).expect("the log takes it");
+        let first = log.next();
+        for (s, key) in (first..).zip(keys) {
+            let (h, k) = (to.to_owned(), format!("{space}:{key}"));
+            let event = Event { c: "move".to_owned(), e: epoch, h, k, s, st: State::Active, x: 0 };
+            log.append(&serde_json::to_vec(&event).expect("an event is JSON")).expect("the log takes it");
+        }
         log.commit().expect("the log is durable");
     }
 
@@ -569,6 +593,14 @@ impl Place {
             origin.always(origin::Answer::ok(&format!("{{\"at\":\"{name}\"}}")));
         }
         Place { name, origin, peer, _held: held, running: None }
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for file in std::fs::read_dir(from).expect("a folder") {
+        let file = file.expect("a file").path();
+        std::fs::copy(&file, to.join(file.file_name().expect("a name"))).expect("a copy");
     }
 }
 

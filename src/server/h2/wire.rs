@@ -1,0 +1,195 @@
+//! The stream beneath the engine: what is read is followed, what is written is gathered.
+//!
+//! The engine asks for a flush after every answer. Over TLS that would be a record and a system call each, so here a
+//! flush only says that there is something: the connection's task sends it once every task that is ready now has had its
+//! turn, and answers that became ready together leave together (PERFORMANCE, section 3). Nothing waits for a clock.
+
+use super::follow::Follow;
+use crate::body::io::Io;
+use std::cell::{RefCell, RefMut};
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// What is gathered at most; more is sent at once. Two records of TLS.
+const GATHERED_MAX: usize = 2 * Io::READ;
+
+/// How often everybody else who is ready goes first. After the second turn nearly all have answered who will.
+const TURNS: u8 = 2;
+
+/// One connection's stream, as its task sees it.
+pub(super) struct Wire {
+    io: Io,
+    pub(super) follow: Follow,
+    /// Turns given since something was gathered.
+    turns: u8,
+}
+
+/// The same stream, as the engine sees it.
+pub(super) struct Shared(Rc<RefCell<Wire>>);
+
+impl Wire {
+    /// Sends what was gathered, when its time has come; ready when nothing is left to send.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.io.outbox.is_empty() && self.io.outbox.len() < GATHERED_MAX && self.turns < TURNS {
+            self.turns += 1;
+            // The runtime wakes us when all who are ready have run and new arrivals have been looked for.
+            return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
+        }
+        ready!(self.io.poll_flush(cx))?;
+        self.turns = 0;
+        if self.io.inbox.is_empty() {
+            self.io.rest();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Shared {
+    pub(super) fn new(io: Io) -> Shared {
+        Shared(Rc::new(RefCell::new(Wire { io, follow: Follow::new(Instant::now()), turns: 0 })))
+    }
+
+    /// Another handle to the same stream.
+    pub(super) fn share(&self) -> Shared {
+        Shared(self.0.clone())
+    }
+
+    /// What is known of the client's frames.
+    pub(super) fn follow(&self) -> RefMut<'_, Follow> {
+        RefMut::map(self.0.borrow_mut(), |wire| &mut wire.follow)
+    }
+
+    /// Sends what the engine has said; to be called whenever it has been polled.
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().poll_send(cx)
+    }
+}
+
+impl AsyncRead for Shared {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let wire = &mut *self.0.borrow_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        if !fresh.is_empty() {
+            wire.follow.feed(fresh, Instant::now());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Shared {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        let io = &mut self.0.borrow_mut().io;
+        if io.outbox.len() >= GATHERED_MAX {
+            ready!(io.poll_drain(cx, 0))?;
+        }
+        let take = octets.len().min(GATHERED_MAX - io.outbox.len());
+        io.outbox().extend_from_slice(octets.get(..take).unwrap_or_default());
+        Poll::Ready(Ok(take))
+    }
+
+    /// What was written is gathered, and will be sent; see [`Shared::poll_send`].
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0.borrow_mut().io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::io::Stream;
+    use std::future::poll_fn;
+
+    /// Notes every write; nothing comes from it.
+    #[derive(Clone, Default)]
+    struct Noted(Rc<RefCell<Vec<Vec<u8>>>>);
+
+    impl AsyncRead for Noted {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Noted {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+            self.0.borrow_mut().push(octets.to_vec());
+            Poll::Ready(Ok(octets.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Runs a test on a runtime without a clock: whatever ends there has waited for none.
+    fn on_wire(body: impl AsyncFnOnce(Shared, Noted)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build_local(Default::default()).unwrap();
+        let noted = Noted::default();
+        let wire = Shared::new(Io::new(Stream::Other(Box::new(noted.clone()))));
+        runtime.block_on(body(wire, noted));
+    }
+
+    /// As the engine writes: all of it, then a flush.
+    async fn say(wire: &Shared, mut octets: &[u8]) {
+        let mut wire = wire.share();
+        while !octets.is_empty() {
+            let taken = poll_fn(|cx| Pin::new(&mut wire).poll_write(cx, octets)).await.unwrap();
+            octets = &octets[taken..];
+        }
+        poll_fn(|cx| Pin::new(&mut wire).poll_flush(cx)).await.unwrap();
+    }
+
+    #[test]
+    fn answers_that_are_ready_together_leave_together() {
+        on_wire(async |wire, noted| {
+            say(&wire, b"one ").await;
+            say(&wire, b"two ").await;
+            let late = wire.share();
+            tokio::task::spawn_local(async move { say(&late, b"three").await });
+            assert!(noted.0.borrow().is_empty());
+            poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
+            assert_eq!(*noted.0.borrow(), [b"one two three"]);
+        });
+    }
+
+    #[test]
+    fn an_answer_alone_leaves_when_nobody_else_is_ready() {
+        on_wire(async |wire, noted| {
+            say(&wire, b"one").await;
+            let mut asked = 0;
+            poll_fn(|cx| {
+                asked += 1;
+                wire.poll_send(cx)
+            })
+            .await
+            .unwrap();
+            assert_eq!((asked, &noted.0.borrow()[..]), (u32::from(TURNS) + 1, &[b"one".to_vec()][..]));
+            poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
+            assert_eq!(noted.0.borrow().len(), 1, "nothing is said twice");
+        });
+    }
+
+    #[test]
+    fn much_leaves_at_once_and_in_bounds() {
+        on_wire(async |wire, noted| {
+            say(&wire, &vec![7; 3 * GATHERED_MAX + 5]).await;
+            let sizes: Vec<_> = noted.0.borrow().iter().map(Vec::len).collect();
+            assert_eq!(sizes, [GATHERED_MAX; 3]);
+            poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
+            assert_eq!(noted.0.borrow().last().map(Vec::len), Some(5));
+        });
+    }
+}
