@@ -1,9 +1,9 @@
 //! Central's API: which resource a request names, who may use it, and what it answers (DESIGN 3, DESIGN 10).
 
+use super::Central;
 use super::appender::read;
 use super::rights::Who;
 use super::state::{Home, Outcome, Want, Why};
-use super::Central;
 use crate::base::clock;
 use crate::body::{Body, Request, Response};
 use crate::config::plan::BearerToken;
@@ -136,7 +136,7 @@ impl Central {
             }
             Resource::Homes => self.export(request.head.query()),
             Resource::Edges => Ok(self.edges()),
-            Resource::Incarnations => self.incarnation(&who, request.body).await,
+            Resource::Incarnations => self.incarnation(&who, request.head.query(), request.body).await,
             Resource::Replace(edge) => self.replace(&who, edge).await,
             Resource::Status => Ok(self.status()),
         }
@@ -154,7 +154,8 @@ impl Central {
             other => {
                 let refusal =
                     Refusal::new(404, "No home", format!("`{}` has no home as of seq {seq}", key::shown(full)));
-                let refusal = refusal.with("seq", json!(seq)).with("feed", json!(self.feed_id)).with("term", json!(term));
+                let refusal =
+                    refusal.with("seq", json!(seq)).with("feed", json!(self.feed_id)).with("term", json!(term));
                 Err(match other {
                     Some(tomb) => refusal.with("epoch", json!(tomb.epoch)).with("state", json!("tomb")),
                     None => refusal,
@@ -187,7 +188,9 @@ impl Central {
             Outcome::Collision => return Err(Refusal::collision()),
         };
         let name = read(&self.state).edge_name(home.edge).to_owned();
-        Ok(ok(json!({ "result": result, "home": name, "epoch": home.epoch, "seq": home.seq, "feed": self.feed_id, "term": self.term() })))
+        Ok(ok(
+            json!({ "result": result, "home": name, "epoch": home.epoch, "seq": home.seq, "feed": self.feed_id, "term": self.term() }),
+        ))
     }
 
     async fn put(&self, who: &Who, full: String, request: Request) -> Result<Response, Refusal> {
@@ -347,6 +350,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
+    /// Its status.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
     /// A refusal; `detail` says what to do about it.
     pub fn new(status: u16, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal { status, title, detail: detail.into(), members: Map::new(), fields: Vec::new(), others: Vec::new() }

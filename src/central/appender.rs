@@ -207,7 +207,8 @@ impl Appender {
 
     fn take_report(&self, report: Report) -> Result<(), String> {
         let mut state = write(&self.state);
-        let known: std::collections::HashMap<_, _> = report.rows.iter().map(|row| (row.kh, state.record_of(row.kh))).collect();
+        let known: std::collections::HashMap<_, _> =
+            report.rows.iter().map(|row| (row.kh, state.record_of(row.kh))).collect();
         let recovery = state.recovery_mut().ok_or("nothing is awaited any more")?;
         recovery.report(report, |kh| known.get(&kh).copied().unwrap_or_default())
     }
@@ -237,7 +238,11 @@ impl Appender {
                 return Ok(false);
             }
         }
-        tracing::warn!(entries = count, term = read(&self.state).term(), "Central has recovered what the edges reported");
+        tracing::warn!(
+            entries = count,
+            term = read(&self.state).term(),
+            "Central has recovered what the edges reported"
+        );
         Ok(true)
     }
 
@@ -351,12 +356,17 @@ fn recovered_entries(state: &State, configured: &[(String, Option<String>)]) -> 
     let mut edges: Vec<EdgeRow> = state.edges().to_vec();
     for edge in recovery.edges().filter(|edge| usize::from(edge.idx) >= state.edges().len()) {
         if usize::from(edge.idx) != edges.len() {
-            return Err(format!("edge `{}` was reported with index {}, and nobody knows the one before", edge.name, edge.idx));
+            return Err(format!(
+                "edge `{}` was reported with index {}, and nobody knows the one before",
+                edge.name, edge.idx
+            ));
         }
         edges.push(edge.clone());
         entries.push(Entry::Edge { s: seq(), edge: edge.clone() });
     }
-    for (name, peer) in configured.iter().filter(|(name, _)| !edges.iter().any(|edge| edge.name == *name)).cloned().collect::<Vec<_>>() {
+    for (name, peer) in
+        configured.iter().filter(|(name, _)| !edges.iter().any(|edge| edge.name == *name)).cloned().collect::<Vec<_>>()
+    {
         let idx = u16::try_from(edges.len()).map_err(|_| "too many edges")?;
         let edge = EdgeRow { idx, name, peer, state: event::EdgeState::Active };
         edges.push(edge.clone());

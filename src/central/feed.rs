@@ -79,12 +79,7 @@ impl Central {
     pub(super) async fn stream(self: &Arc<Self>, who: &Who, head: &RequestHead) -> Result<Response, Refusal> {
         let cursor = match self.cursor(head.query()) {
             Ok(cursor) => cursor,
-            Err((refusal, has_proof)) => {
-                if let (true, Some(edge)) = (has_proof, who.edge()) {
-                    self.lost_history(edge).await?;
-                }
-                return Err(refusal);
-            }
+            Err((refusal, has_proof)) => return Err(self.disproved(refusal, has_proof, who.edge()).await),
         };
         let stream = Stream {
             central: self.clone(),
@@ -111,6 +106,24 @@ impl Central {
             response.body = unfold(stream, Stream::next);
         }
         Ok(response)
+    }
+
+    /// Refuses an edge that has seen more than this log has; whether it could be followed from there is not asked.
+    pub(super) async fn must_reach(&self, query: Option<&str>, edge: &str) -> Result<(), Refusal> {
+        match self.cursor(query) {
+            Err((refusal, has_proof)) if refusal.status() == 416 => {
+                Err(self.disproved(refusal, has_proof, Some(edge)).await)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The refusal, once what it proves is acted upon.
+    async fn disproved(&self, refusal: Refusal, has_proof: bool, edge: Option<&str>) -> Refusal {
+        match edge.filter(|_| has_proof) {
+            Some(edge) => self.lost_history(edge).await.err().unwrap_or(refusal),
+            None => refusal,
+        }
     }
 
     /// The cursor that a stream starts from: the seq before `from`. Errors: 400, 409, 410, 416; and whether the request
@@ -143,7 +156,8 @@ impl Central {
         };
         if term.is_some_and(|term| term < ours) {
             let detail = "a new term has begun, and with it another history: GET /feed/v1/snapshot";
-            return Err((told(Refusal::new(410, "Gone", detail)).with("term", json!(ours)), false));
+            let refusal = told(Refusal::new(410, "Gone", detail)).with("term", json!(ours));
+            return Err((refusal.field("feed-term", ours.to_string()), false));
         }
         let is_other = at.is_some_and(|chain| read(&self.state).chain_at(cursor).is_some_and(|known| known != chain));
         if cursor > head || is_other {

@@ -217,7 +217,14 @@ impl Session<'_> {
                 let (last, events) = state.after(self.cursor, EVENTS_MAX);
                 let edges = (state.edges_seq() > self.cursor)
                     .then(|| Frame::Edges { s: state.edges_seq(), edges: state.edges().to_vec() });
-                (first, last, edges.into_iter().chain([Frame::batch_at(first, last, events, state.chain_at(last).unwrap_or(0))]).collect::<Vec<_>>())
+                (
+                    first,
+                    last,
+                    edges
+                        .into_iter()
+                        .chain([Frame::batch_at(first, last, events, state.chain_at(last).unwrap_or(0))])
+                        .collect::<Vec<_>>(),
+                )
             };
             for frame in frames {
                 self.store(&frame, first, last).await?;

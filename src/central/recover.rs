@@ -83,7 +83,8 @@ impl Central {
                 let state = read(&self.state);
                 told.rows.extend(rows.into_iter().filter(|row| {
                     let known = state.record_of(row.kh);
-                    row.epoch > known.epoch || (row.epoch == known.epoch && (!row.tomb).then_some(row.home) != known.home)
+                    row.epoch > known.epoch
+                        || (row.epoch == known.epoch && (!row.tomb).then_some(row.home) != known.home)
                 }));
             }
             Part::Overrides(_) => {}
@@ -122,7 +123,11 @@ impl Central {
     /// An edge follows a higher term than ours: another Central is the authority.
     pub(super) fn is_superseded(&self, term: u64) {
         if lock(&self.superseded).replace(term).is_none() {
-            tracing::error!(ours = self.term(), theirs = term, "an edge follows a higher term: this Central was superseded");
+            tracing::error!(
+                ours = self.term(),
+                theirs = term,
+                "an edge follows a higher term: this Central was superseded"
+            );
         }
     }
 }

@@ -7,7 +7,7 @@
 use crate::home::cursor::FeedId;
 use crate::home::digest::Digest;
 use crate::home::event::{self, EdgeRow, EdgeState, Event};
-use crate::home::hash::{KeyHash, NAMELESS, OVERRIDES_MAX, Override, Overrides, nameless, other_hash};
+use crate::home::hash::{KeyHash, OVERRIDES_MAX, Override, Overrides, nameless, nameless_hash, other_hash};
 use crate::home::key;
 use crate::home::snapshot;
 use crate::home::standing::Boot;
@@ -507,7 +507,10 @@ impl State {
     }
 
     fn apply_home(&mut self, event: Event) -> Result<(), String> {
-        key::check_full(&event.k)?;
+        // A restored Central names keys by their hash whose names it has lost.
+        if !is_of(&event.k, "") {
+            key::check_full(&event.k)?;
+        }
         let edge = self.edge(&event.h).ok_or_else(|| format!("entry {} names an unknown edge", event.s))?.idx;
         let kh = self.hash_by(&event.k, event.x);
         if let Some(&at) = self.by_hash.get(&kh) {
@@ -587,7 +590,8 @@ impl State {
         }
         self.office.restored_at(term, self.edges.iter().map(|edge| edge.idx));
         let crews = self.edges.iter().zip(&self.crews);
-        self.recovery = Some(Recovery::awaiting(crews.map(|(edge, crew)| (edge.name.clone(), crew.current().collect()))));
+        self.recovery =
+            Some(Recovery::awaiting(crews.map(|(edge, crew)| (edge.name.clone(), crew.current().collect()))));
         Ok(())
     }
 
@@ -646,7 +650,7 @@ impl State {
 /// Whether `known` is the name of a key, or what stands for it where the name was lost.
 fn is_of(known: &str, full_key: &str) -> bool {
     // Both were found under one hash.
-    known == full_key || known.split_once(':').is_some_and(|(space, _)| space == NAMELESS)
+    known == full_key || known.split_once(':').is_some_and(|(space, key)| nameless_hash(space, key).is_some())
 }
 
 /// A home as the rules see it. No move is under way: they are not wired in yet.

@@ -300,7 +300,13 @@ async fn send_part(part: &[u8], csv: bool, at: &At) -> Result<Value, Failure> {
     let mut tries = 1;
     loop {
         let fields = vec![("content-type", form.to_owned())];
-        let call = Call { method: Method::POST, target: "/v1/homes".to_owned(), fields, content: content.clone(), ..Call::default() };
+        let call = Call {
+            method: Method::POST,
+            target: "/v1/homes".to_owned(),
+            fields,
+            content: content.clone(),
+            ..Call::default()
+        };
         let failure = match at.door.exchange(call).await {
             Ok((200, answer)) => return Ok(answer),
             Ok((status, answer)) if status < 500 => return Err(told(status, &answer).into()),

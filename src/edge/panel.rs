@@ -329,7 +329,11 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             "Whether a mass change of homes is held back until an operator releases it",
             &[(&[], f64::from(u8::from(braked.is_some())))],
         )?;
-        page.counter("coordinator_homes_brake_stops", "Times that the brake on mass changes has stopped", &[(&[], stops)])?;
+        page.counter(
+            "coordinator_homes_brake_stops",
+            "Times that the brake on mass changes has stopped",
+            &[(&[], stops)],
+        )?;
         page.gauge("coordinator_feed_cursor_events", "The last event applied", &[(&[], homes.cursor().seq as f64)])?;
     }
     Ok(())

@@ -19,9 +19,9 @@ use crate::home::event::{Frame, LINE_MAX};
 use crate::home::snapshot::Header;
 use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck, Homes, Report};
 use crate::upstream::endpoint::Rtt;
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,14 +91,8 @@ pub async fn run_from<S: Source>(
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), String> {
     let answering = source.submit(asks);
-    let mut follower = Follower {
-        applier: Some(applier),
-        source,
-        status,
-        backoff: Backoff::links(),
-        reported: None,
-        resynced: None,
-    };
+    let mut follower =
+        Follower { applier: Some(applier), source, status, backoff: Backoff::links(), reported: None, resynced: None };
     tokio::select! {
         why = follower.follow() => Err(why),
         () = answering => Ok(()),
@@ -307,8 +301,7 @@ impl<S: Source> Follower<S> {
 
     /// Takes all homes, and loads them once all has been found right.
     async fn snapshot(&mut self) -> End {
-        let least = |applier: &Applier| applier.cursor().seq.max(applier.homes().snapshot_from());
-        let least = self.applier.as_ref().map_or(0, least);
+        let least = self.applier.as_ref().map_or(0, Applier::snapshot_from);
         match self.source.snapshot(least).await {
             Ok(image) => self.load(image).await,
             Err(end) => end,
@@ -488,9 +481,14 @@ impl super::source::Lines for Body {
 
 /// Where the stream goes on, with what proves that we have been there.
 fn stream_path(cursor: &Cursor) -> String {
+    format!("/feed/v1/stream{}", stands_at(cursor))
+}
+
+/// Where an edge stands in the log, as a query.
+fn stands_at(cursor: &Cursor) -> String {
     let Cursor { term, seq, chain, .. } = *cursor;
     let feed = cursor.feed.map(|feed| feed.to_string()).unwrap_or_default();
-    let mut path = format!("/feed/v1/stream?feed={feed}&from={}", seq.saturating_add(1));
+    let mut path = format!("?feed={feed}&from={}", seq.saturating_add(1));
     // A crash before the first snapshot leaves a history without a term.
     if term > 0 {
         path.push_str(&format!("&term={term}"));
@@ -542,6 +540,8 @@ fn refused<B>(answer: &http::Response<B>) -> Option<End> {
     }
     match follow::verdict(status, text("coordinator-leader"), text("retry-after")) {
         Verdict::Stream => None,
+        // Said only where a new term has begun: the old map may be wrong, so nobody waits long.
+        Verdict::Snapshot if text("feed-term").is_some() => Some(End::Diverged("a new term has begun".to_owned())),
         Verdict::Snapshot => Some(End::Gone),
         Verdict::Alarm(alarm) => Some(End::Alarm(alarm, String::new())),
         Verdict::Leader(leader) => Some(End::Leader(leader)),

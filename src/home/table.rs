@@ -153,7 +153,12 @@ impl Writer {
         let slots = keys.saturating_mul(100) / percent;
         let twins = exact::Writer::with_room(TWINS_MAX);
         let memory = Memory::lines(slots.div_ceil(SLOTS).max(BUCKETS_MIN));
-        Writer { table: Arc::new(Table { memory, twins: twins.table().clone() }), twins, filled: 0, digest: Digest::default() }
+        Writer {
+            table: Arc::new(Table { memory, twins: twins.table().clone() }),
+            twins,
+            filled: 0,
+            digest: Digest::default(),
+        }
     }
 
     /// The table that is written.

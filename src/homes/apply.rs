@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::brake::Brake;
 use super::claims::KeyText;
 use super::edges::Edges;
 use super::open::{self, Filling, LEDGER, MAP, Tables, Unfilled};
-use super::brake::Brake;
 use super::overrides;
 use super::view::{self, View};
 use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
@@ -84,13 +84,33 @@ impl Applier {
     pub(super) fn filling(homes: Arc<Homes>, dir: PathBuf, filling: Filling) -> Applier {
         let (map, ledger) = (table::Writer::with_room(0), exact::Writer::with_room(0));
         let filling = Some(Pending::Filling(filling));
-        Applier { homes, dir, map, ledger, map_rows: None, ledger_rows: None, begun: None, brake: Brake::default(), filling }
+        Applier {
+            homes,
+            dir,
+            map,
+            ledger,
+            map_rows: None,
+            ledger_rows: None,
+            begun: None,
+            brake: Brake::default(),
+            filling,
+        }
     }
 
     /// With tables that are there.
     pub(super) fn ready_with(homes: Arc<Homes>, dir: PathBuf, Tables { map, ledger }: Tables) -> Applier {
         let (map_rows, ledger_rows) = (map.rows, ledger.rows);
-        Applier { homes, dir, map: map.table, ledger: ledger.table, map_rows, ledger_rows, begun: None, brake: Brake::default(), filling: None }
+        Applier {
+            homes,
+            dir,
+            map: map.table,
+            ledger: ledger.table,
+            map_rows,
+            ledger_rows,
+            begun: None,
+            brake: Brake::default(),
+            filling: None,
+        }
     }
 
     /// Waits until the tables are filled; where the disk refused, tries again.
@@ -536,6 +556,14 @@ impl Applier {
         let standing = self.standing();
         let is_new = standing.stage == Stage::Ready && term > standing.history;
         if is_new { standing.new_history(term, 0) } else { standing }
+    }
+
+    /// The seq as of which a snapshot is of use, at least: not before the cursor, nor before this incarnation is known.
+    pub fn snapshot_from(&self) -> u64 {
+        match self.standing().stage {
+            Stage::Registered { at } => at.max(self.cursor().seq),
+            Stage::Fresh | Stage::Ready => self.cursor().seq,
+        }
     }
 
     /// The digest of the map.

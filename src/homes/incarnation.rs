@@ -103,7 +103,8 @@ impl Identity {
     /// without a ledger, and draw the same conclusion.
     pub(super) fn lost(&self, dir: &Path) -> std::io::Result<()> {
         let over = self.incarnation();
-        let next = Incarnation { replaces: Some(over.boot), beside: over.beside, term: over.term, ..Incarnation::draw() };
+        let next =
+            Incarnation { replaces: Some(over.boot), beside: over.beside, term: over.term, ..Incarnation::draw() };
         // First of all nothing more is accepted, whatever the disk says.
         self.stands(Standing { term: self.standing().term, ..Standing::fresh(next.boot) });
         *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner) = next;
@@ -150,14 +151,6 @@ impl Homes {
     /// What is told to Central at each connect, before its feed is followed: it may have been replaced meanwhile.
     pub fn incarnation(&self) -> Incarnation {
         self.identity.incarnation()
-    }
-
-    /// The seq that a snapshot must reach for the ledger to become complete by it; 0 for one that is.
-    pub fn snapshot_from(&self) -> u64 {
-        match self.identity.standing().stage {
-            Stage::Registered { at } => at,
-            Stage::Fresh | Stage::Ready => 0,
-        }
     }
 
     /// Whether the ledger is complete, so that it does not depend on what Central says of it.

@@ -235,7 +235,9 @@ impl Tables {
     /// What was served from the files was checked block by block, and right; but what the damaged block held is unknown.
     fn end_incarnation(&self, homes: &Homes, dir: &Path) {
         match homes.identity.lost(dir) {
-            Ok(()) => tracing::error!("the ledger is lost: this disk starts over, and accepts nobody before Central agrees"),
+            Ok(()) => {
+                tracing::error!("the ledger is lost: this disk starts over, and accepts nobody before Central agrees")
+            }
             Err(error) => tracing::error!(%error, "the ledger is lost, and its incarnation cannot be written"),
         }
     }

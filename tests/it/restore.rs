@@ -193,7 +193,8 @@ fn a_map_that_is_not_centrals_is_found_by_its_digest_and_taken_anew() {
     let equal = || world.edge("fr").status()["feed"]["digest_ok"].clone();
     wait::until("the map to be Central's again", equal, |equal| *equal == json!(true));
     assert!(matches!((world.edge("fr").home("1"), world.edge("fr").home("2")), (Home::At { .. }, Home::At { .. })));
-    let told = || status(&world)["edges"].as_array().unwrap().iter().all(|edge| edge["ack"]["digest_ok"] == json!(true));
+    let told =
+        || status(&world)["edges"].as_array().unwrap().iter().all(|edge| edge["ack"]["digest_ok"] == json!(true));
     wait::until("all edges to say so", told, |told| *told);
     assert_eq!(status(&world)["features"], json!(coordinator::home::event::FEATURES));
 }

@@ -104,7 +104,11 @@ impl Recovery {
             let said = Input::Report { home, epoch: row.epoch, is_released: false };
             let (after, _) = before.step(said);
             if after == before && row.epoch == before.epoch && home != before.home {
-                tracing::error!(hash = row.kh.0, epoch = row.epoch, "two edges report one key at one epoch: the first stays");
+                tracing::error!(
+                    hash = row.kh.0,
+                    epoch = row.epoch,
+                    "two edges report one key at one epoch: the first stays"
+                );
             }
             if after != before {
                 self.found.insert(row.kh, after);
@@ -128,7 +132,10 @@ impl Recovery {
         for edge in &report.edges {
             match self.edges.get(&edge.idx) {
                 Some(known) if known.name != edge.name => {
-                    return Err(format!("edge {} is `{}` to one edge and `{}` to another", edge.idx, known.name, edge.name));
+                    return Err(format!(
+                        "edge {} is `{}` to one edge and `{}` to another",
+                        edge.idx, known.name, edge.name
+                    ));
                 }
                 Some(_) => {}
                 None => drop(self.edges.insert(edge.idx, edge.clone())),

@@ -118,7 +118,8 @@ impl Asked {
         let applied = self.status.applied();
         let target = self.target.clone().load().clone();
         let rtt = target.rtt.last().map(|rtt| rtt.as_micros() as u64);
-        let nack: Vec<_> = self.status.poison_shown().into_iter().map(|(s, why)| json!({ "s": s, "why": why })).collect();
+        let nack: Vec<_> =
+            self.status.poison_shown().into_iter().map(|(s, why)| json!({ "s": s, "why": why })).collect();
         let ack = json!({
             "edge": target.edge, "inst": target.instance, "applied": applied, "durable": applied, "rtt_us": rtt,
             "version": env!("CARGO_PKG_VERSION"), "features": event::FEATURES, "term": self.status.obeyed(),

@@ -4,8 +4,8 @@ use super::super::client::content;
 use super::super::source::{End, Source};
 use super::super::status::LinkStatus;
 use super::{Follower, Target, call, connect};
-use crate::homes::Report;
 use crate::home::cursor::FeedId;
+use crate::homes::Report;
 use http::{HeaderMap, Method};
 use std::time::Duration;
 
@@ -46,7 +46,10 @@ impl<S: Source> Follower<S> {
             return End::Broken(format!("this Central was superseded: we obey term {obeyed} already"));
         }
         if applier.cursor().feed.is_some_and(|ours| ours != feed) {
-            return End::Alarm(super::Alarm::OtherFeed, "the restored Central's history is another one than ours".to_owned());
+            return End::Alarm(
+                super::Alarm::OtherFeed,
+                "the restored Central's history is another one than ours".to_owned(),
+            );
         }
         let report = match self.work(move |applier| applier.report(feed, term)).await {
             Ok(report) => report,

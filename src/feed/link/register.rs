@@ -2,7 +2,7 @@
 
 use super::super::client::{Line, content};
 use super::super::source::{Begun, End};
-use super::{Target, call, refused};
+use super::{Target, call, refused, stands_at, with_detail};
 use crate::homes::Homes;
 use http::Method;
 use serde::Deserialize;
@@ -23,7 +23,7 @@ struct Answer {
 }
 
 /// Registers, at each connect: we may have been replaced while we were cut off. From where this incarnation counts, or `None`
-/// if that can wait: a ledger that is complete does not depend on it, and goes on unless it was replaced.
+/// if that can wait: a ledger that is complete does not depend on it, and goes on unless it was replaced, or Central's log was set back, to which nothing is to be added.
 ///
 /// Errors: nothing may be followed before Central has agreed.
 pub(super) async fn register(homes: &Homes, line: &mut Line, target: &Target) -> Result<Option<Begun>, End> {
@@ -33,7 +33,9 @@ pub(super) async fn register(homes: &Homes, line: &mut Line, target: &Target) ->
         "edge": target.edge, "boot": incarnation.boot, "replaces": incarnation.replaces, "beside": incarnation.beside,
         "feed": feed,
     });
-    let mut call = call("/v1/incarnations".to_owned(), &target.edge);
+    let cursor = homes.cursor();
+    let stands = if homes.is_founded() && cursor.feed.is_some() { stands_at(&cursor) } else { String::new() };
+    let mut call = call(format!("/v1/incarnations{stands}"), &target.edge);
     call.method = Method::POST;
     call.fields.push(("content-type", "application/json".to_owned()));
     call.content = asked.to_string().into();
@@ -47,6 +49,10 @@ pub(super) async fn register(homes: &Homes, line: &mut Line, target: &Target) ->
             homes.replaced();
             Err(End::Later(answer.detail, target.pace.alarmed))
         }
+        416 => Err(ended.map_or_else(
+            || End::Later(answer.detail.clone(), target.pace.alarmed),
+            |end| with_detail(end, &answer.detail),
+        )),
         _ if homes.is_founded() => {
             tracing::warn!(status, why = answer.detail, "Central does not register this incarnation");
             Ok(None)

@@ -112,7 +112,8 @@ impl Transfer {
         let text = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());
         let tag = text("etag").map(str::to_owned);
         if goes_on {
-            let from = text("content-range").and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+            let from =
+                text("content-range").and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
             return match from == Some(self.received) && tag == self.tag {
                 true => Ok(()),
                 false => Err("Central continues another snapshot than was begun".to_owned()),

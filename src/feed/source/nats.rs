@@ -163,7 +163,10 @@ impl Source for Stream {
         let found = seek(&mut nats, &subjects, from.seq).await?;
         let history = match &found {
             Some(first) => first.history().ok_or_else(foreign)?,
-            None => (from.feed.ok_or_else(|| End::Resume("there is no history to go on with".to_owned()))?, from.term.max(1)),
+            None => (
+                from.feed.ok_or_else(|| End::Resume("there is no history to go on with".to_owned()))?,
+                from.term.max(1),
+            ),
         };
         let silence = self.pace().silence;
         let mut frames = Frames {
