@@ -17,9 +17,9 @@ use crate::base::mend;
 use crate::base::snapshot::{Reader, Snapshot};
 use crate::body::{Door, Downstream, Request, Response};
 use crate::central::standby::Leader;
-use crate::central::{Begun, Central};
+use crate::central::{Begun, Central, outbox, publish};
 use crate::config;
-use crate::config::plan::{Edge as EdgeEntry, Plan, Url};
+use crate::config::plan::{Central as CentralEntry, Edge as EdgeEntry, Feed, Plan, Url};
 use crate::error::{Error, Side};
 use crate::feed::link::{Pace, Target};
 use crate::feed::status::LinkStatus;
@@ -37,7 +37,7 @@ use crate::tls::client::{Alpn, Client, Trust};
 use crate::upstream::Live;
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
@@ -75,6 +75,10 @@ pub(crate) struct Shared {
     /// The Central that this one copies.
     leader: Option<Leader>,
     link: Option<Arc<LinkStatus>>,
+    /// How Central's relay of an outbox does, if there is one.
+    outbox: Option<Arc<outbox::Status>>,
+    /// How its publisher does, if there is one.
+    publish: Option<Arc<publish::Status>>,
     /// Where the control thread finds Central.
     target: Snapshot<Target>,
     metrics: Arc<Metrics>,
@@ -108,6 +112,10 @@ struct Parts {
 struct Feeding {
     applier: Applier,
     asks: AskReceiver,
+    /// Where it comes from.
+    feed: Feed,
+    /// The folder of the homes.
+    dir: PathBuf,
 }
 
 impl Running {
@@ -155,6 +163,8 @@ impl Running {
         let link = feeding.as_ref().map(|_| Arc::new(LinkStatus::default()));
         let private = if central.is_some() { Door::Central } else { Door::Peer };
         let doors = doors(&plan, private, &[])?;
+        let outbox = plan.relays.outbox.as_ref().map(|_| Arc::default());
+        let publish = plan.relays.publish.as_ref().map(|_| Arc::default());
         let shared = Arc::new(Shared {
             live: Snapshot::shared(live.clone()),
             site: Snapshot::new(Site::new(Arc::new(plan_now), live)),
@@ -162,6 +172,8 @@ impl Running {
             central,
             leader,
             link,
+            outbox,
+            publish,
             target: Snapshot::new(target),
             metrics: Metrics::new(),
             window: Mutex::default(),
@@ -270,7 +282,7 @@ impl Shared {
         if !fixed.is_empty() {
             return Err(fixed.iter().map(|problem| problem.wrong.clone()).collect::<Vec<_>>().join("\n"));
         }
-        if follows_central(&plan) != follows_central(&written) {
+        if follows(&plan) != follows(&written) {
             return Err("`[central]` has come or gone: the home map is opened at the start only, so restart".to_owned());
         }
         let mut doors_now = self.doors.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -324,14 +336,15 @@ impl Shared {
     }
 }
 
-/// Whether there is a Central whose feed is followed.
-fn follows_central(plan: &Plan) -> bool {
-    plan.own.data.is_some() && plan.central.as_ref().is_some_and(|central| !central.urls.is_empty())
+/// Whether there is a feed that is followed.
+fn follows(plan: &Plan) -> bool {
+    let is_fed = |central: &CentralEntry| !central.urls.is_empty() || matches!(central.feed, Feed::File(_));
+    plan.own.data.is_some() && plan.central.as_ref().is_some_and(is_fed)
 }
 
-/// Opens map and ledger where the plan follows a Central.
+/// Opens map and ledger where the plan follows a feed.
 fn open_homes(plan: &Plan) -> Result<Parts, String> {
-    let Some(data) = plan.own.data.as_ref().filter(|_| follows_central(plan)) else { return Ok(Parts::default()) };
+    let Some(data) = plan.own.data.as_ref().filter(|_| follows(plan)) else { return Ok(Parts::default()) };
     let lock = instance::take(data).map_err(|error| {
         let wrong = format!("`data` of [edge] cannot be used: {}: {error}", data.display());
         mend::told(wrong, mend::write(&error))
@@ -340,7 +353,8 @@ fn open_homes(plan: &Plan) -> Result<Parts, String> {
     let opened = Homes::open(lock.dir(), &plan.own.name, spaces);
     let (homes, applier, asks) = opened.map_err(|error| format!("{}: {error}", lock.dir().display()))?;
     adopt_claims(&homes, data);
-    let feeding = Some(Feeding { applier, asks });
+    let feed = plan.central.as_ref().map(|central| central.feed.clone()).unwrap_or_default();
+    let feeding = Some(Feeding { applier, asks, feed, dir: lock.dir().to_owned() });
     Ok(Parts { homes: Some(homes), feeding, instance: Some(lock), ..Parts::default() })
 }
 

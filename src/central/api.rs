@@ -391,6 +391,11 @@ impl Refusal {
         Refusal { status, title, detail: detail.into(), members: Map::new(), fields: Vec::new(), others: Vec::new() }
     }
 
+    /// What to do about it.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Adds a member to the document.
     pub fn with(mut self, name: &str, value: Value) -> Refusal {
         self.members.insert(name.to_owned(), value);

@@ -37,6 +37,13 @@ pub enum Command {
         /// Where the outcome goes, once durable: the seq from which it holds, or why not; `None` without such an edge.
         answer: oneshot::Sender<Option<Registration>>,
     },
+    /// What is cached under a tag is stale.
+    Purge {
+        /// The tag, which has been checked.
+        tag: String,
+        /// Where the seq goes, once durable.
+        answer: oneshot::Sender<u64>,
+    },
     /// The operator says that every disk of an edge is gone for good.
     Replace {
         /// The name of the edge.
@@ -291,6 +298,12 @@ impl Appender {
                 let done = self.state.write().unwrap_or_else(PoisonError::into_inner).replace(&edge);
                 let _ = answer.send(done);
             }
+            Command::Purge { tag, answer } => {
+                let s = read(&self.state).head() + 1;
+                if self.written(vec![Entry::Purge { s, tag }])? {
+                    let _ = answer.send(s);
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -350,6 +363,7 @@ impl Command {
             Command::Homes { wants, .. } => wants.len(),
             Command::Copy { payloads, .. } => payloads.len(),
             Command::Report { report, .. } => report.rows.len().max(1),
+            Command::Purge { .. } => 1,
             Command::Register { .. } | Command::Replace { .. } | Command::Restore { .. } | Command::Fence { .. } => 1,
         }
     }
@@ -451,6 +465,13 @@ struct BootLine {
     s: u64,
 }
 
+/// A purge in the log: `purge` comes first.
+#[derive(Serialize, Deserialize)]
+struct PurgeLine {
+    purge: String,
+    s: u64,
+}
+
 /// An entry as a payload of the log: JSON, homes in the very form in which they travel.
 pub fn encode(entry: &Entry) -> Vec<u8> {
     let written = match entry {
@@ -459,6 +480,7 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
         Entry::Incarnation { s, edge, boot, ends } => {
             serde_json::to_vec(&BootLine { boot: *boot, edge: edge.clone(), ends: ends.clone(), s: *s })
         }
+        Entry::Purge { s, tag } => serde_json::to_vec(&PurgeLine { purge: tag.clone(), s: *s }),
         Entry::Restored { s, term } => serde_json::to_vec(&TermLine { term: *term, open: false, s: *s }),
         Entry::Term { s, term } => serde_json::to_vec(&TermLine { term: *term, open: true, s: *s }),
     };
@@ -472,6 +494,8 @@ pub fn decode(payload: &[u8]) -> Result<Entry, String> {
     } else if payload.starts_with(b"{\"boot\"") {
         let line = serde_json::from_slice(payload);
         line.map(|BootLine { boot, edge, ends, s }| Entry::Incarnation { s, edge, boot, ends })
+    } else if payload.starts_with(b"{\"purge\"") {
+        serde_json::from_slice(payload).map(|PurgeLine { purge, s }| Entry::Purge { s, tag: purge })
     } else if payload.starts_with(b"{\"term\"") {
         serde_json::from_slice(payload).map(|TermLine { term, open, s }| match open {
             false => Entry::Restored { s, term },

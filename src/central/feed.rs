@@ -376,7 +376,7 @@ impl Stream {
             self.beat_at = Some(now + BEAT);
             let ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
             let (head, dig) = (state.head(), Some(state.digest().to_string()));
-            return Some(Frame::Hb { head, oldest: central.oldest(), ms, dig });
+            return Some(Frame::Hb { head, oldest: central.oldest_in(&state), ms, dig });
         }
         if self.edges_sent != Some(state.edges_seq()) {
             self.edges_sent = Some(state.edges_seq());

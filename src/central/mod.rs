@@ -8,6 +8,8 @@ pub mod appender;
 pub mod bulk;
 pub mod feed;
 mod incarnations;
+pub mod outbox;
+pub mod publish;
 mod recover;
 pub mod rights;
 pub mod standby;
@@ -219,7 +221,12 @@ impl Central {
 
     /// The oldest seq from which a stream may start.
     fn oldest(&self) -> u64 {
-        self.head().saturating_sub(self.backlog) + 1
+        self.oldest_in(&read(&self.state))
+    }
+
+    /// The same for who holds the state already.
+    fn oldest_in(&self, state: &State) -> u64 {
+        self.head().saturating_sub(self.backlog).max(state.purges_gone()) + 1
     }
 
     /// Sends the appender a command that has one answer, and returns that once it is durable.

@@ -25,6 +25,9 @@ const HASHES_MAX: u32 = 8;
 /// Superseded rows are swept out when they are half of all, but not below this.
 const SWEEP_MIN: usize = 1024;
 
+/// Purged tags that are kept for those who follow; who is further behind takes a snapshot, and purges all.
+const PURGES_MAX: usize = 4096;
+
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -36,6 +39,13 @@ pub enum Entry {
         s: u64,
         /// The edge.
         edge: EdgeRow,
+    },
+    /// What is cached under a tag is stale.
+    Purge {
+        /// The seq.
+        s: u64,
+        /// The tag.
+        tag: String,
     },
     /// An incarnation of an edge was registered; from here on it speaks for its edge (HOMES 2.1).
     Incarnation {
@@ -71,6 +81,7 @@ impl Entry {
             Entry::Home(event) => event.s,
             Entry::Edge { s, .. }
             | Entry::Incarnation { s, .. }
+            | Entry::Purge { s, .. }
             | Entry::Restored { s, .. }
             | Entry::Term { s, .. } => *s,
         }
@@ -84,6 +95,7 @@ pub enum Why {
     Claim,
     Put,
     Import,
+    Outbox,
     Recover,
     Other,
 }
@@ -95,16 +107,15 @@ impl Why {
             Why::Claim => "claim",
             Why::Put => "put",
             Why::Import => "import",
+            Why::Outbox => "outbox",
             Why::Recover => "recover",
             Why::Other => "other",
         }
     }
 
     fn of(text: &str) -> Why {
-        [Why::Claim, Why::Put, Why::Import, Why::Recover]
-            .into_iter()
-            .find(|why| why.as_str() == text)
-            .unwrap_or(Why::Other)
+        let all = [Why::Claim, Why::Put, Why::Import, Why::Outbox, Why::Recover];
+        all.into_iter().find(|why| why.as_str() == text).unwrap_or(Why::Other)
     }
 }
 
@@ -182,6 +193,10 @@ pub struct State {
     edges_seq: u64,
     /// The incarnations of each edge, by its index.
     crews: Vec<Crew>,
+    /// The last purged tags with their seqs, in order.
+    purges: VecDeque<(u64, String)>,
+    /// The seq of the last purge that is no longer among them: who has not passed it has missed it.
+    purges_gone: u64,
     office: Office,
     /// While edges are awaited after a restore.
     recovery: Option<Recovery>,
@@ -244,6 +259,8 @@ impl State {
             edges: Vec::new(),
             edges_seq: 0,
             crews: Vec::new(),
+            purges: VecDeque::new(),
+            purges_gone: 0,
             office: Office::first(),
             recovery: None,
             chain: Chain::default(),
@@ -330,7 +347,27 @@ impl State {
             (Some(_), Some(event)) => event.s,
             _ => self.head,
         };
-        (last, events)
+        (last, self.with_purges(cursor, last, events))
+    }
+
+    /// The events together with the purges among them.
+    fn with_purges(&self, cursor: u64, last: u64, mut events: Vec<Event>) -> Vec<Event> {
+        let from = self.purges.partition_point(|(seq, _)| *seq <= cursor);
+        let until = self.purges.partition_point(|(seq, _)| *seq <= last);
+        if from < until {
+            let purge = |(s, tag): &(u64, String)| Event {
+                c: "purge".to_owned(),
+                e: 1,
+                h: String::new(),
+                k: format!("tag:{tag}"),
+                s: *s,
+                st: event::State::Purge,
+                x: 0,
+            };
+            events.extend(self.purges.range(from..until).map(purge));
+            events.sort_by_key(|event| event.s);
+        }
+        events
     }
 
     /// The same as rows of a snapshot.
@@ -461,6 +498,7 @@ impl State {
             Entry::Home(event) => self.apply_home(event)?,
             Entry::Edge { edge, .. } => self.apply_edge(edge)?,
             Entry::Incarnation { edge, boot, ends, .. } => self.apply_incarnation(&edge, boot, &ends)?,
+            Entry::Purge { s, tag } => self.apply_purge(s, tag)?,
             Entry::Restored { term, .. } => self.apply_restored(term)?,
             Entry::Term { term, .. } => self.apply_term(term)?,
         }
@@ -528,6 +566,22 @@ impl State {
         let crew = index.and_then(|index| self.crews.get_mut(index));
         crew.ok_or_else(|| format!("entry {at} registers an unknown edge"))?.enter(boot, at, ends);
         Ok(())
+    }
+
+    fn apply_purge(&mut self, seq: u64, tag: String) -> Result<(), String> {
+        key::check_full(&format!("tag:{tag}"))?;
+        self.purges.push_back((seq, tag));
+        if self.purges.len() > PURGES_MAX
+            && let Some((gone, _)) = self.purges.pop_front()
+        {
+            self.purges_gone = gone;
+        }
+        Ok(())
+    }
+
+    /// The seq of the last purge that can no longer be told.
+    pub fn purges_gone(&self) -> u64 {
+        self.purges_gone
     }
 
     fn apply_restored(&mut self, term: u32) -> Result<(), String> {

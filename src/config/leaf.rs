@@ -2,7 +2,7 @@
 //!
 //! Each reads exactly one form and says what is wrong with any other. Knows no table.
 
-use super::plan::{Address, Network, Url, UrlScheme};
+use super::plan::{Address, Database, Feed, NatsStream, Network, Url, UrlScheme};
 use super::read::{Leaf, Read, Reader, Wrong, nearest};
 use super::tree::Node;
 use crate::base::units::{self, ByteSize};
@@ -203,6 +203,85 @@ impl Door {
     pub fn is_loopback(&self) -> bool {
         let host = self.0.host.as_str();
         host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|ip: IpAddr| loopback(ip))
+    }
+}
+
+/// Where the feed comes from: a file, relative to the folder of the file that says so, or a stream.
+#[derive(Debug, Clone)]
+pub struct FeedFrom(pub Feed);
+
+impl Read for FeedFrom {
+    fn read(node: &Node, reader: &mut Reader<'_>) -> Option<Self> {
+        let what = "a source, such as \"file:homes.jsonl\" or \"nats://127.0.0.1:4222\"";
+        let text = reader.text(node, what)?;
+        let read = match text.value.strip_prefix("file:") {
+            Some("") => Err(Wrong::new("the file has no name", "write it, such as \"file:homes.jsonl\"")),
+            Some(path) => Ok(Feed::File(reader.folder(node).join(path))),
+            None => nats(&text.value).map(Feed::Nats),
+        };
+        match read {
+            Ok(feed) => Some(FeedFrom(feed)),
+            Err(wrong) => reader.wrong(node, text, what, wrong),
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        serde_json::json!({ "type": "string", "pattern": "^(file:.+|(nats|tls)://.+|.*\\$\\{.*)$", "description": "file:PATH, or nats://HOST:PORT/STREAM" })
+    }
+}
+
+/// A stream to publish to.
+#[derive(Debug, Clone)]
+pub struct Publish(pub NatsStream);
+
+impl Leaf for Publish {
+    const WHAT: &'static str = "a stream, such as \"nats://127.0.0.1:4222\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        nats(text).map(Publish)
+    }
+}
+
+/// The stream where none is named.
+const STREAM: &str = "COORDINATOR";
+
+/// Reads `nats://[USER:PASSWORD@|TOKEN@]HOST[:PORT][/STREAM]`, or the same with `tls://`.
+fn nats(text: &str) -> Result<NatsStream, Wrong> {
+    let remedy = "write nats://HOST:PORT, or tls://HOST:PORT; a stream of its own name as /STREAM behind it";
+    let (tls, rest) = match text.split_once("://") {
+        Some(("nats", rest)) => (false, rest),
+        Some(("tls", rest)) => (true, rest),
+        _ => return Err(Wrong::new("this is neither a file nor a NATS server", remedy)),
+    };
+    let (place, stream) = rest.split_once('/').unwrap_or((rest, STREAM));
+    let stream = if stream.is_empty() { STREAM } else { stream };
+    let (login, place) = match place.rsplit_once('@') {
+        Some((login, place)) => (Some(login.to_owned()), place),
+        None => (None, place),
+    };
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if !stream.chars().all(named) || stream.len() > NAME_MAX {
+        return Err(Wrong::new("this is not a name of a stream", "use letters, digits, `-` and `_`"));
+    }
+    // Where it stands is not told: a login may stand beside it.
+    let (host, port) = authority(place, 4222).map_err(|wrong| Wrong { span: None, ..wrong })?;
+    Ok(NatsStream { host, port, tls, login, stream: stream.to_owned() })
+}
+
+/// A database.
+#[derive(Debug, Clone)]
+pub struct Postgres(pub Database);
+
+impl Leaf for Postgres {
+    const WHAT: &'static str = "a PostgreSQL database, such as \"postgres://coordinator@127.0.0.1/app\"";
+
+    fn parse(text: &str) -> Result<Self, Wrong> {
+        let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
+        if !is_url && !text.contains('=') {
+            let remedy = "write postgres://USER@HOST/DATABASE, or \"host=… user=… dbname=…\"";
+            return Err(Wrong::new("this names no PostgreSQL database", remedy));
+        }
+        Ok(Postgres(Database(text.to_owned())))
     }
 }
 

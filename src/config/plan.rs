@@ -55,6 +55,8 @@ pub struct Plan {
     pub trust: Trust,
     /// TLS of the public doors.
     pub tls: TlsSettings,
+    /// Central: what it relays.
+    pub relays: Relays,
 }
 
 /// Who we are.
@@ -228,10 +230,83 @@ pub struct HealthCheck {
 pub struct Central {
     /// Central's doors: application, feed and claims; may be empty when both are overridden.
     pub urls: Vec<Url>,
+    /// Where the feed is followed.
+    pub feed: Feed,
     /// The application elsewhere, as a cluster.
     pub origins: Option<ClusterId>,
     /// The mutual TLS that `https` doors are called with: that of `[peer]`.
     pub tls: Option<MutualTls>,
+}
+
+/// Where the feed is followed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Feed {
+    /// At Central's own doors.
+    #[default]
+    Central,
+    /// In a file of JSON lines.
+    File(PathBuf),
+    /// In a JetStream stream, which Central publishes to.
+    Nats(NatsStream),
+}
+
+impl std::fmt::Display for Feed {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Feed::Central => out.write_str("central"),
+            Feed::File(path) => write!(out, "file:{}", path.display()),
+            Feed::Nats(stream) => stream.fmt(out),
+        }
+    }
+}
+
+/// A stream of NATS JetStream.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsStream {
+    /// The server's host, or an IP address without brackets.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether TLS is required.
+    pub tls: bool,
+    /// `USER:PASSWORD`, or a token.
+    pub login: Option<String>,
+    /// The name of the stream.
+    pub stream: String,
+}
+
+impl std::fmt::Display for NatsStream {
+    /// Without the login.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "tls" } else { "nats" };
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        write!(out, "{scheme}://{host}:{}/{}", self.port, self.stream)
+    }
+}
+
+impl std::fmt::Debug for NatsStream {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, out)
+    }
+}
+
+/// What Central does for others beside its door.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relays {
+    /// The database whose outbox is taken over.
+    pub outbox: Option<Database>,
+    /// The stream that the feed is published to.
+    pub publish: Option<NatsStream>,
+}
+
+/// How a PostgreSQL database is reached: a connection string, whose password is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Database(pub String);
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Database(…)")
+    }
 }
 
 /// The edge table as of one moment.

@@ -4,8 +4,8 @@
 //! that are not built yet parse all the same, so that a file written for a later version says what it lacks.
 
 use super::leaf::{
-    AnswerKey, Door, FieldLine, FieldName, FieldValue, FilePath, Key, MediaType, Name, Origin, Percent, RequestPath,
-    Size, Target, Time, Words,
+    AnswerKey, Door, FeedFrom, FieldLine, FieldName, FieldValue, FilePath, Key, MediaType, Name, Origin, Percent,
+    Postgres, Publish, RequestPath, Size, Target, Time, Words,
 };
 use super::plan::{Address, Network};
 use super::read::{At, Count, Either, Named, OneOrMany, table, words};
@@ -113,6 +113,10 @@ table! {
         "deployment" deployment: Name = "coordinator";
         /// Worker threads; 0 = one per core.
         "workers" workers: Count<0, 1024> = 0;
+        /// The database whose table `coordinator_outbox` is taken over, in the order of its commits.
+        "outbox" outbox: Postgres;
+        /// The stream that the feed is published to.
+        "publish" publish: Publish;
     }
 
     /// A bearer token: for callers of Central's homes API that have no certificate of the deployment.
@@ -203,8 +207,8 @@ table! {
         "url" url: OneOrMany<Door>;
         /// The application elsewhere, where no Coordinator stands before it.
         "origins" origins: Vec<At<Origin>>;
-        /// The feed from elsewhere.
-        "feed" feed: Words;
+        /// The feed from elsewhere: a file of homes, or the stream that Central publishes to.
+        "feed" feed: FeedFrom;
         /// Permits plain http to an address other than loopback.
         "insecure" insecure: bool = false;
     }

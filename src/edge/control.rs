@@ -4,9 +4,12 @@ use super::panel::PanelOf;
 use super::{Feeding, Shared};
 use crate::admin::{AdminDoor, Kind};
 use crate::base::service;
-use crate::base::snapshot::Reader;
-use crate::config::plan::{Address, Plan};
-use crate::feed::link::{self, Target};
+use crate::central::outbox::Outbox;
+use crate::central::publish::Publisher;
+use crate::config::plan::{Address, Feed, Plan};
+use crate::feed::link;
+use crate::feed::source::file::{File, KnownEdges};
+use crate::feed::source::nats::Stream;
 use crate::feed::status::LinkStatus;
 use crate::tls;
 use crate::upstream::{probe, pulse};
@@ -159,10 +162,27 @@ fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receive
     if shared.central.is_none() {
         tokio::task::spawn_local(pulse::run(shared.live.reader()));
     }
+    relays(shared);
     if let (Some(feeding), Some(homes), Some(status)) = (feeding, &shared.homes, &shared.link) {
         tokio::task::spawn_local(edges(shared.clone(), homes.edges_watch()));
         tokio::task::spawn_local(homes.clone().deliver());
-        tokio::task::spawn_local(follow(feeding, shared.target.reader(), status.clone(), stopped));
+        tokio::task::spawn_local(follow(feeding, shared.clone(), status.clone(), stopped));
+    }
+}
+
+/// What Central relays beside its door.
+fn relays(shared: &Arc<Shared>) {
+    let Some(central) = &shared.central else { return };
+    let written = shared.written.lock().unwrap_or_else(PoisonError::into_inner);
+    let (relays, data) = (written.relays.clone(), written.own.data.clone().unwrap_or_default());
+    drop(written);
+    if let (Some(database), Some(status)) = (relays.outbox, &shared.outbox) {
+        let outbox = Outbox::new(central.clone(), database, &data, status.clone());
+        tokio::task::spawn_local(outbox.run());
+    }
+    if let (Some(stream), Some(status)) = (relays.publish, &shared.publish) {
+        let publisher = Publisher::new(central.clone(), stream, status.clone());
+        tokio::task::spawn_local(publisher.run());
     }
 }
 
@@ -188,10 +208,30 @@ async fn looks(shared: Arc<Shared>) {
     }
 }
 
-async fn follow(feeding: Feeding, target: Reader<Target>, status: Arc<LinkStatus>, stopped: watch::Receiver<bool>) {
-    if let Err(why) = link::run(feeding.applier, feeding.asks, target, status, stopped).await {
+async fn follow(feeding: Feeding, shared: Arc<Shared>, status: Arc<LinkStatus>, stopped: watch::Receiver<bool>) {
+    let Feeding { applier, asks, feed, dir } = feeding;
+    let followed = match feed {
+        Feed::File(path) => {
+            let source = File::new(path, &dir, known_edges(shared), status.clone());
+            link::run_from(source, applier, asks, status, stopped).await
+        }
+        Feed::Nats(at) => {
+            let source = Stream::new(at, shared.target.reader(), status.clone());
+            link::run_from(source, applier, asks, status, stopped).await
+        }
+        Feed::Central => link::run(applier, asks, shared.target.reader(), status, stopped).await,
+    };
+    if let Err(why) = followed {
         tracing::error!("the homes can no longer be written, and are served as they are until a restart: {why}");
     }
+}
+
+/// The edges that the configuration names, ours included: those that a file may give homes to.
+fn known_edges(shared: Arc<Shared>) -> KnownEdges {
+    Arc::new(move || {
+        let written = shared.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.edges.list().into_iter().map(|edge| edge.name.clone()).collect()
+    })
 }
 
 /// Lays the feed's edge table over the plan whenever it changes.

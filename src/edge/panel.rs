@@ -123,15 +123,18 @@ fn status(shared: &Shared) -> Value {
         "clusters": site.live.all().map(|cluster| cluster_status(cluster)).collect::<Vec<_>>(),
         "edges": edges(&site.plan),
         "faults": faults::list(shared, &site),
-        "feed": shared.link.as_ref().map(|link| feed(link)),
+        "feed": shared.link.as_ref().map(|link| feed(link, &site.plan)),
         "homes": shared.homes.as_ref().map(|homes| figures(&homes.figures())),
+        "outbox": shared.outbox.as_ref().map(|outbox| outbox.show()),
+        "publish": shared.publish.as_ref().map(|publish| publish.show()),
         "brake": shared.homes.as_ref().map(|homes| brake(homes)),
         "central": shared.central.as_ref().map(|central| json!({ "feed": central.feed_id(), "term": central.term(), "head": central.head(), "awaited": central.awaited() })),
     })
 }
 
-fn feed(link: &LinkStatus) -> Value {
+fn feed(link: &LinkStatus, plan: &Plan) -> Value {
     json!({
+        "source": plan.central.as_ref().map(|central| central.feed.to_string()),
         "connected": link.is_connected(),
         "feed": link.feed(),
         "head": link.head(),
@@ -166,6 +169,7 @@ fn figures(figures: &Figures) -> Value {
         "term": figures.term,
         "seq": figures.seq,
         "kept_out": figures.kept_out,
+        "purges": figures.purges,
         "ledger_lost": figures.ledger_lost,
         "cold": figures.is_cold,
         "set_aside": figures.set_aside,
@@ -226,6 +230,29 @@ pub(crate) fn register(shared: &Arc<Shared>) {
     shared.metrics.extra(move |page| weak.upgrade().map_or(Ok(()), |shared| write(&shared, page)));
 }
 
+/// What Central relays beside its door.
+fn relays(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
+    if let Some(outbox) = &shared.outbox {
+        let up = f64::from(u8::from(outbox.is_connected()));
+        page.gauge("coordinator_outbox_up", "Whether the outbox is taken over", &[(&[], up)])?;
+        page.gauge(
+            "coordinator_outbox_lag_bytes",
+            "The database's log that was not yet looked at",
+            &[(&[], outbox.lag_bytes() as f64)],
+        )?;
+        let rows = [(&[("outcome", "taken")][..], outbox.taken()), (&[("outcome", "refused")][..], outbox.refused())];
+        page.counter("coordinator_outbox_rows", "Rows of the outbox, by what came of them", &rows)?;
+    }
+    if let Some(publish) = &shared.publish {
+        let up = f64::from(u8::from(publish.is_connected()));
+        page.gauge("coordinator_publish_up", "Whether NATS takes the feed", &[(&[], up)])?;
+        let head = shared.central.as_ref().map_or(0, |central| central.head());
+        let lag = head.saturating_sub(publish.published());
+        page.gauge("coordinator_publish_lag_events", "Events that NATS has not yet", &[(&[], lag as f64)])?;
+    }
+    Ok(())
+}
+
 fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
     let site = shared.site.load();
     let up: Vec<_> = site
@@ -281,6 +308,7 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             &[(&[], awaited as f64)],
         )?;
     }
+    relays(shared, page)?;
     if let Some(homes) = &shared.homes {
         let figures = homes.figures();
         page.gauge("coordinator_homes_keys", "Keys in the home map", &[(&[], figures.map_keys as f64)])?;
@@ -289,6 +317,11 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             "coordinator_homes_outbox_claims",
             "Registrations that await Central",
             &[(&[], figures.outbox as f64)],
+        )?;
+        page.counter(
+            "coordinator_feed_purges",
+            "Cache tags that were purged; there is no cache yet, so they are only counted",
+            &[(&[], figures.purges)],
         )?;
         let (braked, stops) = homes.braked();
         page.gauge(

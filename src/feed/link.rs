@@ -1,4 +1,5 @@
-//! The link to Central: follows its feed into the homes, answers their questions, tells Central how far we are.
+//! The link to where homes come from: follows a source into the homes, and lets it answer their questions. Here too is the
+//! source that is Central: its feed over HTTP, which is also told how far we are.
 //!
 //! Runs on the control runtime, beside the data path and never in its way. What a frame means is decided in `follow`;
 //! here are connections, time-outs and the order of things. Invariant: nothing is applied, and no answer of Central
@@ -6,6 +7,7 @@
 
 use super::client::{Call, Line, content};
 use super::follow::{self, Alarm, Lines, Step, Verdict};
+use super::source::{Begun, End, Image, Lines as _, Source};
 use super::status::LinkStatus;
 use crate::base::backoff::{Backoff, random};
 use crate::base::clock;
@@ -15,17 +17,19 @@ use crate::config::plan::Url;
 use crate::home::cursor::{Cursor, FeedId};
 use crate::home::event::{Frame, LINE_MAX};
 use crate::home::snapshot::Header;
-use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck};
+use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck, Homes, Report};
 use crate::upstream::endpoint::Rtt;
+use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 mod ask;
-mod recover;
+pub(super) mod recover;
 mod register;
 mod transfer;
 
@@ -65,57 +69,41 @@ impl Default for Pace {
     }
 }
 
-/// Follows and answers until `shutdown` turns true. Errors: the homes can no longer be written; only a restart helps.
+/// Follows Central and answers until `shutdown` turns true. Errors: the homes can no longer be written; only a restart
+/// helps.
 pub async fn run(
     applier: Applier,
     asks: AskReceiver,
     target: Reader<Target>,
     status: Arc<LinkStatus>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), String> {
+    let central = Central::new(target, status.clone());
+    run_from(central, applier, asks, status, shutdown).await
+}
+
+/// The same for any source.
+pub async fn run_from<S: Source>(
+    source: S,
+    applier: Applier,
+    asks: AskReceiver,
+    status: Arc<LinkStatus>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), String> {
-    let mut follower = Follower {
-        applier: Some(applier),
-        target: target.clone(),
-        status: status.clone(),
-        backoff: Backoff::links(),
-        reported: None,
-        resynced: None,
-    };
+    let answering = source.submit(asks);
+    let mut follower =
+        Follower { applier: Some(applier), source, status, backoff: Backoff::links(), reported: None, resynced: None };
     tokio::select! {
         why = follower.follow() => Err(why),
-        () = ask::answer(asks, target, status) => Ok(()),
+        () = answering => Ok(()),
         _ = shutdown.wait_for(|stop| *stop) => Ok(()),
     }
 }
 
-/// How a stream, or the attempt at one, ended.
-enum End {
-    /// The connection failed or broke; try again, the next address first.
-    Broken(String),
-    /// Central or nonsense ended it; the same again from the cursor.
-    Resume(String),
-    /// Central ended it or is busy: come back after this time.
-    Later(String, Duration),
-    /// Too far behind.
-    Gone,
-    /// We have what a snapshot gave.
-    Loaded,
-    /// The map is not Central's, although it should be: take all of it anew.
-    Diverged(String),
-    /// Central was restored, and waits for our report.
-    Recover(recover::Call),
-    /// Nothing may be applied.
-    Alarm(Alarm, String),
-    /// Another address leads.
-    Leader(String),
-    /// The homes cannot be written any more.
-    Fatal(String),
-}
-
-struct Follower {
+struct Follower<S> {
     /// Absent only while its own thread works with it.
     applier: Option<Applier>,
-    target: Reader<Target>,
+    source: S,
     status: Arc<LinkStatus>,
     backoff: Backoff,
     /// The wait for reports that has ours.
@@ -127,7 +115,7 @@ struct Follower {
 /// A map whose digest is wrong is taken anew at most so often: a fault that comes back is for people to look at.
 const RESYNC_EVERY: Duration = Duration::from_secs(600);
 
-impl Follower {
+impl<S: Source> Follower<S> {
     /// Goes from attempt to attempt; returns only when nothing more can be written, with why.
     async fn follow(&mut self) -> String {
         if let Some(Cursor { feed, seq, .. }) = self.applier.as_ref().map(Applier::cursor) {
@@ -156,7 +144,7 @@ impl Follower {
 
     /// Notes how an attempt ended, and says how long to wait for the next.
     fn settle(&mut self, end: End) -> Duration {
-        let pace = self.target.load().pace.clone();
+        let pace = self.source.pace();
         if matches!(end, End::Broken(_) | End::Later(..) | End::Alarm(..)) {
             self.status.turned(self.status.turn().wrapping_add(1));
         }
@@ -168,126 +156,69 @@ impl Follower {
             End::Diverged(why) => (why, None, share(pace.spread.min(DIVERGED_SPREAD))),
             End::Recover(_) => return Duration::ZERO,
             End::Alarm(alarm, why) => (why, Some(alarm), pace.alarmed),
-            End::Leader(leader) => (self.turn_to(&leader), None, self.backoff.next(random())),
+            End::Leader(leader) => (self.source.turn_to(&leader), None, self.backoff.next(random())),
             End::Loaded | End::Fatal(_) => return Duration::ZERO,
         };
         if self.status.closed(&why, alarm) {
             match alarm {
                 Some(alarm) => tracing::error!(?alarm, why, "the feed is not applied; homes are served as they are"),
-                None => tracing::warn!(why, "the link to Central is interrupted"),
+                None => tracing::warn!(why, source = S::NAME, "the homes are not followed now"),
             }
         }
         wait
     }
 
-    /// Turns to the leader that a standby named, if it is one of Central's configured addresses.
-    fn turn_to(&mut self, leader: &str) -> String {
-        let leader = leader.trim_end_matches('/');
-        let at = self.target.load().urls.iter().position(|url| url.to_string() == leader || url.authority() == leader);
-        match at {
-            Some(at) => self.status.turned(at),
-            None => self.status.turned(self.status.turn().wrapping_add(1)),
-        }
-        format!("a standby answered; the leader is {leader}")
-    }
-
     async fn attempt(&mut self, snapshot: bool) -> End {
-        let target = self.target.load().clone();
-        let mut line = match connect(&target, &self.status).await {
-            Ok(line) => line,
-            Err(why) => {
-                self.status.failed();
-                return End::Broken(why);
-            }
-        };
-        self.status.reachable();
-        if let Some(end) = self.register(&mut line, &target).await {
+        if let Some(end) = self.greet().await {
             return end;
         }
         let Some(applier) = &self.applier else { return End::Fatal("the homes' writer is gone".to_owned()) };
         match applier.cursor() {
-            cursor @ Cursor { feed: Some(_), .. } if !snapshot => self.stream(&mut line, &target, cursor).await,
-            _ => self.snapshot(&mut line, &target).await,
+            cursor @ Cursor { feed: Some(_), .. } if !snapshot => self.stream(cursor).await,
+            _ => self.snapshot().await,
         }
     }
 
-    async fn stream(&mut self, line: &mut Line, target: &Target, cursor: Cursor) -> End {
-        let mut call = call(stream_path(&cursor), &target.edge);
-        call.fields.push(("accept-encoding", "zstd".to_owned()));
-        let answer = match line.send(call).await {
-            Ok(answer) => answer,
-            Err(why) => return End::Broken(why),
-        };
-        if let Some(end) = refused(&answer) {
-            let why = detail(answer).await;
-            return with_detail(end, &why);
+    /// Reaches the source, and has it know who we are. How the attempt ends if nothing may be followed before it agrees.
+    async fn greet(&mut self) -> Option<End> {
+        let homes = self.applier.as_ref()?.homes().clone();
+        match self.source.greet(&homes).await {
+            Ok(Some(Begun { boot, seq, term })) => {
+                let work = self.work(move |applier| {
+                    applier.registered_as(boot, seq, term);
+                    Ok(())
+                });
+                work.await.err()
+            }
+            Ok(None) => None,
+            Err(end) => Some(end),
         }
-        let history = match history(answer.headers()) {
-            Some(history) => history,
-            None => return End::Broken("the answer has no Feed-Id and Feed-Term: is this Central?".to_owned()),
+    }
+
+    /// Takes frames until the stream ends.
+    async fn stream(&mut self, cursor: Cursor) -> End {
+        let (history, mut lines) = match self.source.stream(cursor).await {
+            Ok(opened) => opened,
+            Err(end) => return end,
         };
         match self.begin(history).await {
             Ok(FeedCheck::Resume) => {}
-            Ok(FeedCheck::Snapshot) => return self.snapshot_anew(target).await,
+            Ok(FeedCheck::Snapshot) => return self.snapshot().await,
             Ok(check) => return denied(check),
             Err(end) => return end,
         }
         self.status.opened(history.0.to_string());
-        tracing::info!(feed = %history.0, term = history.1, from = cursor.seq + 1, "following Central");
-        let is_packed = answer.headers().get("content-encoding").is_some_and(|coding| coding == "zstd");
-        self.read(answer.into_body(), is_packed, target).await
-    }
-
-    /// Takes frames until the stream ends.
-    async fn read(&mut self, mut body: Incoming, is_packed: bool, target: &Target) -> End {
-        let mut lines = Lines::default();
-        let mut unpack = transfer::Unpack::new(is_packed);
+        let from = cursor.seq.saturating_add(1);
+        tracing::info!(feed = %history.0, term = history.1, from, source = S::NAME, "following the homes");
         loop {
-            match lines.next(LINE_MAX) {
-                Err(why) => return End::Resume(why),
-                Ok(Some(line)) => {
+            match lines.next().await {
+                Ok(line) => {
                     if let Some(end) = self.take(&line).await {
                         return end;
                     }
                     self.backoff.reset();
-                    continue;
                 }
-                Ok(None) => {}
-            }
-            match timeout(target.pace.silence, body.frame()).await {
-                Err(_) => return End::Broken(format!("Central was silent for {} ms", target.pace.silence.as_millis())),
-                Ok(None) => return End::Broken("Central ended the stream".to_owned()),
-                Ok(Some(Err(error))) => return End::Broken(format!("the stream broke: {error}")),
-                Ok(Some(Ok(frame))) => {
-                    let octets = frame.data_ref().map_or(&[][..], |octets| octets);
-                    for step in transfer::Unpack::steps(octets) {
-                        match unpack.take(step).await {
-                            Ok(octets) => lines.push(&octets),
-                            Err(why) => return End::Resume(why),
-                        }
-                        // What a hostile stream expands to is judged before it goes on.
-                        if lines.held() > LINE_MAX
-                            && let Some(end) = self.take_all(&mut lines).await
-                        {
-                            return end;
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes all whole lines.
-    async fn take_all(&mut self, lines: &mut Lines) -> Option<End> {
-        loop {
-            match lines.next(LINE_MAX) {
-                Err(why) => return Some(End::Resume(why)),
-                Ok(None) => return None,
-                Ok(Some(line)) => {
-                    if let Some(end) = self.take(&line).await {
-                        return Some(end);
-                    }
-                }
+                Err(end) => return end,
             }
         }
     }
@@ -368,39 +299,16 @@ impl Follower {
         })
     }
 
-    async fn snapshot_anew(&mut self, target: &Target) -> End {
-        match connect(target, &self.status).await {
-            Ok(mut line) => self.snapshot(&mut line, target).await,
-            Err(why) => End::Broken(why),
-        }
-    }
-
-    /// Fetches a snapshot and loads it, once all of it has been found right. One that is cut goes on where it was.
-    async fn snapshot(&mut self, line: &mut Line, target: &Target) -> End {
+    /// Takes all homes, and loads them once all has been found right.
+    async fn snapshot(&mut self) -> End {
         let least = self.applier.as_ref().map_or(0, Applier::snapshot_from);
-        let mut transfer = transfer::Transfer::new(least);
-        let mut cut = match transfer.go_on(line, target).await {
-            Ok(image) => return self.load(image).await,
+        match self.source.snapshot(least).await {
+            Ok(image) => self.load(image).await,
             Err(end) => end,
-        };
-        while let End::Broken(why) = &cut {
-            if !transfer.may_go_on() {
-                break;
-            }
-            tracing::warn!(why, "the snapshot was cut, and goes on from there");
-            tokio::time::sleep(self.backoff.next(random())).await;
-            cut = match connect(target, &self.status).await {
-                Err(why) => End::Broken(why),
-                Ok(mut line) => match transfer.go_on(&mut line, target).await {
-                    Ok(image) => return self.load(image).await,
-                    Err(end) => end,
-                },
-            };
         }
-        cut
     }
 
-    async fn load(&mut self, image: transfer::Image) -> End {
+    async fn load(&mut self, image: Image) -> End {
         let Header { feed, term, seq } = image.header;
         match self.begin((feed, u64::from(term))).await {
             Ok(FeedCheck::Resume | FeedCheck::Snapshot) => {}
@@ -417,6 +325,156 @@ impl Follower {
                 End::Loaded
             }
             Err(end) => end,
+        }
+    }
+}
+
+/// The source that is Central.
+pub(super) struct Central {
+    target: Reader<Target>,
+    status: Arc<LinkStatus>,
+    backoff: Backoff,
+    /// The connection of the attempt under way.
+    line: Option<Line>,
+}
+
+impl Central {
+    /// Central where `target` says.
+    pub(super) fn new(target: Reader<Target>, status: Arc<LinkStatus>) -> Central {
+        Central { target, status, backoff: Backoff::links(), line: None }
+    }
+
+    /// The connection at hand, or a new one.
+    async fn line(&mut self, target: &Target) -> Result<Line, End> {
+        match self.line.take() {
+            Some(line) => Ok(line),
+            None => connect(target, &self.status).await.map_err(End::Broken),
+        }
+    }
+}
+
+impl Source for Central {
+    type Lines = Body;
+
+    const NAME: &'static str = "central";
+
+    fn pace(&mut self) -> Pace {
+        self.target.load().pace.clone()
+    }
+
+    async fn greet(&mut self, homes: &Homes) -> Result<Option<Begun>, End> {
+        let target = self.target.load().clone();
+        let mut line = connect(&target, &self.status).await.map_err(|why| {
+            self.status.failed();
+            End::Broken(why)
+        })?;
+        self.status.reachable();
+        let registered = register::register(homes, &mut line, &target).await;
+        self.line = Some(line);
+        registered
+    }
+
+    /// Fetches a snapshot to its end, and finds all of it right. One that is cut goes on where it was.
+    async fn snapshot(&mut self, least: u64) -> Result<Image, End> {
+        let target = self.target.load().clone();
+        let mut transfer = transfer::Transfer::new(least);
+        loop {
+            let gone_on = match self.line(&target).await {
+                Ok(mut line) => transfer.go_on(&mut line, &target).await,
+                Err(end) => Err(end),
+            };
+            match gone_on {
+                Err(End::Broken(why)) if transfer.may_go_on() => {
+                    tracing::warn!(why, "the snapshot was cut, and goes on from there");
+                    tokio::time::sleep(self.backoff.next(random())).await;
+                }
+                ended => {
+                    self.backoff.reset();
+                    return ended;
+                }
+            }
+        }
+    }
+
+    async fn stream(&mut self, from: Cursor) -> Result<((FeedId, u64), Body), End> {
+        let target = self.target.load().clone();
+        let mut line = self.line(&target).await?;
+        let mut call = call(stream_path(&from), &target.edge);
+        call.fields.push(("accept-encoding", "zstd".to_owned()));
+        let answer = line.send(call).await.map_err(End::Broken)?;
+        if let Some(end) = refused(&answer) {
+            let why = detail(answer).await;
+            return Err(with_detail(end, &why));
+        }
+        let Some(history) = history(answer.headers()) else {
+            return Err(End::Broken("the answer has no Feed-Id and Feed-Term: is this Central?".to_owned()));
+        };
+        let is_packed = answer.headers().get("content-encoding").is_some_and(|coding| coding == "zstd");
+        let body = Body {
+            lines: Lines::default(),
+            unpack: transfer::Unpack::new(is_packed),
+            packed: VecDeque::new(),
+            body: answer.into_body(),
+            silence: target.pace.silence,
+            _line: line,
+        };
+        Ok((history, body))
+    }
+
+    async fn report(&mut self, report: Report) -> Result<(), End> {
+        let target = self.target.load().clone();
+        recover::deliver(report, &target, &self.status).await
+    }
+
+    fn submit(&self, asks: AskReceiver) -> impl Future<Output = ()> + use<> {
+        ask::answer(asks, self.target.clone(), self.status.clone())
+    }
+
+    /// Turns to the leader that a standby named, if it is one of Central's configured addresses.
+    fn turn_to(&mut self, leader: &str) -> String {
+        let leader = leader.trim_end_matches('/');
+        let at = self.target.load().urls.iter().position(|url| url.to_string() == leader || url.authority() == leader);
+        match at {
+            Some(at) => self.status.turned(at),
+            None => self.status.turned(self.status.turn().wrapping_add(1)),
+        }
+        format!("a standby answered; the leader is {leader}")
+    }
+}
+
+/// Central's stream.
+pub(super) struct Body {
+    lines: Lines,
+    unpack: transfer::Unpack,
+    /// What has come and is not unpacked yet, in small steps: what a hostile stream expands to is judged before it goes on.
+    packed: VecDeque<Bytes>,
+    body: Incoming,
+    silence: Duration,
+    /// Dropped, it would cut what is still arriving.
+    _line: Line,
+}
+
+impl super::source::Lines for Body {
+    async fn next(&mut self) -> Result<Vec<u8>, End> {
+        loop {
+            if let Some(line) = self.lines.next(LINE_MAX).map_err(End::Resume)? {
+                return Ok(line);
+            }
+            if let Some(step) = self.packed.pop_front() {
+                self.lines.push(&self.unpack.take(&step).await.map_err(End::Resume)?);
+                continue;
+            }
+            match timeout(self.silence, self.body.frame()).await {
+                Err(_) => {
+                    return Err(End::Broken(format!("Central was silent for {} ms", self.silence.as_millis())));
+                }
+                Ok(None) => return Err(End::Broken("Central ended the stream".to_owned())),
+                Ok(Some(Err(error))) => return Err(End::Broken(format!("the stream broke: {error}"))),
+                Ok(Some(Ok(frame))) => {
+                    let octets = frame.into_data().unwrap_or_default();
+                    self.packed.extend(transfer::Unpack::steps(&octets).map(|step| octets.slice_ref(step)));
+                }
+            }
         }
     }
 }
@@ -441,7 +499,7 @@ fn stands_at(cursor: &Cursor) -> String {
     path
 }
 
-fn load(applier: &mut Applier, image: transfer::Image) -> Result<Applied, ApplyError> {
+fn load(applier: &mut Applier, image: Image) -> Result<Applied, ApplyError> {
     let Header { feed, term, seq } = image.header;
     applier.overrides(&image.overrides)?;
     let at = Cursor { feed: Some(feed), term: u64::from(term), seq, chain: image.chain };

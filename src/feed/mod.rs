@@ -3,4 +3,6 @@
 pub mod client;
 pub mod follow;
 pub mod link;
+pub mod nats;
+pub mod source;
 pub mod status;

@@ -193,6 +193,11 @@ impl LinkStatus {
         words.trouble.replace(why.to_owned()).is_none_or(|old| old != why)
     }
 
+    /// What is wrong, or not any more, without ending the stream.
+    pub(super) fn troubled(&self, why: Option<String>) {
+        self.words().trouble = why;
+    }
+
     pub(super) fn failed(&self) {
         self.failures.fetch_add(1, Relaxed);
     }

@@ -44,6 +44,10 @@ pub enum State {
     /// It is gone; a later claim starts at the next epoch.
     #[serde(rename = "t")]
     Tomb,
+    /// No home at all: what is cached under the tag that `k` names, as `tag:TAG`, is stale. Until there is a cache it is
+    /// counted.
+    #[serde(rename = "p")]
+    Purge,
 }
 
 /// One edge of the edge table.

@@ -230,7 +230,8 @@ impl Applier {
             Coverage::Gap => return Err(ApplyError::Gap { cursor: cursor.seq, first }),
             Coverage::New => {}
         }
-        let mut fresh: Vec<&Event> = events.iter().filter(|event| event.s > cursor.seq).collect();
+        let (purges, mut fresh): (Vec<&Event>, Vec<&Event>) =
+            events.iter().filter(|event| event.s > cursor.seq).partition(|event| event.st == Said::Purge);
         fresh.sort_by_key(|event| event.s);
         let named = fresh.iter().filter(|event| event.x > 0).map(|event| (event.k.as_str(), event.x));
         self.override_hashes(feed, named)?;
@@ -245,6 +246,8 @@ impl Applier {
         let mark = Mark { term: cursor.term, seq: last, chain, ledger: last };
         let changed = self.carry_out(mark, &changes)?;
         self.count_kept_out(kept_out, first, last);
+        // Nothing is cached yet, so there is nothing to drop: that the word came by is all.
+        self.homes.purges.fetch_add(purges.len() as u64, Ordering::Relaxed);
         self.absorb();
         Ok(Applied { seq: last, changed, kept_out })
     }
@@ -253,6 +256,7 @@ impl Applier {
     fn understand<'a>(&self, feed: FeedId, edges: &Edges, event: &'a Event) -> Option<Change<'a>> {
         let (space, key) = split_key(&event.k)?;
         let home = match event.st {
+            Said::Purge => return None,
             Said::Tomb => Named::Nobody,
             Said::Active => match edges.id(&event.h)? {
                 _ if event.h == self.homes.own => Named::Own,

@@ -174,6 +174,8 @@ pub struct Figures {
     pub seq: u64,
     /// Events that were not understood since the start.
     pub kept_out: u64,
+    /// Tags that were purged since the start.
+    pub purges: u64,
     /// Whether the ledger was lost and awaits a snapshot.
     pub ledger_lost: bool,
     /// Whether homes are still found in their files, because the tables are being filled; `owned` and `closed` are not
@@ -203,6 +205,7 @@ pub struct Homes {
     register: register::Register,
     rates: rates::Rates,
     kept_out: AtomicU64,
+    purges: AtomicU64,
     ledger_lost: AtomicBool,
     identity: incarnation::Identity,
     brake: brake::Lever,
@@ -345,6 +348,7 @@ impl Homes {
             term: cursor.term,
             seq: cursor.seq,
             kept_out: self.kept_out.load(Ordering::Relaxed),
+            purges: self.purges.load(Ordering::Relaxed),
             ledger_lost: self.ledger_lost.load(Ordering::Relaxed),
             set_aside: self.set_aside.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             is_cold: view.unread.is_some(),

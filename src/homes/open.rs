@@ -286,6 +286,7 @@ impl Homes {
             register: Default::default(),
             rates: Default::default(),
             kept_out: AtomicU64::new(0),
+            purges: AtomicU64::new(0),
             ledger_lost: AtomicBool::new(false),
             identity,
             brake: Default::default(),

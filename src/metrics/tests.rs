@@ -35,6 +35,7 @@ pub(crate) fn plan(routes: &[&str]) -> Plan {
         log: Log { access: true, file: None, json: true, level: "info".into() },
         trust: Trust::default(),
         tls: TlsSettings::default(),
+        relays: Default::default(),
     }
 }
 

@@ -23,6 +23,10 @@ mod homes;
 mod homes_command;
 mod link;
 mod lists;
+#[cfg(feature = "external")]
+mod nats;
+#[cfg(feature = "external")]
+mod outbox;
 mod packaging;
 mod page;
 mod peers;

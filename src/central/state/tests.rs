@@ -173,3 +173,27 @@ fn of_two_keys_with_one_hash_the_later_is_filed_under_another() {
     hashes.dedup();
     assert_eq!(hashes.len(), 4);
 }
+
+#[test]
+fn purges_stand_among_the_homes_and_who_is_too_far_behind_is_told() {
+    let mut state = State::new(FeedId([1; 16]));
+    let edge = state.plan_edge("fr", None).unwrap().unwrap();
+    state.apply(edge).unwrap();
+    let mut draft = state.draft();
+    state.plan(&mut draft, &want("user:1", "fr"));
+    draft.entries.into_iter().for_each(|entry| state.apply(entry).unwrap());
+    state.apply(Entry::Purge { s: 3, tag: "a b".into() }).unwrap();
+    let keys = |cursor, max| {
+        let (last, events) = state.after(cursor, max);
+        (last, events.into_iter().map(|event| (event.s, event.k)).collect::<Vec<_>>())
+    };
+    assert_eq!(keys(0, 9), (3, vec![(2, "user:1".to_owned()), (3, "tag:a b".to_owned())]));
+    assert_eq!(keys(2, 9), (3, vec![(3, "tag:a b".to_owned())]));
+    assert_eq!((keys(3, 9), state.purges_gone()), ((3, vec![]), 0));
+    assert_eq!(state.rows_after(0, 9).1.len(), 1, "a snapshot has homes only");
+    for s in 4..=PURGES_MAX as u64 + 4 {
+        state.apply(Entry::Purge { s, tag: "t".into() }).unwrap();
+    }
+    assert_eq!((state.purges_gone(), state.after(4, 9).1.len()), (4, PURGES_MAX));
+    assert!(state.apply(Entry::Purge { s: PURGES_MAX as u64 + 5, tag: "\n".into() }).is_err());
+}

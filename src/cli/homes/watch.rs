@@ -149,7 +149,11 @@ fn shown(event: &Event, json: bool) -> String {
         });
         return value.to_string();
     }
-    let home = if event.st == State::Active { event.h.as_str() } else { "(no home)" };
+    let home = match event.st {
+        State::Active => event.h.as_str(),
+        State::Tomb => "(no home)",
+        State::Purge => "(purged)",
+    };
     let line = format!("{} {space}:{name} -> {home} epoch {} ({})", event.s, event.e, event.c);
     // A key holds no controls; should Central be somebody else, the terminal is still ours.
     line.replace(char::is_control, "\u{fffd}")

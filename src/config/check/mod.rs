@@ -57,6 +57,15 @@ impl Found<'_> {
     }
 }
 
+/// What Central relays.
+fn relays(file: &CentralFile) -> plan::Relays {
+    let Some(central) = file.central.get() else { return plan::Relays::default() };
+    plan::Relays {
+        outbox: central.outbox.get().map(|outbox| outbox.0.clone()),
+        publish: central.publish.get().map(|publish| publish.0.clone()),
+    }
+}
+
 /// Whether faults on purpose are permitted.
 fn faults(admin: &Field<raw::Admin>) -> bool {
     admin.get().is_some_and(|admin| admin.faults.get() == Some(&true))
@@ -78,6 +87,7 @@ pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>,
     let central = places::central(&file.central, &file.peer, peer.as_ref(), &mut clusters, &mut found);
     let edges = places::edges(&file.edges, own.as_ref().map(|own| own.name.as_str()), &mut found);
     let spaces = places::spaces(&file.homes);
+    places::may_claim(&file.homes, &clusters, &mut found);
     let mut common = Common::read(&file.limits, &file.timeouts, &file.retry, &file.log, &mut found);
     common.compress = compress::section(&file.compress, &mut found);
     let routes = routes::routes(file, &clusters, &spaces, &edges, &common, &mut found);
@@ -102,6 +112,7 @@ pub fn edge(file: &EdgeFile, sources: &Sources, now: Duration) -> (Option<Plan>,
         log: common.log,
         trust: trust(&file.trust),
         tls: tls(&file.tls),
+        relays: Default::default(),
     });
     (plan, found.problems)
 }
@@ -125,6 +136,7 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
     let edges = places::edges(&file.edges, None, &mut found);
     let tokens = tokens::read(&file.tokens, &mut found);
     let common = Common::read(&file.limits, &file.timeouts, &file.retry, &file.log, &mut found);
+    let relays = relays(file);
     let plan = own.filter(|own| own.data.is_some() && peer.is_some()).map(|own| Plan {
         own,
         listeners: Vec::new(),
@@ -146,6 +158,7 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
         log: common.log,
         trust: Trust::default(),
         tls: plan::TlsSettings::default(),
+        relays,
     });
     (plan, found.problems)
 }
@@ -189,9 +202,6 @@ fn not_built(file: &EdgeFile, found: &mut Found<'_>) {
     if let Some(trust) = file.trust.get() {
         let effect = "without it every client would seem to be the load balancer, and its header a bad request";
         found.later(&trust.proxy_protocol, Level::Error, effect);
-    }
-    if let Some(central) = file.central.get() {
-        found.later(&central.feed, Level::Error, "the homes would come from nowhere");
     }
 }
 

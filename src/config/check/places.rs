@@ -28,6 +28,8 @@ pub(super) struct Clusters {
     pub(super) central_written: bool,
     /// `[central] url` is written, readable or not.
     pub(super) url_written: bool,
+    /// `[central] feed` is a file, which takes no claims.
+    pub(super) feed_is_file: bool,
 }
 
 impl Clusters {
@@ -165,6 +167,12 @@ pub(super) fn central(
             found.report(Problem::at(door.place, "Central's https door asks for this edge's certificate").help(remedy));
         }
     }
+    let feed = raw.feed.get().map(|feed| feed.0.clone()).unwrap_or_default();
+    clusters.feed_is_file = matches!(feed, plan::Feed::File(_));
+    if let (plan::Feed::Nats(_), Some(at), false) = (&feed, raw.feed.at(), clusters.url_written) {
+        let remedy = "add `url`: claims, look-ups and snapshots are Central's also where the stream is not";
+        found.report(Problem::at(at.place, "a stream alone grants no homes").help(remedy));
+    }
     let origins = raw.origins.is_written().then(|| {
         let origins = origins(&raw.origins, found);
         let name = "central".to_owned();
@@ -178,7 +186,7 @@ pub(super) fn central(
         })
     });
     let urls = doors.iter().map(|door| door.value.0.clone()).collect();
-    Some(plan::Central { urls, origins, tls: peer.and_then(|peer| peer.tls.clone()) })
+    Some(plan::Central { urls, feed, origins, tls: peer.and_then(|peer| peer.tls.clone()) })
 }
 
 /// Plain http to Central or a peer is for loopback, or said to be meant.
@@ -222,6 +230,20 @@ pub(super) fn edges(field: &Field<Named<Name, raw::OtherEdge>>, own: Option<&str
 }
 
 /// The key spaces in the order of the file.
+/// A file grants nothing, so a space whose keys are claimed could never get a new one.
+pub(super) fn may_claim(field: &Field<Named<Name, raw::Homes>>, clusters: &Clusters, found: &mut Found<'_>) {
+    let written = field.get().map_or(&[][..], |named| &named.0);
+    for (_, at) in written.iter().filter(|_| clusters.feed_is_file) {
+        if let (Some(raw::Regime::FirstTouch), Some(place)) = (at.value.claim.get(), at.value.claim.place()) {
+            let remedy =
+                "remove this and write new homes into the file, or follow Central: remove `feed` and add `url`";
+            let wrong = "a file of homes is read only: it grants no claim at first touch";
+            found.report(Problem::at(place, wrong).help(remedy));
+        }
+    }
+}
+
+/// The key spaces.
 pub(super) fn spaces(field: &Field<Named<Name, raw::Homes>>) -> Vec<Space> {
     let written = field.get().map_or(&[][..], |named| &named.0);
     let space = |(name, at): &(At<Name>, At<raw::Homes>)| Space {

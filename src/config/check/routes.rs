@@ -315,6 +315,12 @@ impl Judge<'_, '_> {
         let space = raw.space.at()?;
         self.needs_homes.get_or_insert((space.place, "claim".to_owned()));
         let (id, regime) = self.space(&space.value.0, space.place)?;
+        if self.clusters.feed_is_file {
+            let remedy =
+                "remove this and write new homes into the file, or follow Central: remove `feed` and add `url`";
+            let problem = Problem::at(space.place, "a file of homes is read only: it grants no claim");
+            self.found.report(problem.help(remedy));
+        }
         if regime == Regime::FirstTouch {
             let wrong =
                 format!("`{}` is a first-touch space: its keys are claimed by requests, not by answers", space.value.0);
@@ -545,7 +551,7 @@ impl Judge<'_, '_> {
                 problem.spot(place, format!("`{word}` needs one")).help("such as data = \"/var/lib/coordinator\""),
             );
         }
-        if !self.clusters.url_written {
+        if !self.clusters.url_written && !self.clusters.feed_is_file {
             let problem = Problem::at(place, format!("`{word}` needs Central, which owns the order of homes"));
             self.found.report(problem.help("add [central] with `url`"));
         }

@@ -1,8 +1,11 @@
 //! A Central that was restored from a copy asks every edge for its ledger, and answers nothing else (HOMES 2.2, Restore).
 
 use super::super::client::content;
-use super::{End, Follower, call, connect};
+use super::super::source::{End, Source};
+use super::super::status::LinkStatus;
+use super::{Follower, Target, call, connect};
 use crate::home::cursor::FeedId;
+use crate::homes::Report;
 use http::{HeaderMap, Method};
 use std::time::Duration;
 
@@ -15,7 +18,7 @@ const ANSWER_MAX: usize = 64 << 10;
 
 /// What Central asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Call {
+pub struct Call {
     term: u64,
     /// This wait for reports: the term, and a name of the process that waits.
     round: String,
@@ -30,7 +33,7 @@ pub(super) fn asked(fields: &HeaderMap) -> Option<Call> {
     Some(Call { term, round: round.to_owned(), feed: text("feed-id")?.parse().ok()? })
 }
 
-impl Follower {
+impl<S: Source> Follower<S> {
     /// Reports, once in each round. From then on no Central of an older term is obeyed.
     pub(super) async fn report(&mut self, asked: Call) -> End {
         let Call { term, round, feed } = asked;
@@ -53,34 +56,36 @@ impl Follower {
             Err(end) => return end,
         };
         self.status.obey(term);
-        let target = self.target.load().clone();
-        let mut path = format!("/feed/v1/recover?edge={}&boot={}", target.edge, report.boot);
-        if let Some(old) = report.replaces {
-            path.push_str(&format!("&replaces={old}"));
+        let is_complete = report.is_complete;
+        if let Err(end) = self.source.report(report).await {
+            return end;
         }
-        if !report.is_complete {
-            path.push_str("&incomplete=1");
-        }
-        let mut sent = call(path, &target.edge);
-        sent.method = Method::POST;
-        sent.content = report.octets.into();
-        sent.patience = Some(REPORT_MAX);
-        let answer = match connect(&target, &self.status).await {
-            Ok(mut line) => line.send(sent).await,
-            Err(why) => Err(why),
-        };
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(why) => return End::Broken(why),
-        };
-        let status = answer.status().as_u16();
-        let text = content(answer.into_body(), ANSWER_MAX).await.unwrap_or_default();
-        if status != 200 {
-            let text = String::from_utf8_lossy(&text).into_owned();
-            return End::Later(format!("Central did not take our report: {status} {text}"), PATIENCE);
-        }
-        tracing::warn!(term, complete = report.is_complete, "our ledger was reported to a restored Central");
+        tracing::warn!(term, complete = is_complete, "our ledger was reported to a restored Central");
         self.reported = Some(round);
         End::Later("Central was restored, and has our report".to_owned(), Duration::ZERO)
     }
+}
+
+/// Sends a report to Central. Errors: how it did not take it.
+pub(super) async fn deliver(report: Report, target: &Target, status: &LinkStatus) -> Result<(), End> {
+    let mut path = format!("/feed/v1/recover?edge={}&boot={}", target.edge, report.boot);
+    if let Some(old) = report.replaces {
+        path.push_str(&format!("&replaces={old}"));
+    }
+    if !report.is_complete {
+        path.push_str("&incomplete=1");
+    }
+    let mut sent = call(path, &target.edge);
+    sent.method = Method::POST;
+    sent.content = report.octets.into();
+    sent.patience = Some(REPORT_MAX);
+    let mut line = connect(target, status).await.map_err(End::Broken)?;
+    let answer = line.send(sent).await.map_err(End::Broken)?;
+    let status = answer.status().as_u16();
+    let text = content(answer.into_body(), ANSWER_MAX).await.unwrap_or_default();
+    if status == 200 {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Err(End::Later(format!("Central did not take our report: {status} {text}"), PATIENCE))
 }

@@ -4,7 +4,8 @@
 //! another one says by its ETag that it is of the same octets.
 
 use super::super::client::Line;
-use super::{End, Target, call, detail, refused, with_detail};
+use super::super::source::{End, Image};
+use super::{Target, call, detail, refused, with_detail};
 use crate::base::clock;
 use crate::home::event::EdgeRow;
 use crate::home::hash::Override;
@@ -27,15 +28,6 @@ const ROWS_MAX: usize = 1 << 28;
 const MAKING_MAX: Duration = Duration::from_secs(120);
 /// A transfer that is cut goes on so often without having brought anything.
 const VAIN_MAX: u32 = 5;
-
-/// A snapshot, complete and checked.
-pub(super) struct Image {
-    pub(super) header: Header,
-    pub(super) chain: u32,
-    pub(super) edges: Vec<EdgeRow>,
-    pub(super) overrides: Vec<Override>,
-    pub(super) rows: Vec<Row>,
-}
 
 /// Takes the coding off, if there is one.
 pub(super) struct Unpack(Option<ZstdDecoder<Vec<u8>>>);

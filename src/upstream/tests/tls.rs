@@ -222,6 +222,7 @@ fn plan() -> Plan {
         log: Log { access: false, file: None, json: false, level: String::new() },
         trust: Trusted::default(),
         tls: TlsSettings::default(),
+        relays: Default::default(),
     }
 }
 
@@ -244,7 +245,7 @@ fn planned(name: &str, ports: &[u16]) -> Planned {
 fn a_reload_keeps_what_did_not_change() {
     let mut plan = plan();
     plan.clusters = vec![planned("local", &[1, 2]), planned("chat", &[3])];
-    plan.central = Some(Central { urls: vec![http(4)], origins: None, tls: None });
+    plan.central = Some(Central { urls: vec![http(4)], origins: None, feed: Default::default(), tls: None });
     for (id, name) in [(1, "fr"), (2, "de"), (3, "us")] {
         plan.edges.insert(Edge { id: EdgeId(id), name: name.into(), peer: Some(http(10 + id)) });
     }
@@ -277,14 +278,14 @@ fn https_links_need_certificates() {
         let address = serve(ours.server(&ours.issue("c", "spiffe://shop/central"), true, &["h2"])).await;
         let url = Url { scheme: UrlScheme::Https, ..http(address.port()) };
         let mut plan = plan();
-        plan.central = Some(Central { urls: vec![url.clone()], origins: None, tls: None });
+        plan.central = Some(Central { urls: vec![url.clone()], origins: None, feed: Default::default(), tls: None });
         let bare = Live::build(&plan, None);
         let endpoint = bare.central().unwrap().pick(&[], 0, clock::now()).unwrap();
         let upstream = Upstream::new(LIMITS);
         assert_eq!(patiently(&upstream, &endpoint, get("/")).await, "proxy_configuration_error Unsent");
         let tls = ours.mutual("fr", "spiffe://shop/edge/fr");
         plan.peer = Some(PeerDoor { address, tls: Some(tls.clone()) });
-        plan.central = Some(Central { urls: vec![url], origins: None, tls: Some(tls) });
+        plan.central = Some(Central { urls: vec![url], origins: None, feed: Default::default(), tls: Some(tls) });
         let live = Live::build(&plan, Some(&bare));
         let endpoint = live.central().unwrap().pick(&[], 0, clock::now()).unwrap();
         assert_eq!(patiently(&upstream, &endpoint, get("/")).await, "200 h2.");

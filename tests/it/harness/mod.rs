@@ -11,8 +11,12 @@ pub mod folder;
 pub mod frames;
 pub mod h2;
 pub mod message;
+#[cfg(feature = "external")]
+pub mod nats;
 pub mod origin;
 pub mod peer;
+#[cfg(feature = "external")]
+pub mod postgres;
 pub mod process;
 pub mod relay;
 pub mod seed;
