@@ -141,7 +141,7 @@ fn put_aside(buffer: &mut BytesMut) {
     buffer.clear();
     let (spare, most) = match buffer.capacity() {
         0 => return,
-        ..=SPARE_SIZE_MAX => (&SPARE, SPARE_MAX),
+        1..=SPARE_SIZE_MAX => (&SPARE, SPARE_MAX),
         _ => (&LARGE_SPARE, LARGE_SPARE_MAX),
     };
     spare.with_borrow_mut(|spare| {
