@@ -71,6 +71,10 @@ pub(super) async fn answer<B>(request: http::Request<B>, kind: Kind, checked: bo
     match path {
         "/faults" => faults(request.uri().query().unwrap_or_default(), acts, panel),
         "/reload" => reloaded(panel.reload().await),
+        "/release" => match panel.release() {
+            Ok(told) => json(StatusCode::OK, &told),
+            Err(why) => text(StatusCode::NOT_FOUND, why + "\n"),
+        },
         "/drain" => json(StatusCode::OK, &panel.drain().await),
         "/metrics" => metrics(request.headers(), panel),
         _ => look(path, request.uri().query().unwrap_or_default(), panel),
@@ -83,7 +87,7 @@ fn purpose(path: &str, kind: Kind) -> Option<Purpose> {
         _ if kind == Kind::Observe => None,
         "/" | "/page.css" | "/page.js" | "/live" | "/status" | "/explain" => Some(Purpose::Look),
         "/faults" => Some(Purpose::Either),
-        "/reload" | "/drain" => Some(Purpose::Act),
+        "/reload" | "/drain" | "/release" => Some(Purpose::Act),
         _ => path.starts_with("/homes/").then_some(Purpose::Look),
     }
 }
@@ -95,7 +99,7 @@ fn no_page(kind: Kind) -> &'static str {
             "there is no such page; this door has /health/live, /health/ready and /metrics, the admin door has the rest\n"
         }
         Kind::Admin => {
-            "there is no such page; there are / (for a browser), /status, /explain?url=…, /homes/SPACE/KEY, /live, /faults, /reload, /drain, /metrics and /health/…\n"
+            "there is no such page; there are / (for a browser), /status, /explain?url=…, /homes/SPACE/KEY, /live, /faults, /reload, /drain, /release, /metrics and /health/…\n"
         }
     }
 }

@@ -80,6 +80,8 @@ pub trait Panel: Send + Sync + 'static {
     fn home(&self, space: &str, key: &str) -> Option<serde_json::Value>;
     /// Reads the configuration again: what changed, or why it was refused.
     fn reload(&self) -> Later<Result<String, String>>;
+    /// An operator lets a mass change of homes pass that the brake holds back. Errors: there is no brake here.
+    fn release(&self) -> Result<serde_json::Value, String>;
     /// Drains the process; answers when it is done.
     fn drain(&self) -> Later<serde_json::Value>;
 }

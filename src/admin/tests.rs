@@ -47,6 +47,9 @@ impl Panel for Fake {
         Box::pin(async move { outcome })
     }
 
+    fn release(&self) -> Result<serde_json::Value, String> {
+        Err("no brake".to_owned())
+    }
     fn drain(&self) -> Later<serde_json::Value> {
         Box::pin(async { serde_json::json!({"cut": 0}) })
     }

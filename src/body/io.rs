@@ -1,8 +1,8 @@
 //! A byte stream with the buffers that an HTTP/1.1 engine reads from and writes to; shared by both sides of the proxy.
 
+use super::buffers::{self, Leave};
 use super::held::Held;
 use bytes::{Buf, BytesMut};
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -68,88 +68,8 @@ impl AsyncWrite for Stream {
     }
 }
 
-/// Buffers that a worker keeps for the connections that will need them next: enough for those that are busy at the same
-/// moment.
-const SPARE_MAX: usize = 64;
-
-/// A buffer that has grown beyond this is a large one; the others together hold about 4 MiB at most.
-const SPARE_SIZE_MAX: usize = 2 * Io::READ;
-
-/// With so much room a read is worth its call.
-const ROOM_MIN: usize = Io::READ / 2;
-
 /// So much content to come is worth a large buffer.
 const LARGE_FROM: usize = 64 << 10;
-
-/// Large buffers that a worker keeps, 2 MiB together: a transfer holds one only while it moves.
-const LARGE_SPARE_MAX: usize = 4;
-
-thread_local! {
-    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-    static LARGE_SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-}
-
-/// An empty buffer with room for one read.
-fn spare() -> BytesMut {
-    let mut buffer = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    make_room(&mut buffer);
-    buffer
-}
-
-/// Large buffers that the connections of a worker may hold at the same moment, 32 MiB together: a client that reads slowly
-/// holds one for as long as it takes. Who comes later reads in small pieces.
-const LARGE_HELD_MAX: usize = 64;
-
-thread_local! {
-    static LARGE_HELD: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Leave to hold a large buffer; ends when dropped.
-struct Leave;
-
-impl Leave {
-    fn take() -> Option<Leave> {
-        let held = LARGE_HELD.get();
-        (held < LARGE_HELD_MAX).then(|| LARGE_HELD.set(held + 1)).map(|()| Leave)
-    }
-}
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        LARGE_HELD.set(LARGE_HELD.get() - 1);
-    }
-}
-
-/// An empty buffer with room for one read of long content.
-fn large() -> BytesMut {
-    let mut buffer = LARGE_SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    buffer.reserve(Io::LARGE);
-    buffer
-}
-
-/// Makes room for one read, unless there is nearly as much. Takes the buffer's whole memory back, if nobody holds octets
-/// of it any more.
-fn make_room(buffer: &mut BytesMut) {
-    if buffer.capacity() - buffer.len() < ROOM_MIN {
-        buffer.reserve(Io::READ);
-    }
-}
-
-/// Keeps a buffer for others, unless there are enough. Somebody may still hold octets of it: seldom for long.
-fn put_aside(buffer: &mut BytesMut) {
-    let mut buffer = std::mem::take(buffer);
-    buffer.clear();
-    let (spare, most) = match buffer.capacity() {
-        0 => return,
-        1..=SPARE_SIZE_MAX => (&SPARE, SPARE_MAX),
-        _ => (&LARGE_SPARE, LARGE_SPARE_MAX),
-    };
-    spare.with_borrow_mut(|spare| {
-        if spare.len() < most {
-            spare.push(buffer);
-        }
-    });
-}
 
 /// A stream with an inbox (read, not yet understood) and an outbox (serialised, not yet sent).
 pub struct Io {
@@ -165,11 +85,8 @@ pub struct Io {
 }
 
 impl Io {
-    /// The octets that one read asks for: a page of 16 KiB comes with its head.
-    pub const READ: usize = 32 << 10;
-
-    /// The octets that one read of long content asks for: half the time of a long transfer is calls of the system.
-    pub const LARGE: usize = 512 << 10;
+    /// The octets that one read asks for.
+    pub const READ: usize = buffers::READ;
 
     /// Wraps a fresh stream.
     pub fn new(stream: Stream) -> Self {
@@ -202,24 +119,29 @@ impl Io {
 
     /// Gives the inbox room for a read.
     fn prepare(&mut self, least: usize) {
-        if least >= LARGE_FROM && self.inbox.is_empty() && self.inbox.capacity() < Self::LARGE / 2 {
-            self.large = self.large.take().or_else(Leave::take);
-            if self.large.is_some() {
-                put_aside(&mut self.inbox);
-                self.inbox = large();
-            }
+        if least >= LARGE_FROM && self.inbox.is_empty() && self.inbox.capacity() < buffers::LARGE / 2 {
+            self.give_back_inbox();
+            self.large = Leave::take();
+            self.inbox = self.large.as_ref().map(Leave::buffer).unwrap_or_default();
         }
         if self.inbox.capacity() == 0 {
-            self.inbox = spare();
+            self.inbox = buffers::spare();
         }
-        make_room(&mut self.inbox);
+        buffers::make_room(&mut self.inbox);
     }
 
     /// Nothing comes now: a large buffer goes to whoever needs it next. Whoever asks for more has sent what it held.
     fn shed(&mut self) {
         if self.large.is_some() && self.inbox.is_empty() {
-            put_aside(&mut self.inbox);
-            self.large = None;
+            self.give_back_inbox();
+        }
+    }
+
+    /// The inbox, which is empty, goes to whoever needs one next.
+    fn give_back_inbox(&mut self) {
+        match self.large.take() {
+            Some(leave) => leave.take_back(&mut self.inbox),
+            None => buffers::put_aside(&mut self.inbox),
         }
     }
 
@@ -238,20 +160,16 @@ impl Io {
     /// The outbox, with room for a head and a small body.
     pub fn outbox(&mut self) -> &mut BytesMut {
         if self.outbox.capacity() == 0 {
-            self.outbox = spare();
+            self.outbox = buffers::spare();
         }
         &mut self.outbox
     }
 
     /// The connection is idle: its buffers go to whoever needs some next. Both must be empty.
     pub fn rest(&mut self) {
-        for buffer in [&mut self.inbox, &mut self.outbox] {
-            debug_assert!(buffer.is_empty(), "an idle connection has nothing to say");
-            if buffer.capacity() > 0 {
-                put_aside(buffer);
-            }
-        }
-        self.large = None;
+        debug_assert!(self.inbox.is_empty() && self.outbox.is_empty(), "an idle connection has nothing to say");
+        self.give_back_inbox();
+        buffers::put_aside(&mut self.outbox);
     }
 
     /// Reads once into the inbox; see [`Io::poll_fill`].

@@ -3,6 +3,7 @@
 //! Nothing is pushed through channels: back-pressure is not asking. Everything here lives on one worker thread and need
 //! not be `Send`.
 
+mod buffers;
 pub mod encode;
 pub mod held;
 pub mod io;

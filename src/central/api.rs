@@ -1,9 +1,9 @@
 //! Central's API: which resource a request names, who may use it, and what it answers (DESIGN 3, DESIGN 10).
 
+use super::Central;
 use super::appender::read;
 use super::rights::Who;
 use super::state::{Home, Outcome, Want, Why};
-use super::{Central, TERM};
 use crate::base::clock;
 use crate::body::{Body, Request, Response};
 use crate::config::plan::BearerToken;
@@ -32,6 +32,11 @@ enum Resource {
     Edges,
     Incarnations,
     Replace(String),
+    Fence(String),
+    Recover,
+    Log,
+    Promote,
+    Superseded,
     Status,
 }
 
@@ -47,6 +52,10 @@ impl Resource {
                 key::check_full(&full).map_err(Refusal::malformed)?;
                 Resource::User(full)
             }
+            ["feed", "v1", "log"] => Resource::Log,
+            ["v1", "promote"] => Resource::Promote,
+            ["v1", "superseded"] => Resource::Superseded,
+            ["feed", "v1", "recover"] => Resource::Recover,
             ["feed", "v1", "ack"] => Resource::Ack,
             ["v1", "claims"] => Resource::Claims,
             ["v1", "homes"] => Resource::Homes,
@@ -55,6 +64,7 @@ impl Resource {
             }
             ["v1", "edges"] => Resource::Edges,
             ["v1", "edges", name, "replace"] => Resource::Replace(unescaped(name)?),
+            ["v1", "edges", name, "fence"] => Resource::Fence(unescaped(name)?),
             ["v1", "incarnations"] => Resource::Incarnations,
             ["v1", "status"] => Resource::Status,
             ["v1", "moves", ..] => {
@@ -64,18 +74,42 @@ impl Resource {
                 return Err(Refusal::new(
                     404,
                     "No such resource",
-                    "Central's API is /v1/homes, /v1/homes/{space}/{key}, /v1/edges, /v1/edges/{name}/replace, /v1/incarnations, /v1/status, /v1/claims and /feed/v1/…",
+                    "Central's API is /v1/homes, /v1/homes/{space}/{key}, /v1/edges, /v1/edges/{name}/replace, /v1/edges/{name}/fence, /v1/incarnations, /v1/status, /v1/claims and /feed/v1/…",
                 ));
             }
         })
     }
 
+    /// Whether it is refused by a Central that waits for reports, was superseded or only copies.
+    fn needs_an_open_central(&self) -> bool {
+        !matches!(
+            self,
+            Resource::Status
+                | Resource::Recover
+                | Resource::Fence(_)
+                | Resource::Replace(_)
+                | Resource::Log
+                | Resource::Promote
+                | Resource::Superseded
+        )
+    }
+
     fn methods(&self) -> &'static [Method] {
         match self {
-            Resource::Snapshot | Resource::Stream | Resource::User(_) | Resource::Edges | Resource::Status => {
-                &[Method::Get, Method::Head]
-            }
-            Resource::Ack | Resource::Claims | Resource::Incarnations | Resource::Replace(_) => &[Method::Post],
+            Resource::Snapshot
+            | Resource::Stream
+            | Resource::Log
+            | Resource::User(_)
+            | Resource::Edges
+            | Resource::Status => &[Method::Get, Method::Head],
+            Resource::Ack
+            | Resource::Claims
+            | Resource::Incarnations
+            | Resource::Replace(_)
+            | Resource::Fence(_)
+            | Resource::Recover
+            | Resource::Promote
+            | Resource::Superseded => &[Method::Post],
             Resource::Homes => &[Method::Get, Method::Head, Method::Post],
             Resource::Home(_) => &[Method::Get, Method::Head, Method::Put, Method::Delete],
         }
@@ -104,9 +138,21 @@ impl Central {
         if !resource.methods().contains(&request.head.method) {
             return Err(Refusal::no_method(resource.methods()));
         }
+        // While reports are awaited: who reports and what an operator says, and nothing that follows from homes.
+        if resource.needs_an_open_central() {
+            self.must_be_open()?;
+        }
         match resource {
             Resource::Snapshot => self.snapshot(&who, &request.head).await,
-            Resource::Stream => self.stream(&request.head),
+            Resource::Stream => self.stream(&who, &request.head).await,
+            Resource::Recover => {
+                self.must_lead()?;
+                self.recover(&who, request).await
+            }
+            Resource::Log => self.log(&who, &request.head),
+            Resource::Promote => self.promote(&who).await,
+            Resource::Superseded => self.superseded(&who, &request.head),
+            Resource::Fence(edge) => self.fence(&who, edge).await,
             Resource::User(full) => self.home_of(&full),
             Resource::Ack => self.ack(&who, request.body).await,
             Resource::Claims => self.claim(&who, request.body).await,
@@ -121,7 +167,7 @@ impl Central {
             }
             Resource::Homes => self.export(request.head.query()),
             Resource::Edges => Ok(self.edges()),
-            Resource::Incarnations => self.incarnation(&who, request.body).await,
+            Resource::Incarnations => self.incarnation(&who, request.head.query(), request.body).await,
             Resource::Replace(edge) => self.replace(&who, edge).await,
             Resource::Status => Ok(self.status()),
         }
@@ -130,16 +176,17 @@ impl Central {
     /// `{home, epoch, state, seq}`: what holds as of `seq`.
     fn home_of(&self, full: &str) -> Result<Response, Refusal> {
         let state = read(&self.state);
-        let seq = state.head();
+        let (seq, term) = (state.head(), state.term());
         match state.home(full) {
             Some(home) if home.state == event::State::Active => Ok(ok(json!({
                 "home": state.edge_name(home.edge), "epoch": home.epoch, "state": "active", "seq": seq,
-                "feed": self.feed_id,
+                "feed": self.feed_id, "term": term,
             }))),
             other => {
                 let refusal =
                     Refusal::new(404, "No home", format!("`{}` has no home as of seq {seq}", key::shown(full)));
-                let refusal = refusal.with("seq", json!(seq)).with("feed", json!(self.feed_id));
+                let refusal =
+                    refusal.with("seq", json!(seq)).with("feed", json!(self.feed_id)).with("term", json!(term));
                 Err(match other {
                     Some(tomb) => refusal.with("epoch", json!(tomb.epoch)).with("state", json!("tomb")),
                     None => refusal,
@@ -159,6 +206,10 @@ impl Central {
                 "you follow another history than this Central's, or more of it than it has: it grants you nothing";
             return Err(Refusal::new(409, "Another feed", detail).with("feed", json!(self.feed_id)));
         }
+        if let Some(term) = claim.term.filter(|term| *term > u64::from(self.term())) {
+            self.is_superseded(term);
+            return Err(Refusal::new(409, "Another term", "you follow a higher term: this Central grants you nothing"));
+        }
         let full = key::full(&claim.space, &claim.key).map_err(Refusal::malformed)?;
         let outcome = self.commit_one(Want { key: full, edge: claim.edge, why: Why::Claim }).await?;
         let (result, home) = match outcome {
@@ -168,7 +219,9 @@ impl Central {
             Outcome::Collision => return Err(Refusal::collision()),
         };
         let name = read(&self.state).edge_name(home.edge).to_owned();
-        Ok(ok(json!({ "result": result, "home": name, "epoch": home.epoch, "seq": home.seq, "feed": self.feed_id })))
+        Ok(ok(
+            json!({ "result": result, "home": name, "epoch": home.epoch, "seq": home.seq, "feed": self.feed_id, "term": self.term() }),
+        ))
     }
 
     async fn put(&self, who: &Who, full: String, request: Request) -> Result<Response, Refusal> {
@@ -222,20 +275,26 @@ impl Central {
         ok(json!({ "seq": state.edges_seq(), "edges": state.edges() }))
     }
 
+    /// What every edge understands of the feed, so that it may be sent.
+    fn understood(&self, edges: &[String]) -> Vec<&'static str> {
+        event::FEATURES.iter().copied().filter(|feature| self.acks.all_know(edges, feature)).collect()
+    }
+
     fn status(&self) -> Response {
         let (head, keys, edges) = {
             let state = read(&self.state);
             (state.head(), state.keys(), state.edges().to_vec())
         };
         let now = clock::now();
+        let names: Vec<String> = edges.iter().map(|edge| edge.name.clone()).collect();
         let edges: Vec<Value> = edges
             .into_iter()
             .map(|edge| json!({ "name": edge.name, "idx": edge.idx, "state": edge.state, "ack": self.acks.show(&edge.name, now) }))
             .collect();
         ok(json!({
-            "feed": self.feed_id, "term": TERM, "head": head, "oldest": self.oldest(), "keys": keys,
+            "feed": self.feed_id, "term": self.term(), "awaited": self.awaited(), "standby_of": self.standby_of(), "head": head, "oldest": self.oldest(), "keys": keys,
             "up_seconds": now.saturating_duration_since(self.began).as_secs(), "edges": edges,
-            "trouble": *super::lock(&self.trouble),
+            "trouble": *super::lock(&self.trouble), "features": self.understood(&names),
         }))
     }
 }
@@ -255,6 +314,9 @@ struct Claim {
     feed: Option<String>,
     #[serde(default)]
     at: u64,
+    /// The term that it obeys.
+    #[serde(default)]
+    term: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -315,17 +377,29 @@ pub struct Refusal {
     detail: Cow<'static, str>,
     members: Map<String, Value>,
     fields: Vec<(Name, String)>,
+    others: Vec<(&'static str, String)>,
 }
 
 impl Refusal {
+    /// Its status.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
     /// A refusal; `detail` says what to do about it.
     pub fn new(status: u16, title: &'static str, detail: impl Into<Cow<'static, str>>) -> Refusal {
-        Refusal { status, title, detail: detail.into(), members: Map::new(), fields: Vec::new() }
+        Refusal { status, title, detail: detail.into(), members: Map::new(), fields: Vec::new(), others: Vec::new() }
     }
 
     /// Adds a member to the document.
     pub fn with(mut self, name: &str, value: Value) -> Refusal {
         self.members.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Adds a field to the answer.
+    pub fn field(mut self, name: &'static str, value: String) -> Refusal {
+        self.others.push((name, value));
         self
     }
 
@@ -396,6 +470,9 @@ impl Refusal {
         response.head.fields.add(Name::CacheControl, "no-store");
         for (name, value) in self.fields {
             response.head.fields.add(name, value);
+        }
+        for (name, value) in self.others {
+            response.head.fields.push(name.as_bytes(), value.as_bytes());
         }
         response
     }

@@ -2,9 +2,10 @@
 //!
 //! While one group is being made durable the next one gathers, so commits are grouped without waiting for company.
 
+use super::state::recovery::Report;
 use super::state::rules::{Proof, Registration};
-use super::state::{Entry, Outcome, State, Want};
-use crate::home::event::{EdgeRow, Event};
+use super::state::{Entry, Outcome, State, Want, Why};
+use crate::home::event::{self, EdgeRow, Event};
 use crate::home::standing::Boot;
 use crate::store::log::{Log, LogError};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,34 @@ pub enum Command {
         /// Whether there is such an edge.
         answer: oneshot::Sender<bool>,
     },
+    /// This Central came from a copy: a new term, in which nothing is granted before every edge has reported.
+    Restore {
+        /// The term, at least; the one after ours, if that is higher.
+        term: u32,
+        /// The term that was begun, or is under way already.
+        answer: oneshot::Sender<u32>,
+    },
+    /// An edge reports to a restored Central.
+    Report {
+        /// What it reports.
+        report: Box<Report>,
+        /// Whether it was taken, once what follows from it is durable.
+        answer: oneshot::Sender<Result<(), String>>,
+    },
+    /// Entries of the leader's log, for a standby.
+    Copy {
+        /// The entries, as they stand there.
+        payloads: Vec<Vec<u8>>,
+        /// Whether they follow ours, once durable.
+        answer: oneshot::Sender<Result<(), String>>,
+    },
+    /// The operator says that an edge is fenced.
+    Fence {
+        /// The name of the edge.
+        edge: String,
+        /// Whether it is awaited.
+        answer: oneshot::Sender<bool>,
+    },
 }
 
 /// What the appender writes to and publishes through.
@@ -53,6 +82,8 @@ pub struct Appender {
     pub state: Arc<RwLock<State>>,
     /// The published head.
     pub head: watch::Sender<u64>,
+    /// The edges of the configuration: those that are not in the log come in at the end of a recovery.
+    pub edges: Vec<(String, Option<String>)>,
     /// Why nothing can be written, while that is so.
     pub trouble: Arc<Mutex<Option<String>>>,
 }
@@ -89,7 +120,7 @@ impl Appender {
     fn commit(&mut self, mut group: Vec<Command>) -> Result<(), String> {
         // Seldom, and each with an entry of its own.
         for command in group.extract_if(.., |command| !matches!(command, Command::Homes { .. })) {
-            self.register(command)?;
+            self.alone(command)?;
         }
         let (entries, answers) = self.decide(group);
         if !self.written(entries)? {
@@ -121,6 +152,126 @@ impl Appender {
         }
     }
 
+    /// A command that is decided by itself.
+    fn alone(&mut self, command: Command) -> Result<(), String> {
+        match command {
+            Command::Restore { term, answer } => {
+                if let Some(term) = self.restore(term)? {
+                    let _ = answer.send(term);
+                }
+                Ok(())
+            }
+            Command::Report { report, answer } => {
+                let taken = self.take_report(*report);
+                if self.recovered()? {
+                    let _ = answer.send(taken);
+                }
+                Ok(())
+            }
+            Command::Copy { payloads, answer } => {
+                if let Some(copied) = self.copy(payloads)? {
+                    let _ = answer.send(copied);
+                }
+                Ok(())
+            }
+            Command::Fence { edge, answer } => {
+                let is_known = write(&self.state).recovery_mut().is_some_and(|recovery| recovery.fence(&edge));
+                if self.recovered()? {
+                    let _ = answer.send(is_known);
+                }
+                Ok(())
+            }
+            other => self.register(other),
+        }
+    }
+
+    /// Takes entries that were decided elsewhere, if they follow ours; `None` if the disk refused.
+    fn copy(&mut self, payloads: Vec<Vec<u8>>) -> Result<Option<Result<(), String>>, String> {
+        let next = read(&self.state).head() + 1;
+        let entries: Result<Vec<Entry>, String> = payloads.iter().map(|payload| decode(payload)).collect();
+        let entries = match entries {
+            Ok(entries) if (next..).zip(&entries).all(|(seq, entry)| entry.seq() == seq) => entries,
+            Ok(_) => return Ok(Some(Err("the leader's entries do not follow ours".to_owned()))),
+            Err(why) => return Ok(Some(Err(why))),
+        };
+        match self.append_as(entries, &payloads) {
+            Ok(()) => Ok(Some(Ok(()))),
+            Err(Failure::Write(error)) => {
+                tracing::error!(%error, "the copy of the leader's log cannot be written");
+                self.note(Some(error.to_string()));
+                Ok(None)
+            }
+            Err(Failure::State(why)) => Err(why),
+        }
+    }
+
+    /// Begins the next term, at least `term`, unless one is waiting already; `None` if the disk refused.
+    pub fn restore(&mut self, term: u32) -> Result<Option<u32>, String> {
+        let (ours, is_waiting, s) = {
+            let state = read(&self.state);
+            (state.term(), state.recovery().is_some(), state.head() + 1)
+        };
+        if is_waiting && term <= ours {
+            return Ok(Some(ours));
+        }
+        let term = term.max(ours.saturating_add(1));
+        if !self.written(vec![Entry::Restored { s, term }])? {
+            return Ok(None);
+        }
+        self.await_configured();
+        tracing::error!(term, awaited = ?awaited(&self.state), "Central grants and publishes nothing until these edges have reported or are fenced");
+        Ok(Some(term))
+    }
+
+    /// The edges of the configuration are awaited too: they may have registered since the copy.
+    pub fn await_configured(&self) {
+        let mut state = write(&self.state);
+        if let Some(recovery) = state.recovery_mut() {
+            self.edges.iter().for_each(|(name, _)| recovery.also(name));
+        }
+    }
+
+    fn take_report(&self, report: Report) -> Result<(), String> {
+        let mut state = write(&self.state);
+        let known: std::collections::HashMap<_, _> =
+            report.rows.iter().map(|row| (row.kh, state.record_of(row.kh))).collect();
+        let recovery = state.recovery_mut().ok_or("nothing is awaited any more")?;
+        recovery.report(report, |kh| known.get(&kh).copied().unwrap_or_default())
+    }
+
+    /// Once nobody is awaited any more: what was reported is written down, then the new term. False if the disk refused;
+    /// the next report or fence tries again.
+    fn recovered(&mut self) -> Result<bool, String> {
+        let entries = {
+            let state = read(&self.state);
+            match state.recovery().filter(|recovery| recovery.is_complete()) {
+                Some(_) => recovered_entries(&state, &self.edges),
+                None => return Ok(true),
+            }
+        };
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(why) => {
+                tracing::error!(why, "the reports of the edges cannot be written down");
+                self.note(Some(why));
+                return Ok(false);
+            }
+        };
+        let count = entries.len();
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            if !self.written(entries.by_ref().take(GROUP_MAX).collect())? {
+                return Ok(false);
+            }
+        }
+        tracing::warn!(
+            entries = count,
+            term = read(&self.state).term(),
+            "Central has recovered what the edges reported"
+        );
+        Ok(true)
+    }
+
     fn register(&mut self, command: Command) -> Result<(), String> {
         match command {
             Command::Register { edge, boot, proof, answer } => {
@@ -140,7 +291,7 @@ impl Appender {
                 let done = self.state.write().unwrap_or_else(PoisonError::into_inner).replace(&edge);
                 let _ = answer.send(done);
             }
-            Command::Homes { .. } => {}
+            _ => {}
         }
         Ok(())
     }
@@ -167,11 +318,17 @@ impl Appender {
         if entries.is_empty() {
             return Ok(());
         }
-        self.write(&entries).map_err(Failure::Write)?;
+        let payloads: Vec<Vec<u8>> = entries.iter().map(encode).collect();
+        self.append_as(entries, &payloads)
+    }
+
+    fn append_as(&mut self, entries: Vec<Entry>, payloads: &[Vec<u8>]) -> Result<(), Failure> {
+        self.write(payloads).map_err(Failure::Write)?;
         let head = {
-            let mut state = self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner());
-            for entry in entries {
+            let mut state = write(&self.state);
+            for (entry, payload) in entries.into_iter().zip(payloads) {
                 state.apply(entry).map_err(Failure::State)?;
+                state.chained(payload);
             }
             state.head()
         };
@@ -180,8 +337,8 @@ impl Appender {
     }
 
     /// One frame for each entry, so that the numbers of the log are the seqs; one fsync for all.
-    fn write(&mut self, entries: &[Entry]) -> Result<(), LogError> {
-        let gathered = entries.iter().try_for_each(|entry| self.log.append(&encode(entry)).map(drop));
+    fn write(&mut self, payloads: &[Vec<u8>]) -> Result<(), LogError> {
+        let gathered = payloads.iter().try_for_each(|payload| self.log.append(payload).map(drop));
         gathered.inspect_err(|_| self.log.discard())?;
         self.log.commit()
     }
@@ -191,7 +348,9 @@ impl Command {
     fn size(&self) -> usize {
         match self {
             Command::Homes { wants, .. } => wants.len(),
-            Command::Register { .. } | Command::Replace { .. } => 1,
+            Command::Copy { payloads, .. } => payloads.len(),
+            Command::Report { report, .. } => report.rows.len().max(1),
+            Command::Register { .. } | Command::Replace { .. } | Command::Restore { .. } | Command::Fence { .. } => 1,
         }
     }
 }
@@ -199,6 +358,81 @@ impl Command {
 /// The state for reading. A writer that panicked has left it whole: `apply` changes nothing before it is sure.
 pub fn read(state: &RwLock<State>) -> std::sync::RwLockReadGuard<'_, State> {
     state.read().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The state for writing; only the appender does.
+fn write(state: &RwLock<State>) -> std::sync::RwLockWriteGuard<'_, State> {
+    state.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The edges that a restored Central still awaits.
+pub fn awaited(state: &RwLock<State>) -> Vec<String> {
+    let state = read(state);
+    state.recovery().map_or(Vec::new(), |recovery| recovery.awaited().into_iter().map(str::to_owned).collect())
+}
+
+/// What follows from the reports: edges, incarnations and homes that the copy lacks, then the term.
+fn recovered_entries(state: &State, configured: &[(String, Option<String>)]) -> Result<Vec<Entry>, String> {
+    let recovery = state.recovery().ok_or("nothing was recovered")?;
+    let mut next = (state.head() + 1..).into_iter();
+    let mut seq = || next.next().unwrap_or(u64::MAX);
+    let mut entries: Vec<Entry> = Vec::new();
+    let mut edges: Vec<EdgeRow> = state.edges().to_vec();
+    for edge in recovery.edges().filter(|edge| usize::from(edge.idx) >= state.edges().len()) {
+        if usize::from(edge.idx) != edges.len() {
+            return Err(format!(
+                "edge `{}` was reported with index {}, and nobody knows the one before",
+                edge.name, edge.idx
+            ));
+        }
+        edges.push(edge.clone());
+        entries.push(Entry::Edge { s: seq(), edge: edge.clone() });
+    }
+    for (name, peer) in
+        configured.iter().filter(|(name, _)| !edges.iter().any(|edge| edge.name == *name)).cloned().collect::<Vec<_>>()
+    {
+        let idx = u16::try_from(edges.len()).map_err(|_| "too many edges")?;
+        let edge = EdgeRow { idx, name, peer, state: event::EdgeState::Active };
+        edges.push(edge.clone());
+        entries.push(Entry::Edge { s: seq(), edge });
+    }
+    for (edge, boot, ends) in recovery.boots() {
+        let is_known = state.crew(edge).is_some_and(|crew| crew.is_current(*boot));
+        if !is_known && edges.iter().any(|known| known.name == *edge) {
+            entries.push(Entry::Incarnation { s: seq(), edge: edge.clone(), boot: *boot, ends: ends.clone() });
+        }
+    }
+    for edge in recovery.fenced() {
+        // Whoever of it returns is refused; its next disk needs the operator's word.
+        let ends: Vec<Boot> = state.crew(edge).map_or(Vec::new(), |crew| crew.current().collect());
+        if edges.iter().any(|known| known.name == edge) {
+            entries.push(Entry::Incarnation { s: seq(), edge: edge.to_owned(), boot: NOBODY, ends });
+        }
+    }
+    for (kh, record) in recovery.records() {
+        let (record, grant) = record.step(super::state::rules::Input::Recovered);
+        let (home, epoch) = grant.map_or((record.home, record.epoch), |grant| (grant.home, grant.epoch));
+        // A tombstone names an edge only because every event does.
+        let edge = edges.get(usize::from(home.unwrap_or(0))).ok_or("a report names an edge that nobody knows")?;
+        let st = if home.is_some() { event::State::Active } else { event::State::Tomb };
+        let (k, h) = (state.name_of(kh), edge.name.clone());
+        let x = state.number_of(&k);
+        entries.push(Entry::Home(Event { c: Why::Recover.as_str().to_owned(), e: epoch, h, k, s: seq(), st, x }));
+    }
+    entries.push(Entry::Term { s: seq(), term: state.term() });
+    Ok(entries)
+}
+
+/// An incarnation that nobody has.
+const NOBODY: Boot = Boot(0);
+
+/// A restore or the end of one in the log: `term` comes first.
+#[derive(Serialize, Deserialize)]
+struct TermLine {
+    term: u32,
+    /// Whether what was recovered stands before it.
+    open: bool,
+    s: u64,
 }
 
 /// An edge in the log: `edge` comes first, which tells it from an event.
@@ -225,6 +459,8 @@ pub fn encode(entry: &Entry) -> Vec<u8> {
         Entry::Incarnation { s, edge, boot, ends } => {
             serde_json::to_vec(&BootLine { boot: *boot, edge: edge.clone(), ends: ends.clone(), s: *s })
         }
+        Entry::Restored { s, term } => serde_json::to_vec(&TermLine { term: *term, open: false, s: *s }),
+        Entry::Term { s, term } => serde_json::to_vec(&TermLine { term: *term, open: true, s: *s }),
     };
     written.expect("entries hold nothing that JSON cannot say")
 }
@@ -236,6 +472,11 @@ pub fn decode(payload: &[u8]) -> Result<Entry, String> {
     } else if payload.starts_with(b"{\"boot\"") {
         let line = serde_json::from_slice(payload);
         line.map(|BootLine { boot, edge, ends, s }| Entry::Incarnation { s, edge, boot, ends })
+    } else if payload.starts_with(b"{\"term\"") {
+        serde_json::from_slice(payload).map(|TermLine { term, open, s }| match open {
+            false => Entry::Restored { s, term },
+            true => Entry::Term { s, term },
+        })
     } else {
         serde_json::from_slice::<Event>(payload).map(Entry::Home)
     };

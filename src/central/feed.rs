@@ -6,16 +6,17 @@
 use super::api::{Refusal, parsed, query_value};
 use super::appender::read;
 use super::rights::Who;
-use super::{BATCH_MAX, Central, TERM, lock};
+use super::{BATCH_MAX, Central, lock};
 use crate::base::clock;
 use crate::body::{Body, Piece, Pull, Response};
 use crate::error::{Error, Kind, Result};
 use crate::home::event::Frame;
-use crate::home::snapshot::{self, Encoder, Header};
+use crate::home::snapshot::{self, Header};
 use crate::message::{Name, RequestHead};
 use async_compression::Level;
-use async_compression::tokio::bufread::ZstdEncoder;
-use bytes::{Bytes, BytesMut};
+use async_compression::tokio::bufread;
+use async_compression::tokio::write::ZstdEncoder;
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncBufRead, AsyncRead, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 /// The media type of a snapshot.
@@ -40,37 +41,49 @@ const PIECE_MAX: usize = 64 << 10;
 const ACKS_MAX: usize = super::state::EDGES_MAX as usize;
 
 impl Central {
-    /// `GET /feed/v1/snapshot`.
+    /// `GET /feed/v1/snapshot`: whole, or from where an earlier transfer was cut.
     pub(super) async fn snapshot(self: &Arc<Self>, who: &Who, head: &RequestHead) -> Result<Response, Refusal> {
         who.must_follow()?;
         // An incarnation that has just registered needs an image from there or later (HOMES 2.1).
-        let reach = query_value(head.query(), "reach")?.and_then(|seq| seq.parse().ok()).unwrap_or(0);
-        let image = self.images.take(self, reach).await?;
+        let wrong = |_| Refusal::malformed("`least` is a whole number");
+        let least = query_value(head.query(), "least")?.map(|text| text.parse().map_err(wrong)).transpose()?;
+        let image = self.images.take(self, least.unwrap_or(0)).await?;
         let zstd = head.fields.elements(Name::AcceptEncoding).any(takes_zstd);
-        let mut response = Response::new(200);
+        let octets = if zstd { image.packed().await? } else { image.plain.clone() };
+        let tag = format!("\"{}-{}-{}\"", image.header.term, image.header.seq, if zstd { "zstd" } else { "plain" });
+        let total = octets.len();
+        let from = resumed_from(head, &tag).filter(|from| (1..total).contains(from));
+        let mut response = Response::new(if from.is_some() { 206 } else { 200 });
         let fields = &mut response.head.fields;
         fields.add(Name::ContentType, SNAPSHOT_TYPE);
         fields.add(Name::CacheControl, "no-store");
         fields.add(Name::Vary, "accept-encoding");
+        fields.push(b"accept-ranges", b"bytes");
+        fields.push(b"etag", tag.as_bytes());
         fields.push(b"feed-id", self.feed_id.as_bytes());
-        fields.push(b"feed-term", TERM.to_string().as_bytes());
+        fields.push(b"feed-term", image.header.term.to_string().as_bytes());
         fields.push(b"feed-seq", image.header.seq.to_string().as_bytes());
-        let blocks = Blocks::of(image);
-        response.body = if zstd {
+        fields.push(b"feed-chain", image.chain.to_string().as_bytes());
+        if zstd {
             fields.add(Name::ContentEncoding, "zstd");
-            Body::Pulled(Box::new(Reading { from: ZstdEncoder::with_quality(blocks, Level::Fastest) }))
-        } else {
-            Body::Pulled(Box::new(Reading { from: blocks }))
-        };
+        }
+        if let Some(from) = from {
+            fields.push(b"content-range", format!("bytes {from}-{}/{total}", total.saturating_sub(1)).as_bytes());
+        }
+        response.body = Body::Pulled(Box::new(Pieces(octets.slice(from.unwrap_or(0)..))));
         Ok(response)
     }
 
-    /// `GET /feed/v1/stream?feed=ID&term=T&from=S`. For everybody whom we know: who may read homes one by one and all
-    /// together may also watch them change.
-    pub(super) fn stream(self: &Arc<Self>, head: &RequestHead) -> Result<Response, Refusal> {
-        let cursor = self.cursor(head.query())?;
+    /// `GET /feed/v1/stream?feed=ID&term=T&from=S&at=T:S:CHAIN`. For everybody whom we know: who may read homes one by one
+    /// and all together may also watch them change.
+    pub(super) async fn stream(self: &Arc<Self>, who: &Who, head: &RequestHead) -> Result<Response, Refusal> {
+        let cursor = match self.cursor(head.query()) {
+            Ok(cursor) => cursor,
+            Err((refusal, has_proof)) => return Err(self.disproved(refusal, has_proof, who.edge()).await),
+        };
         let stream = Stream {
             central: self.clone(),
+            term: self.term(),
             cursor,
             edges_sent: None,
             head: self.head.subscribe(),
@@ -82,47 +95,84 @@ impl Central {
         let fields = &mut response.head.fields;
         fields.add(Name::ContentType, "application/x-ndjson");
         fields.add(Name::CacheControl, "no-store");
+        fields.add(Name::Vary, "accept-encoding");
         fields.push(b"feed-id", self.feed_id.as_bytes());
-        fields.push(b"feed-term", TERM.to_string().as_bytes());
-        response.body = unfold(stream, Stream::next);
+        fields.push(b"feed-term", stream.term.to_string().as_bytes());
+        if head.fields.elements(Name::AcceptEncoding).any(takes_zstd) {
+            fields.add(Name::ContentEncoding, "zstd");
+            let packing = Packing { stream, encoder: ZstdEncoder::with_quality(Vec::new(), Level::Fastest) };
+            response.body = unfold(packing, Packing::next);
+        } else {
+            response.body = unfold(stream, Stream::next);
+        }
         Ok(response)
     }
 
-    /// The cursor that a stream starts from: the seq before `from`. Errors: 400, 409, 410, 416.
-    fn cursor(&self, query: Option<&str>) -> Result<u64, Refusal> {
-        let number = |name: &str| -> Result<Option<u64>, Refusal> {
-            let wrong = |_| Refusal::malformed(format!("`{name}` is a whole number"));
-            query_value(query, name)?.map(|text| text.parse::<u64>().map_err(wrong)).transpose()
-        };
-        let (oldest, head) = (self.oldest(), self.head());
+    /// Refuses an edge that has seen more than this log has; whether it could be followed from there is not asked.
+    pub(super) async fn must_reach(&self, query: Option<&str>, edge: &str) -> Result<(), Refusal> {
+        match self.cursor(query) {
+            Err((refusal, has_proof)) if refusal.status() == 416 => {
+                Err(self.disproved(refusal, has_proof, Some(edge)).await)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The refusal, once what it proves is acted upon.
+    async fn disproved(&self, refusal: Refusal, has_proof: bool, edge: Option<&str>) -> Refusal {
+        match edge.filter(|_| has_proof) {
+            Some(edge) => self.lost_history(edge).await.err().unwrap_or(refusal),
+            None => refusal,
+        }
+    }
+
+    /// The cursor that a stream starts from: the seq before `from`. Errors: 400, 409, 410, 416; and whether the request
+    /// proves that this log was set back.
+    fn cursor(&self, query: Option<&str>) -> Result<u64, (Refusal, bool)> {
+        let (oldest, head, ours) = (self.oldest(), self.head(), u64::from(self.term()));
         let told = |refusal: Refusal| refusal.with("oldest", json!(oldest)).with("head", json!(head));
-        let feed = query_value(query, "feed")?.unwrap_or_default();
+        let Asked { feed, term, from, at } = Asked::of(query).map_err(|refusal| (refusal, false))?;
         if feed != self.feed_id {
-            return Err(told(Refusal::new(
+            let refusal = told(Refusal::new(
                 409,
                 "Another feed",
                 "this Central's history is another one than you follow: if that is meant, empty the edge's data folder; if not, mend `central.url` or restore Central's log",
-            ))
-            .with("feed", json!(self.feed_id)));
+            ));
+            return Err((refusal.with("feed", json!(self.feed_id)), false));
         }
-        if let Some(term) = number("term")?.filter(|term| *term != u64::from(TERM)) {
+        if let Some(term) = term.filter(|term| *term > ours) {
+            // Only one that has a cursor in that term has followed it.
+            if at.is_some() {
+                self.is_superseded(term);
+            }
             let detail =
-                format!("this Central is in term {TERM}, you are in {term}: it may be a restored or superseded one");
-            return Err(told(Refusal::new(409, "Another term", detail)).with("term", json!(TERM)));
+                format!("this Central is in term {ours}, you are in {term}: it may be a restored or superseded one");
+            return Err((told(Refusal::new(409, "Another term", detail)).with("term", json!(ours)), false));
         }
-        let from = number("from")?.ok_or_else(|| Refusal::malformed("`from` is missing: the seq to start at"))?;
-        match from.checked_sub(1) {
-            None => Err(Refusal::malformed("`from` starts at 1")),
-            Some(cursor) if cursor > head => Err(told(Refusal::new(
+        let cursor = match from.map(|from| from.checked_sub(1)) {
+            None => return Err((Refusal::malformed("`from` is missing: the seq to start at"), false)),
+            Some(None) => return Err((Refusal::malformed("`from` starts at 1"), false)),
+            Some(Some(cursor)) => cursor,
+        };
+        if term.is_some_and(|term| term < ours) {
+            let detail = "a new term has begun, and with it another history: GET /feed/v1/snapshot";
+            let refusal = told(Refusal::new(410, "Gone", detail)).with("term", json!(ours));
+            return Err((refusal.field("feed-term", ours.to_string()), false));
+        }
+        let is_other = at.is_some_and(|chain| read(&self.state).chain_at(cursor).is_some_and(|known| known != chain));
+        if cursor > head || is_other {
+            let refusal = Refusal::new(
                 416,
                 "Beyond the head",
                 "you have seen entries that this Central has not: its log was lost or restored from a copy; restore the newer one",
-            ))),
-            Some(_) if from < oldest => {
-                Err(told(Refusal::new(410, "Gone", "so far back the snapshot is cheaper: GET /feed/v1/snapshot")))
-            }
-            Some(cursor) => Ok(cursor),
+            );
+            return Err((told(refusal), at.is_some()));
         }
+        if cursor + 1 < oldest {
+            let refusal = Refusal::new(410, "Gone", "so far back the snapshot is cheaper: GET /feed/v1/snapshot");
+            return Err((told(refusal), false));
+        }
+        Ok(cursor)
     }
 
     /// `POST /feed/v1/ack`.
@@ -144,9 +194,43 @@ impl Central {
                 "an edge cannot read events"
             );
         }
-        self.acks.keep(ack, clock::now());
+        let features = ack.features.into_iter().take(FEATURES_MAX).collect();
+        self.acks.keep(Ack { features, ..ack }, clock::now());
         Ok(Response::new(204))
     }
+}
+
+/// What a stream is asked for.
+struct Asked {
+    feed: String,
+    term: Option<u64>,
+    from: Option<u64>,
+    /// The checksum of the log at the cursor, as the edge has it.
+    at: Option<u32>,
+}
+
+impl Asked {
+    fn of(query: Option<&str>) -> Result<Asked, Refusal> {
+        let number = |name: &str| -> Result<Option<u64>, Refusal> {
+            let wrong = |_| Refusal::malformed(format!("`{name}` is a whole number"));
+            query_value(query, name)?.map(|text| text.parse::<u64>().map_err(wrong)).transpose()
+        };
+        let at = query_value(query, "at")?;
+        let at = at.map(|text| text.rsplit_once(':').and_then(|(_, chain)| chain.parse::<u32>().ok()));
+        let malformed = || Refusal::malformed("`at` is TERM:SEQ:CHAIN");
+        let at = at.map(|at| at.ok_or_else(malformed)).transpose()?;
+        let feed = query_value(query, "feed")?.unwrap_or_default();
+        Ok(Asked { feed, term: number("term")?, from: number("from")?, at })
+    }
+}
+
+/// Where a transfer goes on that was cut: `Range: bytes=N-` of the very octets that `If-Range` names.
+fn resumed_from(head: &RequestHead, tag: &str) -> Option<usize> {
+    let text = |value: Option<&[u8]>| value.and_then(|value| std::str::from_utf8(value).ok().map(str::to_owned));
+    if text(head.fields.named("if-range").next())? != tag {
+        return None;
+    }
+    text(head.fields.named("range").next())?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
 }
 
 /// What an edge says each second of how far it is.
@@ -163,6 +247,16 @@ struct Ack {
     /// The edge's round trip to here, as it measured it.
     #[serde(default)]
     rtt_us: Option<u64>,
+    #[serde(default)]
+    version: String,
+    /// What it understands of the feed.
+    #[serde(default)]
+    features: Vec<String>,
+    /// Whether its map had our digest when it last compared them.
+    #[serde(default)]
+    digest_ok: Option<bool>,
+    #[serde(default)]
+    ready: Option<bool>,
 }
 
 /// What Central knows of an edge that follows it.
@@ -175,6 +269,9 @@ pub struct Follower {
     /// Its round trip to here.
     pub rtt_us: Option<u64>,
 }
+
+/// Features that are kept of one acknowledgement.
+const FEATURES_MAX: usize = 64;
 
 #[derive(Debug, Clone, Deserialize)]
 struct Nack {
@@ -204,12 +301,20 @@ impl Acks {
         Some(Follower { applied: ack.applied, ago, rtt_us: ack.rtt_us })
     }
 
+    /// Whether every one of these edges has said that it understands a feature: only then may the feed need it. One that
+    /// has never said anything may be of any release.
+    pub(super) fn all_know(&self, edges: &[String], feature: &str) -> bool {
+        let all = lock(&self.0);
+        edges.iter().all(|edge| all.get(edge).is_some_and(|(ack, _)| ack.features.iter().any(|known| known == feature)))
+    }
+
     /// The last acknowledgement of an edge, for the status; null if there was none.
     pub(super) fn show(&self, edge: &str, now: Instant) -> Value {
         match lock(&self.0).get(edge) {
             None => Value::Null,
             Some((ack, at)) => json!({
                 "inst": ack.inst, "applied": ack.applied, "durable": ack.durable, "nack": ack.nack.len(),
+                "version": ack.version, "features": ack.features, "digest_ok": ack.digest_ok, "ready": ack.ready,
                 "age_ms": u64::try_from(now.saturating_duration_since(*at).as_millis()).unwrap_or(u64::MAX),
             }),
         }
@@ -219,6 +324,8 @@ impl Acks {
 /// One follower.
 struct Stream {
     central: Arc<Central>,
+    /// The term that it is of; in another one it ends.
+    term: u32,
     cursor: u64,
     /// The seq of the edge table that was sent last.
     edges_sent: Option<u64>,
@@ -252,20 +359,25 @@ impl Stream {
 
     /// The frame that is due at this moment, if one is: the end, a beat, the edge table, a batch.
     fn ready(&mut self) -> Option<Frame> {
-        let head = *self.head.borrow_and_update();
+        self.head.mark_unchanged();
         if *self.stopping.borrow_and_update() {
             return Some(self.bye("Central is stopping"));
         }
         if self.central.stop.is_cut(clock::now()) {
             return Some(self.bye("Central is stopped on purpose"));
         }
+        let central = self.central.clone();
+        let state = read(&central.state);
+        if state.term() != self.term || lock(&central.superseded).is_some() {
+            return Some(self.bye("this Central is not the authority at this moment"));
+        }
         let now = tokio::time::Instant::now();
         if self.edges_sent.is_some() && self.beat_at.is_none_or(|at| at <= now) {
             self.beat_at = Some(now + BEAT);
             let ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
-            return Some(Frame::Hb { head, oldest: self.central.oldest(), ms });
+            let (head, dig) = (state.head(), Some(state.digest().to_string()));
+            return Some(Frame::Hb { head, oldest: central.oldest(), ms, dig });
         }
-        let state = read(&self.central.state);
         if self.edges_sent != Some(state.edges_seq()) {
             self.edges_sent = Some(state.edges_seq());
             return Some(Frame::Edges { s: state.edges_seq(), edges: state.edges().to_vec() });
@@ -276,7 +388,7 @@ impl Stream {
         let first = self.cursor + 1;
         let (last, events) = state.after(self.cursor, BATCH_MAX);
         self.cursor = last;
-        Some(Frame::batch(first, last, events))
+        Some(Frame::batch_at(first, last, events, state.chain_at(last).unwrap_or(0)))
     }
 
     fn bye(&mut self, why: &str) -> Frame {
@@ -285,142 +397,136 @@ impl Stream {
     }
 }
 
-/// All homes as of one seq, sorted; shared by those who read it at the same time.
+/// A follower that takes zstd: each line is flushed, so that it arrives when it is written.
+struct Packing {
+    stream: Stream,
+    encoder: ZstdEncoder<Vec<u8>>,
+}
+
+impl Packing {
+    async fn next(mut self) -> Option<(Result<Bytes>, Packing)> {
+        let (line, stream) = self.stream.next().await?;
+        self.stream = stream;
+        let packed = match line {
+            Ok(line) => self.pack(&line).await,
+            Err(error) => Err(error),
+        };
+        Some((packed, self))
+    }
+
+    async fn pack(&mut self, line: &[u8]) -> Result<Bytes> {
+        let failed = |error: std::io::Error| Error::new(Kind::ProxyInternalError, error.to_string());
+        self.encoder.write_all(line).await.map_err(failed)?;
+        if self.stream.ended {
+            self.encoder.shutdown().await.map_err(failed)?;
+        } else {
+            self.encoder.flush().await.map_err(failed)?;
+        }
+        Ok(std::mem::take(self.encoder.get_mut()).into())
+    }
+}
+
+/// All homes as of one seq, as they travel; shared by those who read it at the same time.
 pub(super) struct Image {
     header: Header,
-    edges: Vec<crate::home::event::EdgeRow>,
-    overrides: Vec<crate::home::hash::Override>,
-    rows: Vec<snapshot::Row>,
+    /// The checksum of the log up to there.
+    chain: u32,
+    plain: Bytes,
+    packed: tokio::sync::OnceCell<Bytes>,
 }
+
+/// How long an image is kept for a transfer that was cut.
+const KEEP: Duration = Duration::from_secs(60);
 
 /// The image that is being read now, if any is.
 #[derive(Default)]
-pub(super) struct Images(tokio::sync::Mutex<Weak<Image>>);
+pub(super) struct Images(Arc<tokio::sync::Mutex<Weak<Image>>>);
 
 impl Images {
-    /// The image at hand, if it reaches far enough, the stream still reaches back to it and little was appended since; else
-    /// a new one.
-    async fn take(&self, central: &Arc<Central>, reach: u64) -> Result<Arc<Image>, Refusal> {
+    /// The image at hand, if the stream still reaches back to it and little was appended since; else a new one.
+    ///
+    /// Cancel: an image that is being made is finished, and kept for who asks next.
+    async fn take(&self, central: &Arc<Central>, least: u64) -> Result<Arc<Image>, Refusal> {
         // Held over the making: several fresh edges at once wait for one image instead of making one each.
-        let mut held = self.0.lock().await;
+        let mut held = self.0.clone().lock_owned().await;
         if let Some(image) = held.upgrade()
-            && image.header.seq >= reach
+            && image.header.term == central.term()
+            && image.header.seq >= least.min(central.head())
             && image.header.seq + 1 >= central.oldest()
             && central.head() - image.header.seq <= central.backlog / 2
         {
             return Ok(image);
         }
         let of = central.clone();
-        let image = tokio::task::spawn_blocking(move || Image::make(&of)).await;
-        let image = Arc::new(image.map_err(|_| Refusal::unavailable("the snapshot could not be made"))?);
-        *held = Arc::downgrade(&image);
-        Ok(image)
+        let making = tokio::spawn(async move {
+            let image = Arc::new(tokio::task::spawn_blocking(move || Image::make(&of)).await.ok()?);
+            *held = Arc::downgrade(&image);
+            let kept = image.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(KEEP).await;
+                drop(kept);
+            });
+            Some(image)
+        });
+        let image = making.await.ok().flatten();
+        image.ok_or_else(|| Refusal::unavailable("the snapshot could not be made"))
     }
 }
 
 impl Image {
-    /// Copies the rows in steps, so that the state is never held for long, and sorts them.
+    /// Copies the rows in steps, so that the state is never held for long, sorts and encodes them.
     ///
     /// A key that changes meanwhile is copied twice; its higher epoch is kept. All rows up to the head that the last
     /// step saw are in, which makes the image exact as of that seq.
     fn make(central: &Central) -> Image {
         let mut rows: Vec<snapshot::Row> = Vec::new();
         let mut cursor = 0;
-        let (seq, edges, overrides) = loop {
+        let (header, chain, edges, overrides) = loop {
             let state = read(&central.state);
             let (last, some) = state.rows_after(cursor, COPY_MAX);
             rows.extend(some);
             cursor = last;
             if cursor == state.head() {
-                break (cursor, state.edges().to_vec(), state.overrides());
+                let header = Header { feed: central.feed, term: state.term(), seq: cursor };
+                break (header, state.chain_at(cursor).unwrap_or(0), state.edges().to_vec(), state.overrides());
             }
         };
         rows.sort_unstable_by(|a, b| (a.kh, b.epoch).cmp(&(b.kh, a.epoch)));
         rows.dedup_by_key(|row| row.kh);
-        Image { header: Header { feed: central.feed, term: TERM, seq }, edges, overrides, rows }
-    }
-}
-
-/// The encoding of an image, made block by block as it is read. Never pending.
-struct Blocks {
-    image: Arc<Image>,
-    at: usize,
-    /// `None` once the footer is written.
-    encoder: Option<Encoder>,
-    made: Vec<u8>,
-    read: usize,
-}
-
-impl Blocks {
-    fn of(image: Arc<Image>) -> Blocks {
-        let mut made = Vec::new();
-        let mut encoder = Encoder::start(&image.header, &image.edges, &mut made);
-        encoder.overrides(&image.overrides, &mut made);
-        Blocks { image, at: 0, encoder: Some(encoder), made, read: 0 }
+        let plain = snapshot::encode(&header, &edges, &overrides, &rows).into();
+        Image { header, chain, plain, packed: tokio::sync::OnceCell::new() }
     }
 
-    /// What is made and not yet read; empty only at the end.
-    fn fill(&mut self) -> &[u8] {
-        if self.read == self.made.len() {
-            self.made.clear();
-            self.read = 0;
-            let rest = self.image.rows.get(self.at..).unwrap_or_default();
-            match self.encoder.take() {
-                Some(mut encoder) if !rest.is_empty() => {
-                    self.at += encoder.rows(rest, &mut self.made);
-                    self.encoder = Some(encoder);
-                }
-                Some(encoder) => encoder.finish(&mut self.made),
-                None => {}
+    /// The same in zstd; made once, when first asked for.
+    async fn packed(&self) -> Result<Bytes, Refusal> {
+        let pack = || async {
+            let plain = self.plain.clone();
+            let packing = tokio::task::spawn_blocking(move || {
+                let mut packed = Vec::new();
+                let mut encoder = bufread::ZstdEncoder::with_quality(&plain[..], Level::Fastest);
+                let done = tokio::runtime::Handle::current().block_on(encoder.read_to_end(&mut packed));
+                done.map(|_| Bytes::from(packed))
+            });
+            match packing.await {
+                Ok(Ok(packed)) => Ok(packed),
+                _ => Err(Refusal::unavailable("the snapshot could not be packed")),
             }
-        }
-        self.made.get(self.read..).unwrap_or_default()
+        };
+        self.packed.get_or_try_init(pack).await.cloned()
     }
 }
 
-impl AsyncRead for Blocks {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let made = self.fill();
-        let take = made.len().min(out.remaining());
-        out.put_slice(made.get(..take).unwrap_or_default());
-        self.read += take;
-        Poll::Ready(Ok(()))
-    }
-}
+/// Octets that are at hand, given in pieces as they are asked for.
+struct Pieces(Bytes);
 
-impl AsyncBufRead for Blocks {
-    fn poll_fill_buf(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<&[u8]>> {
-        Poll::Ready(Ok(self.get_mut().fill()))
-    }
-
-    fn consume(mut self: Pin<&mut Self>, amount: usize) {
-        self.read = (self.read + amount).min(self.made.len());
-    }
-}
-
-/// A body that is read from something.
-struct Reading<R> {
-    from: R,
-}
-
-impl<R: AsyncRead + Unpin> Pull for Reading<R> {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
-        let mut piece = BytesMut::zeroed(PIECE_MAX);
-        let mut space = ReadBuf::new(&mut piece);
-        let read = ready!(Pin::new(&mut self.from).poll_read(cx, &mut space));
-        let length = space.filled().len();
-        Poll::Ready(match read {
-            Err(error) => Some(Err(Error::new(Kind::ProxyInternalError, error.to_string()))),
-            Ok(()) if length == 0 => None,
-            Ok(()) => {
-                piece.truncate(length);
-                Some(Ok(Piece::Data(piece.freeze())))
-            }
-        })
+impl Pull for Pieces {
+    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
+        let piece = self.0.split_to(self.0.len().min(PIECE_MAX));
+        Poll::Ready((!piece.is_empty()).then_some(Ok(Piece::Data(piece))))
     }
 
     fn length(&self) -> Option<u64> {
-        None
+        Some(self.0.len() as u64)
     }
 }
 

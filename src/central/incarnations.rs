@@ -3,11 +3,11 @@
 //! To register is to say that the old disk is gone for good. An old instance that still runs, cut off, would be a second
 //! owner whom no incarnation stops; so either the one that registers proves the end of the old one, or an operator says it.
 
+use super::Central;
 use super::api::{Refusal, ok, parsed};
 use super::appender::Command;
 use super::rights::Who;
 use super::state::rules::{Proof, Registration};
-use super::{Central, TERM};
 use crate::body::{Body, Response};
 use crate::home::key;
 use crate::home::standing::Boot;
@@ -42,10 +42,14 @@ impl Incarnation {
 
 impl Central {
     /// Registers an incarnation: 200 with the seq from which it holds; 409 if it needs the operator's word, 410 if it was
-    /// replaced.
-    pub(super) async fn incarnation(&self, who: &Who, body: Body) -> Result<Response, Refusal> {
+    /// replaced. With the query of a stream it says where it stands: 416 if this log was set back, to which nothing is
+    /// appended then.
+    pub(super) async fn incarnation(&self, who: &Who, query: Option<&str>, body: Body) -> Result<Response, Refusal> {
         let asked: Incarnation = parsed(body, r#"{"edge":"fr","boot":"00000000000000aa"}"#).await?;
         who.must_be(&asked.edge)?;
+        if query.is_some() {
+            self.must_reach(query, &asked.edge).await?;
+        }
         if asked.feed.as_ref().is_some_and(|feed| feed != self.feed_id()) {
             let detail = "you follow another history than this Central's";
             return Err(Refusal::new(409, "Another feed", detail).with("feed", json!(self.feed_id())));
@@ -53,7 +57,7 @@ impl Central {
         let (edge, boot, proof) = (asked.edge.clone(), asked.boot, asked.proof());
         match self.order(|answer| Command::Register { edge, boot, proof, answer }).await? {
             Some(Registration::Known { at }) => {
-                Ok(ok(json!({ "seq": at, "term": TERM, "feed": self.feed_id(), "boot": boot })))
+                Ok(ok(json!({ "seq": at, "term": self.term(), "feed": self.feed_id(), "boot": boot })))
             }
             Some(Registration::Ended) => Err(Refusal::new(
                 410,

@@ -68,6 +68,22 @@ impl Who {
         }
     }
 
+    /// Whether it may copy the log itself, as a standby does.
+    pub fn must_copy(&self) -> Result<(), Refusal> {
+        match self {
+            Who::Central | Who::Local(None) => Ok(()),
+            _ => Err(Refusal::forbidden("the log is for a standby: use Central's own certificate")),
+        }
+    }
+
+    /// The edge that asks, if it is one.
+    pub fn edge(&self) -> Option<&str> {
+        match self {
+            Who::Edge(name) | Who::Local(Some(name)) => Some(name),
+            Who::Local(None) | Who::Staff | Who::Bearer(_) | Who::Central => None,
+        }
+    }
+
     /// Whether it may speak for the edge with this name.
     pub fn must_be(&self, edge: &str) -> Result<(), Refusal> {
         match self {

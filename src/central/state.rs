@@ -5,14 +5,17 @@
 //! [`State::apply`], in dense order; [`State::plan`] decides what the entries shall be, before they are durable.
 
 use crate::home::cursor::FeedId;
+use crate::home::digest::Digest;
 use crate::home::event::{self, EdgeRow, EdgeState, Event};
-use crate::home::hash::{KeyHash, OVERRIDES_MAX, Override, Overrides, other_hash};
+use crate::home::hash::{KeyHash, OVERRIDES_MAX, Override, Overrides, nameless, nameless_hash, other_hash};
 use crate::home::key;
 use crate::home::snapshot;
 use crate::home::standing::Boot;
-use rules::{Crew, Proof, Registration};
-use std::collections::HashMap;
+use recovery::Recovery;
+use rules::{Crew, Office, Proof, Registration};
+use std::collections::{HashMap, VecDeque};
 
+pub mod recovery;
 pub mod rules;
 
 /// Edge indices below this are given out; those above are for edges that only a configuration names (`EdgeId`).
@@ -45,6 +48,20 @@ pub enum Entry {
         /// Those that it replaces.
         ends: Vec<Boot>,
     },
+    /// This Central came from a copy: from here on nothing is granted or published before [`Entry::Term`] (HOMES 2.2).
+    Restored {
+        /// The seq.
+        s: u64,
+        /// The term that begins.
+        term: u32,
+    },
+    /// Every edge has reported or is fenced, and what they reported stands before this: the term is open.
+    Term {
+        /// The seq.
+        s: u64,
+        /// The term.
+        term: u32,
+    },
 }
 
 impl Entry {
@@ -52,7 +69,10 @@ impl Entry {
     pub fn seq(&self) -> u64 {
         match self {
             Entry::Home(event) => event.s,
-            Entry::Edge { s, .. } | Entry::Incarnation { s, .. } => *s,
+            Entry::Edge { s, .. }
+            | Entry::Incarnation { s, .. }
+            | Entry::Restored { s, .. }
+            | Entry::Term { s, .. } => *s,
         }
     }
 }
@@ -64,21 +84,27 @@ pub enum Why {
     Claim,
     Put,
     Import,
+    Recover,
     Other,
 }
 
 impl Why {
-    fn as_str(self) -> &'static str {
+    /// The word for it in events.
+    pub fn as_str(self) -> &'static str {
         match self {
             Why::Claim => "claim",
             Why::Put => "put",
             Why::Import => "import",
+            Why::Recover => "recover",
             Why::Other => "other",
         }
     }
 
     fn of(text: &str) -> Why {
-        [Why::Claim, Why::Put, Why::Import].into_iter().find(|why| why.as_str() == text).unwrap_or(Why::Other)
+        [Why::Claim, Why::Put, Why::Import, Why::Recover]
+            .into_iter()
+            .find(|why| why.as_str() == text)
+            .unwrap_or(Why::Other)
     }
 }
 
@@ -156,6 +182,38 @@ pub struct State {
     edges_seq: u64,
     /// The incarnations of each edge, by its index.
     crews: Vec<Crew>,
+    office: Office,
+    /// While edges are awaited after a restore.
+    recovery: Option<Recovery>,
+    chain: Chain,
+    digest: Digest,
+}
+
+/// A checksum over all entries up to each of the last ones: two logs that differ anywhere differ from there on. An edge
+/// keeps that of its cursor, so that a log which was set back and has grown past the cursor again is noticed too.
+#[derive(Debug, Default)]
+struct Chain {
+    /// The checksum up to the last entry; 0 before the first.
+    last: u32,
+    /// Those up to the last entries, the newest at the back.
+    recent: VecDeque<u32>,
+}
+
+/// Checksums that are kept: as many seqs as a stream may lag behind.
+const CHAIN_MAX: usize = super::BACKLOG_MAX as usize;
+
+impl Chain {
+    fn push(&mut self, payload: &[u8]) {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&self.last.to_le_bytes());
+        crc.update(payload);
+        // 0 says that nothing is known.
+        self.last = crc.finalize().max(1);
+        if self.recent.len() == CHAIN_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(self.last);
+    }
 }
 
 /// Hashes a key, by the number of its hash; a test puts one in its place that collides.
@@ -186,7 +244,43 @@ impl State {
             edges: Vec::new(),
             edges_seq: 0,
             crews: Vec::new(),
+            office: Office::first(),
+            recovery: None,
+            chain: Chain::default(),
+            digest: Digest::default(),
         }
+    }
+
+    /// The term.
+    pub fn term(&self) -> u32 {
+        self.office.term
+    }
+
+    /// What a restored Central still waits for; `None` if everything may be granted and published.
+    pub fn recovery(&self) -> Option<&Recovery> {
+        self.recovery.as_ref()
+    }
+
+    /// The same, to take a report.
+    pub fn recovery_mut(&mut self) -> Option<&mut Recovery> {
+        self.recovery.as_mut()
+    }
+
+    /// The digest of all homes.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The payload of the entry that was just applied; the checksum goes on.
+    pub fn chained(&mut self, payload: &[u8]) {
+        self.chain.push(payload);
+    }
+
+    /// The checksum over all entries up to `seq`, if that is not too far back.
+    pub fn chain_at(&self, seq: u64) -> Option<u32> {
+        let back = usize::try_from(self.head.checked_sub(seq)?).ok()?;
+        let at = self.chain.recent.len().checked_sub(back + 1)?;
+        self.chain.recent.get(at).copied()
     }
 
     /// The last seq.
@@ -222,7 +316,7 @@ impl State {
     /// Where a key lives, or lived.
     pub fn home(&self, full_key: &str) -> Option<Home> {
         let row = self.rows.get(*self.by_hash.get(&self.hash(full_key))?)?;
-        (&*row.key == full_key).then(|| row.home())
+        is_of(&row.key, full_key).then(|| row.home())
     }
 
     /// The events after `cursor`, at most `max`, and the last seq that they cover.
@@ -300,7 +394,7 @@ impl State {
         }
         let from = self.overrides.number(full_key);
         let is_free = |number: &u32| {
-            self.known(draft, self.hash_by(full_key, *number)).is_none_or(|(other, _)| other == full_key)
+            self.known(draft, self.hash_by(full_key, *number)).is_none_or(|(other, _)| is_of(other, full_key))
         };
         let number = (from..HASHES_MAX).find(is_free)?;
         let others = self.overrides.len() + draft.overrides.len();
@@ -367,23 +461,31 @@ impl State {
             Entry::Home(event) => self.apply_home(event)?,
             Entry::Edge { edge, .. } => self.apply_edge(edge)?,
             Entry::Incarnation { edge, boot, ends, .. } => self.apply_incarnation(&edge, boot, &ends)?,
+            Entry::Restored { term, .. } => self.apply_restored(term)?,
+            Entry::Term { term, .. } => self.apply_term(term)?,
         }
         self.head = seq;
         Ok(())
     }
 
     fn apply_home(&mut self, event: Event) -> Result<(), String> {
-        key::check_full(&event.k)?;
+        // A restored Central names keys by their hash whose names it has lost.
+        if !is_of(&event.k, "") {
+            key::check_full(&event.k)?;
+        }
         let edge = self.edge(&event.h).ok_or_else(|| format!("entry {} names an unknown edge", event.s))?.idx;
         let kh = self.hash_by(&event.k, event.x);
         if let Some(&at) = self.by_hash.get(&kh) {
             let old = &mut self.rows[at];
-            if *old.key != *event.k || old.epoch >= event.e {
+            // A key whose name was lost may have got it back, and one that has it is its hash to a restored Central.
+            if !(is_of(&old.key, &event.k) || is_of(&event.k, &old.key)) || old.epoch >= event.e {
                 return Err(format!("entry {} does not continue its key", event.s));
             }
             old.superseded = true;
             self.superseded += 1;
+            self.digest.take(kh, (old.state == event::State::Active).then_some(old.edge), old.epoch);
         }
+        self.digest.add(kh, (event.st == event::State::Active).then_some(edge), event.e);
         self.overrides.insert(&event.k, event.x);
         self.by_hash.insert(kh, self.rows.len());
         self.rows.push(Row {
@@ -428,6 +530,44 @@ impl State {
         Ok(())
     }
 
+    fn apply_restored(&mut self, term: u32) -> Result<(), String> {
+        if term <= self.office.term {
+            return Err(format!("term {term} follows {}", self.office.term));
+        }
+        self.office.restored_at(term, self.edges.iter().map(|edge| edge.idx));
+        let crews = self.edges.iter().zip(&self.crews);
+        self.recovery =
+            Some(Recovery::awaiting(crews.map(|(edge, crew)| (edge.name.clone(), crew.current().collect()))));
+        Ok(())
+    }
+
+    fn apply_term(&mut self, term: u32) -> Result<(), String> {
+        if term != self.office.term || self.recovery.is_none() {
+            return Err(format!("term {term} was never begun"));
+        }
+        self.office.restored_at(term, std::iter::empty());
+        self.recovery = None;
+        let seq = self.head + 1;
+        self.crews.iter_mut().for_each(|crew| crew.recovered(seq));
+        Ok(())
+    }
+
+    /// What the log knows of a hash, as the rules see it.
+    pub fn record_of(&self, kh: KeyHash) -> rules::Record {
+        record(self.by_hash.get(&kh).and_then(|at| self.rows.get(*at)).map(Row::home))
+    }
+
+    /// Under which of its hashes a key is filed.
+    pub fn number_of(&self, full_key: &str) -> u32 {
+        self.overrides.number(full_key)
+    }
+
+    /// The name of the key that is filed under a hash; one that only says the hash, if it is not known.
+    pub fn name_of(&self, kh: KeyHash) -> String {
+        let row = self.by_hash.get(&kh).and_then(|at| self.rows.get(*at));
+        row.map_or_else(|| nameless(kh), |row| row.key.to_string())
+    }
+
     /// Takes superseded rows out once they are half of all.
     fn sweep(&mut self) {
         if self.superseded < SWEEP_MIN || self.superseded * 2 < self.rows.len() {
@@ -451,6 +591,12 @@ impl State {
     pub fn overrides(&self) -> Vec<Override> {
         self.overrides.list()
     }
+}
+
+/// Whether `known` is the name of a key, or what stands for it where the name was lost.
+fn is_of(known: &str, full_key: &str) -> bool {
+    // Both were found under one hash.
+    known == full_key || known.split_once(':').is_some_and(|(space, key)| nameless_hash(space, key).is_some())
 }
 
 /// A home as the rules see it. No move is under way: they are not wired in yet.

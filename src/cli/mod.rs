@@ -33,15 +33,17 @@ enum Command {
     /// Run the Coordinator of an edge
     Run(run::Args),
     /// Run Central: the ordered log of homes, its feed and its API
-    Central(run::Args),
+    Central(run::CentralArgs),
     /// Read a configuration and report every problem in it
     Check(check::Args),
     /// Tell what would become of a request, and why
     Explain(explain::Args),
     /// Read and fill the home map at Central
     Homes(homes::Args),
-    /// Tell Central that the disks of an edge are gone for good
+    /// Tell Central that an edge, or its disks, are gone for good
     Edge(edge::Args),
+    /// Make a standby the Central: it takes the next term, and grants nothing before every edge has reported
+    Promote(homes::PromoteArgs),
     /// Make a CA and the certificates of a deployment
     Certs(certs::Args),
     /// Print the JSON Schema of the configuration
@@ -52,6 +54,8 @@ enum Command {
     Top(top::Args),
     /// Ask a running process to read its configuration again
     Reload(admin::Args),
+    /// Let a mass change of homes pass that the brake of a running edge holds back, for ten minutes
+    Release(admin::Args),
     /// Ask a running process to drain, and wait until it has; it stays, its doors closed, until a signal ends it
     Drain(admin::Args),
     /// Print the completions for a shell
@@ -74,11 +78,13 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Homes(args) => homes::run(&args),
         Command::Edge(args) => edge::run(&args),
+        Command::Promote(args) => homes::promote(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => admin::post(&args, "/reload"),
+        Command::Release(args) => admin::post(&args, "/release"),
         Command::Drain(args) => admin::post(&args, "/drain"),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

@@ -94,7 +94,7 @@ fn call(visit: Visit, random: u64) -> Call {
         Visit::Register => (Method::POST, "/v1/users".to_owned(), "{}".to_owned()),
     };
     let kind = if content.is_empty() { vec![] } else { vec![("content-type", "application/json".to_owned())] };
-    Call { method, target: format!("{path}?{MARK}"), fields: kind, content: content.into() }
+    Call { method, target: format!("{path}?{MARK}"), fields: kind, content: content.into(), ..Call::default() }
 }
 
 #[cfg(test)]

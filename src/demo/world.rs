@@ -176,7 +176,7 @@ pub async fn fill(world: &World) -> Result<(), String> {
         let content = format!("{{\"home\":\"{home}\"}}").into();
         let target = format!("/v1/homes/user/{user}");
         let fields = vec![("content-type", "application/json".to_owned())];
-        let answer = line.send(Call { method: http::Method::PUT, target, fields, content }).await?;
+        let answer = line.send(Call { method: http::Method::PUT, target, fields, content, ..Call::default() }).await?;
         if !answer.status().is_success() {
             return Err(format!("Central did not take user {user}: {}", answer.status()));
         }

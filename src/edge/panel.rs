@@ -5,7 +5,7 @@ use crate::admin::{Ask, Later, Order, Panel, Refused};
 use crate::base::clock;
 use crate::config::plan::{Plan, RouteSettings};
 use crate::feed::status::LinkStatus;
-use crate::homes::Figures;
+use crate::homes::{Figures, Homes};
 use crate::metrics::Page;
 use crate::proxy::Site;
 use crate::proxy::explain::{self, Explanation, Knowledge};
@@ -61,11 +61,22 @@ impl Panel for PanelOf {
         Box::pin(async move { shared.reload() })
     }
 
+    fn release(&self) -> Result<Value, String> {
+        let homes = self.0.homes.as_ref().ok_or("this process keeps no home map: ask an edge")?;
+        let braked = homes.release_brake(RELEASED);
+        Ok(json!({
+            "released_for_s": RELEASED.as_secs(), "was_on": braked.is_some(), "changes": braked.map(|it| it.changes),
+        }))
+    }
+
     fn drain(&self) -> Later<Value> {
         let shared = self.0.clone();
         Box::pin(async move { json!({ "drained": shared.drain().await }) })
     }
 }
+
+/// How long mass changes of homes pass after an operator's word.
+const RELEASED: std::time::Duration = std::time::Duration::from_secs(600);
 
 fn explained(shared: &Shared, head: crate::message::RequestHead) -> Explanation {
     let site = shared.site.load();
@@ -114,7 +125,8 @@ fn status(shared: &Shared) -> Value {
         "faults": faults::list(shared, &site),
         "feed": shared.link.as_ref().map(|link| feed(link)),
         "homes": shared.homes.as_ref().map(|homes| figures(&homes.figures())),
-        "central": shared.central.as_ref().map(|central| json!({ "feed": central.feed_id(), "head": central.head() })),
+        "brake": shared.homes.as_ref().map(|homes| brake(homes)),
+        "central": shared.central.as_ref().map(|central| json!({ "feed": central.feed_id(), "term": central.term(), "head": central.head(), "awaited": central.awaited() })),
     })
 }
 
@@ -129,9 +141,17 @@ fn feed(link: &LinkStatus) -> Value {
         "connects": link.connects(),
         "snapshots": link.snapshots(),
         "poisoned": link.poisoned(),
+        "term": link.obeyed(),
+        "digest_ok": link.is_equal(),
+        "digest_mismatches": link.mismatches(),
         "alarm": link.alarm().map(|alarm| format!("{alarm:?}")),
         "trouble": link.trouble(),
     })
+}
+
+fn brake(homes: &Homes) -> Value {
+    let (braked, stops) = homes.braked();
+    json!({ "on": braked.is_some(), "stops": stops, "changes": braked.map(|it| it.changes), "limit": braked.map(|it| it.limit) })
 }
 
 fn figures(figures: &Figures) -> Value {
@@ -245,6 +265,21 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             "Events between Central's head and our cursor",
             &[(&[], link.lag_seq() as f64)],
         )?;
+        page.counter(
+            "coordinator_feed_digest_mismatches",
+            "Times that the home map was found not to be Central's at one event",
+            &[(&[], link.mismatches())],
+        )?;
+        page.counter("coordinator_feed_poison_events", "Events that could not be read", &[(&[], link.poisoned())])?;
+    }
+    if let Some(central) = &shared.central {
+        let awaited = central.awaited().map_or(0, |awaited| awaited.len());
+        page.gauge("coordinator_central_term", "The term of Central", &[(&[], f64::from(central.term()))])?;
+        page.gauge(
+            "coordinator_central_awaited_edges",
+            "Edges whose reports a restored Central awaits before it grants anything",
+            &[(&[], awaited as f64)],
+        )?;
     }
     if let Some(homes) = &shared.homes {
         let figures = homes.figures();
@@ -254,6 +289,17 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             "coordinator_homes_outbox_claims",
             "Registrations that await Central",
             &[(&[], figures.outbox as f64)],
+        )?;
+        let (braked, stops) = homes.braked();
+        page.gauge(
+            "coordinator_homes_braked",
+            "Whether a mass change of homes is held back until an operator releases it",
+            &[(&[], f64::from(u8::from(braked.is_some())))],
+        )?;
+        page.counter(
+            "coordinator_homes_brake_stops",
+            "Times that the brake on mass changes has stopped",
+            &[(&[], stops)],
         )?;
         page.gauge("coordinator_feed_cursor_events", "The last event applied", &[(&[], homes.cursor().seq as f64)])?;
     }

@@ -50,6 +50,8 @@ pub struct Call {
     pub fields: Vec<(&'static str, String)>,
     /// The content.
     pub content: Bytes,
+    /// How long the head of the answer may take, where that is longer than usual.
+    pub patience: Option<Duration>,
 }
 
 impl Line {
@@ -114,6 +116,7 @@ impl Line {
 
     /// Sends a request and waits for the head of its answer. Errors: the connection is of no more use.
     pub async fn send(&mut self, call: Call) -> Result<http::Response<Incoming>, String> {
+        let patience = call.patience.unwrap_or(HEAD_MAX);
         let request = self.request(call)?;
         let answer = async {
             match &mut self.sender {
@@ -127,9 +130,9 @@ impl Line {
                 }
             }
         };
-        match timeout(HEAD_MAX, answer).await {
+        match timeout(patience, answer).await {
             Ok(answer) => answer.map_err(|error| self.broken(&error)),
-            Err(_) => Err(format!("{} did not answer within {} s", self.authority, HEAD_MAX.as_secs())),
+            Err(_) => Err(format!("{} did not answer within {} s", self.authority, patience.as_secs())),
         }
     }
 

@@ -109,6 +109,8 @@ pub enum Alarm {
     OtherFeed,
     /// Central has lost entries that we have seen.
     LostHistory,
+    /// Too many homes would change at once: an operator has to look.
+    MassChange,
 }
 
 /// What the answer to our asking for the stream means.
@@ -149,6 +151,11 @@ pub struct Lines {
 }
 
 impl Lines {
+    /// Octets that are held.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// Takes the next octets.
     pub fn push(&mut self, octets: &[u8]) {
         self.held.extend_from_slice(octets);

@@ -14,20 +14,20 @@ use crate::base::snapshot::Reader;
 use crate::config::plan::Url;
 use crate::home::cursor::{Cursor, FeedId};
 use crate::home::event::{Frame, LINE_MAX};
-use crate::home::snapshot::{Decoder, Header, Part};
+use crate::home::snapshot::Header;
 use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck};
 use crate::upstream::endpoint::Rtt;
-use async_compression::tokio::write::ZstdDecoder;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 mod ask;
+mod recover;
 mod register;
+mod transfer;
 
 /// Where Central is and who we are. Replaced as a whole on a reload; taken anew at each connect.
 #[derive(Debug, Clone)]
@@ -73,8 +73,14 @@ pub async fn run(
     status: Arc<LinkStatus>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), String> {
-    let mut follower =
-        Follower { applier: Some(applier), target: target.clone(), status: status.clone(), backoff: Backoff::links() };
+    let mut follower = Follower {
+        applier: Some(applier),
+        target: target.clone(),
+        status: status.clone(),
+        backoff: Backoff::links(),
+        reported: None,
+        resynced: None,
+    };
     tokio::select! {
         why = follower.follow() => Err(why),
         () = ask::answer(asks, target, status) => Ok(()),
@@ -94,6 +100,10 @@ enum End {
     Gone,
     /// We have what a snapshot gave.
     Loaded,
+    /// The map is not Central's, although it should be: take all of it anew.
+    Diverged(String),
+    /// Central was restored, and waits for our report.
+    Recover(recover::Call),
     /// Nothing may be applied.
     Alarm(Alarm, String),
     /// Another address leads.
@@ -108,7 +118,14 @@ struct Follower {
     target: Reader<Target>,
     status: Arc<LinkStatus>,
     backoff: Backoff,
+    /// The wait for reports that has ours.
+    reported: Option<String>,
+    /// When the map was last taken anew because of its digest.
+    resynced: Option<std::time::Instant>,
 }
+
+/// A map whose digest is wrong is taken anew at most so often: a fault that comes back is for people to look at.
+const RESYNC_EVERY: Duration = Duration::from_secs(600);
 
 impl Follower {
     /// Goes from attempt to attempt; returns only when nothing more can be written, with why.
@@ -117,10 +134,17 @@ impl Follower {
             self.status.reached(0, seq);
             self.status.know(feed.map_or_else(String::new, |feed| feed.to_string()));
         }
+        if let Some(applier) = &self.applier {
+            self.status.obey(applier.homes().obeyed());
+        }
         let mut snapshot = false;
         loop {
             let end = self.attempt(snapshot).await;
-            snapshot = matches!(end, End::Gone);
+            snapshot = matches!(end, End::Gone | End::Diverged(_));
+            let end = match end {
+                End::Recover(call) => self.report(call).await,
+                end => end,
+            };
             let wait = match end {
                 End::Fatal(why) => return why,
                 End::Loaded => continue,
@@ -141,6 +165,8 @@ impl Follower {
             End::Resume(why) => (why, None, self.backoff.next(random())),
             End::Later(why, after) => (why, None, after.max(self.backoff.next(random()))),
             End::Gone => ("too far behind: a snapshot will be taken".to_owned(), None, share(pace.spread)),
+            End::Diverged(why) => (why, None, share(pace.spread.min(DIVERGED_SPREAD))),
+            End::Recover(_) => return Duration::ZERO,
             End::Alarm(alarm, why) => (why, Some(alarm), pace.alarmed),
             End::Leader(leader) => (self.turn_to(&leader), None, self.backoff.next(random())),
             End::Loaded | End::Fatal(_) => return Duration::ZERO,
@@ -180,20 +206,15 @@ impl Follower {
         }
         let Some(applier) = &self.applier else { return End::Fatal("the homes' writer is gone".to_owned()) };
         match applier.cursor() {
-            Cursor { feed: Some(feed), term, seq } if !snapshot => {
-                self.stream(&mut line, &target, (feed, term, seq)).await
-            }
+            cursor @ Cursor { feed: Some(_), .. } if !snapshot => self.stream(&mut line, &target, cursor).await,
             _ => self.snapshot(&mut line, &target).await,
         }
     }
 
-    async fn stream(&mut self, line: &mut Line, target: &Target, (feed, term, seq): (FeedId, u64, u64)) -> End {
-        let mut path = format!("/feed/v1/stream?feed={feed}&from={}", seq.saturating_add(1));
-        // A crash before the first snapshot leaves a history without a term.
-        if term > 0 {
-            path.push_str(&format!("&term={term}"));
-        }
-        let answer = match line.send(call(path, &target.edge)).await {
+    async fn stream(&mut self, line: &mut Line, target: &Target, cursor: Cursor) -> End {
+        let mut call = call(stream_path(&cursor), &target.edge);
+        call.fields.push(("accept-encoding", "zstd".to_owned()));
+        let answer = match line.send(call).await {
             Ok(answer) => answer,
             Err(why) => return End::Broken(why),
         };
@@ -212,13 +233,15 @@ impl Follower {
             Err(end) => return end,
         }
         self.status.opened(history.0.to_string());
-        tracing::info!(feed = %history.0, from = seq + 1, "following Central");
-        self.read(answer.into_body(), target).await
+        tracing::info!(feed = %history.0, term = history.1, from = cursor.seq + 1, "following Central");
+        let is_packed = answer.headers().get("content-encoding").is_some_and(|coding| coding == "zstd");
+        self.read(answer.into_body(), is_packed, target).await
     }
 
     /// Takes frames until the stream ends.
-    async fn read(&mut self, mut body: Incoming, target: &Target) -> End {
+    async fn read(&mut self, mut body: Incoming, is_packed: bool, target: &Target) -> End {
         let mut lines = Lines::default();
+        let mut unpack = transfer::Unpack::new(is_packed);
         loop {
             match lines.next(LINE_MAX) {
                 Err(why) => return End::Resume(why),
@@ -235,7 +258,36 @@ impl Follower {
                 Err(_) => return End::Broken(format!("Central was silent for {} ms", target.pace.silence.as_millis())),
                 Ok(None) => return End::Broken("Central ended the stream".to_owned()),
                 Ok(Some(Err(error))) => return End::Broken(format!("the stream broke: {error}")),
-                Ok(Some(Ok(frame))) => lines.push(frame.data_ref().map_or(&[], |octets| octets)),
+                Ok(Some(Ok(frame))) => {
+                    let octets = frame.data_ref().map_or(&[][..], |octets| octets);
+                    for step in transfer::Unpack::steps(octets) {
+                        match unpack.take(step).await {
+                            Ok(octets) => lines.push(&octets),
+                            Err(why) => return End::Resume(why),
+                        }
+                        // What a hostile stream expands to is judged before it goes on.
+                        if lines.held() > LINE_MAX
+                            && let Some(end) = self.take_all(&mut lines).await
+                        {
+                            return end;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes all whole lines.
+    async fn take_all(&mut self, lines: &mut Lines) -> Option<End> {
+        loop {
+            match lines.next(LINE_MAX) {
+                Err(why) => return Some(End::Resume(why)),
+                Ok(None) => return None,
+                Ok(Some(line)) => {
+                    if let Some(end) = self.take(&line).await {
+                        return Some(end);
+                    }
+                }
             }
         }
     }
@@ -247,19 +299,20 @@ impl Follower {
             Err(why) => return Some(End::Resume(why)),
         };
         let Some(applier) = &self.applier else { return Some(End::Fatal("the homes' writer is gone".to_owned())) };
+        let (chain, digest) = (received.chain(), received.digest());
         let (step, poison) = follow::step(&applier.cursor(), received);
         for (s, why) in poison.iter().take(1) {
-            self.status.poison(poison.len());
+            self.status.poison(&poison);
             tracing::error!(?s, why, count = poison.len(), "an event cannot be read; its key keeps its last good home");
         }
         match step {
             Step::Apply { first, last, events } => {
-                self.work(move |applier| applier.apply(first, last, &events)).await.err()
+                self.work(move |applier| applier.apply_at(first, last, chain, &events)).await.err()
             }
             Step::Edges(edges) => self.work(move |applier| applier.edges(&edges)).await.err(),
             Step::Beat { head } => {
                 self.status.reached(head, self.status.applied());
-                None
+                digest.and_then(|(at, digest)| self.compare(at, &digest))
             }
             Step::Pass => None,
             Step::Resume(why) => Some(End::Resume(why)),
@@ -267,8 +320,28 @@ impl Follower {
         }
     }
 
+    /// Compares Central's digest with ours where both stand at one seq.
+    fn compare(&mut self, at: u64, theirs: &str) -> Option<End> {
+        let applier = self.applier.as_ref().filter(|applier| applier.cursor().seq == at)?;
+        let is_equal = applier.digest().to_string() == theirs;
+        if self.status.compared(is_equal) {
+            tracing::error!(seq = at, "the home map is not Central's, although both stand at one seq");
+        }
+        let now = clock::now();
+        let is_due = self.resynced.is_none_or(|last| now.saturating_duration_since(last) >= RESYNC_EVERY);
+        if is_equal || !is_due {
+            return None;
+        }
+        self.resynced = Some(now);
+        Some(End::Diverged(format!("the map's digest at seq {at} is not Central's: all of it is taken anew")))
+    }
+
     async fn begin(&mut self, (feed, term): (FeedId, u64)) -> Result<FeedCheck, End> {
-        self.work(move |applier| applier.begin_feed(feed, term)).await
+        let check = self.work(move |applier| applier.begin_feed(feed, term)).await?;
+        if matches!(check, FeedCheck::Resume | FeedCheck::Snapshot) {
+            self.status.obey(term);
+        }
+        Ok(check)
     }
 
     /// Lets the applier work on a thread that may block on the disk. Never dropped half-way while the link runs.
@@ -289,7 +362,10 @@ impl Follower {
         self.status.reached(0, applier.cursor().seq);
         self.applier = Some(applier);
         // A disk that refuses may take the same again later; the cursor has not moved, so nothing is lost.
-        result.map_err(|error| End::Resume(error.to_string()))
+        result.map_err(|error| match error {
+            ApplyError::Braked(_) => End::Alarm(Alarm::MassChange, error.to_string()),
+            error => End::Resume(error.to_string()),
+        })
     }
 
     async fn snapshot_anew(&mut self, target: &Target) -> End {
@@ -299,28 +375,32 @@ impl Follower {
         }
     }
 
-    /// Fetches a snapshot and loads it, once all of it has been found right.
+    /// Fetches a snapshot and loads it, once all of it has been found right. One that is cut goes on where it was.
     async fn snapshot(&mut self, line: &mut Line, target: &Target) -> End {
-        let reach = self.applier.as_ref().map_or(0, |applier| applier.homes().snapshot_from());
-        let mut call = call(format!("/feed/v1/snapshot?reach={reach}"), &target.edge);
-        call.fields.push(("accept-encoding", "zstd".to_owned()));
-        let answer = match line.send(call).await {
-            Ok(answer) => answer,
-            Err(why) => return End::Broken(why),
+        let least = self.applier.as_ref().map_or(0, Applier::snapshot_from);
+        let mut transfer = transfer::Transfer::new(least);
+        let mut cut = match transfer.go_on(line, target).await {
+            Ok(image) => return self.load(image).await,
+            Err(end) => end,
         };
-        if let Some(end) = refused(&answer) {
-            let why = detail(answer).await;
-            return with_detail(end, &why);
+        while let End::Broken(why) = &cut {
+            if !transfer.may_go_on() {
+                break;
+            }
+            tracing::warn!(why, "the snapshot was cut, and goes on from there");
+            tokio::time::sleep(self.backoff.next(random())).await;
+            cut = match connect(target, &self.status).await {
+                Err(why) => End::Broken(why),
+                Ok(mut line) => match transfer.go_on(&mut line, target).await {
+                    Ok(image) => return self.load(image).await,
+                    Err(end) => end,
+                },
+            };
         }
-        let zstd = answer.headers().get("content-encoding").is_some_and(|coding| coding == "zstd");
-        let image = match fetch(answer.into_body(), zstd, target.pace.silence).await {
-            Ok(image) => image,
-            Err(why) => return End::Broken(format!("the snapshot cannot be used: {why}")),
-        };
-        self.load(image).await
+        cut
     }
 
-    async fn load(&mut self, image: Image) -> End {
+    async fn load(&mut self, image: transfer::Image) -> End {
         let Header { feed, term, seq } = image.header;
         match self.begin((feed, u64::from(term))).await {
             Ok(FeedCheck::Resume | FeedCheck::Snapshot) => {}
@@ -341,91 +421,35 @@ impl Follower {
     }
 }
 
-/// A snapshot, complete and checked.
-struct Image {
-    header: Header,
-    edges: Vec<crate::home::event::EdgeRow>,
-    overrides: Vec<crate::home::hash::Override>,
-    rows: Vec<crate::home::snapshot::Row>,
+/// Where the stream goes on, with what proves that we have been there.
+fn stream_path(cursor: &Cursor) -> String {
+    format!("/feed/v1/stream{}", stands_at(cursor))
 }
 
-fn load(applier: &mut Applier, image: Image) -> Result<Applied, ApplyError> {
+/// Where an edge stands in the log, as a query.
+fn stands_at(cursor: &Cursor) -> String {
+    let Cursor { term, seq, chain, .. } = *cursor;
+    let feed = cursor.feed.map(|feed| feed.to_string()).unwrap_or_default();
+    let mut path = format!("?feed={feed}&from={}", seq.saturating_add(1));
+    // A crash before the first snapshot leaves a history without a term.
+    if term > 0 {
+        path.push_str(&format!("&term={term}"));
+    }
+    if chain > 0 {
+        path.push_str(&format!("&at={term}:{seq}:{chain}"));
+    }
+    path
+}
+
+fn load(applier: &mut Applier, image: transfer::Image) -> Result<Applied, ApplyError> {
     let Header { feed, term, seq } = image.header;
     applier.overrides(&image.overrides)?;
-    applier.load(feed, u64::from(term), seq, &image.edges, image.rows.into_iter())
+    let at = Cursor { feed: Some(feed), term: u64::from(term), seq, chain: image.chain };
+    applier.load_at(at, &image.edges, image.rows.into_iter())
 }
 
-/// Reads a snapshot to its end. Errors: cut, damaged or silent.
-async fn fetch(mut body: Incoming, zstd: bool, silence: Duration) -> Result<Image, String> {
-    let mut decoder = Decoder::default();
-    let mut unpack = zstd.then(|| ZstdDecoder::new(Vec::new()));
-    let mut found = Found::default();
-    let (mut received, mut told) = (0, clock::now());
-    while let Some(frame) = timeout(silence, body.frame()).await.map_err(|_| "Central fell silent".to_owned())? {
-        let frame = frame.map_err(|error| error.to_string())?;
-        let Some(octets) = frame.data_ref() else { continue };
-        received += octets.len();
-        if clock::now().saturating_duration_since(told) >= TELL_EVERY {
-            told = clock::now();
-            tracing::info!(homes = found.rows.len(), received_bytes = received, "a snapshot of all homes is arriving");
-        }
-        match &mut unpack {
-            None => found.push(&mut decoder, octets)?,
-            // In small steps: what a hostile stream expands to is read before it goes on.
-            Some(unpack) => {
-                for step in octets.chunks(UNPACK_STEP) {
-                    unpack.write_all(step).await.map_err(|error| error.to_string())?;
-                    found.push(&mut decoder, &std::mem::take(unpack.get_mut()))?;
-                }
-            }
-        }
-    }
-    if let Some(mut unpack) = unpack {
-        unpack.shutdown().await.map_err(|error| error.to_string())?;
-        found.push(&mut decoder, unpack.get_ref())?;
-    }
-    if decoder.is_complete() { found.image() } else { Err("it was cut".to_owned()) }
-}
-
-/// Between two words on a long snapshot.
-const TELL_EVERY: Duration = Duration::from_secs(5);
-/// Compressed octets expanded at once; even these may become some MiB.
-const UNPACK_STEP: usize = 512;
-/// The most rows of a snapshot: 4 GiB while it is loaded.
-const ROWS_MAX: usize = 1 << 28;
-
-#[derive(Default)]
-struct Found {
-    header: Option<Header>,
-    edges: Vec<crate::home::event::EdgeRow>,
-    overrides: Vec<crate::home::hash::Override>,
-    rows: Vec<crate::home::snapshot::Row>,
-}
-
-impl Found {
-    fn push(&mut self, decoder: &mut Decoder, octets: &[u8]) -> Result<(), String> {
-        let mut parts = Vec::new();
-        decoder.push(octets, &mut parts)?;
-        for part in parts {
-            match part {
-                Part::Header(header) => self.header = Some(header),
-                Part::Edges(edges) => self.edges = edges,
-                Part::Rows(rows) if self.rows.len() + rows.len() > ROWS_MAX => {
-                    return Err("it has too many rows".to_owned());
-                }
-                Part::Rows(rows) => self.rows.extend(rows),
-                Part::Overrides(overrides) => self.overrides = overrides,
-                Part::End(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn image(self) -> Result<Image, String> {
-        let header = self.header.ok_or("it has no header")?;
-        Ok(Image { header, edges: self.edges, overrides: self.overrides, rows: self.rows })
-    }
-}
+/// A map that is not Central's is taken anew within so long, at random: many edges may have found the same.
+const DIVERGED_SPREAD: Duration = Duration::from_secs(2);
 
 /// Connects to the address whose turn it is.
 async fn connect(target: &Target, status: &LinkStatus) -> Result<Line, String> {
@@ -453,8 +477,13 @@ fn history(fields: &http::HeaderMap) -> Option<(FeedId, u64)> {
 fn refused<B>(answer: &http::Response<B>) -> Option<End> {
     let text = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
     let status = answer.status().as_u16();
+    if let Some(call) = recover::asked(answer.headers()).filter(|_| status == 503) {
+        return Some(End::Recover(call));
+    }
     match follow::verdict(status, text("coordinator-leader"), text("retry-after")) {
         Verdict::Stream => None,
+        // Said only where a new term has begun: the old map may be wrong, so nobody waits long.
+        Verdict::Snapshot if text("feed-term").is_some() => Some(End::Diverged("a new term has begun".to_owned())),
         Verdict::Snapshot => Some(End::Gone),
         Verdict::Alarm(alarm) => Some(End::Alarm(alarm, String::new())),
         Verdict::Leader(leader) => Some(End::Leader(leader)),

@@ -20,6 +20,10 @@ pub struct LinkStatus {
     poisoned: AtomicU64,
     connects: AtomicU64,
     snapshots: AtomicU64,
+    /// The highest term that is obeyed.
+    obeyed: AtomicU64,
+    mismatches: AtomicU64,
+    is_equal: AtomicBool,
     /// Which of Central's addresses answered last.
     turn: AtomicUsize,
     words: Mutex<Words>,
@@ -32,7 +36,12 @@ struct Words {
     trouble: Option<String>,
     alarm: Option<Alarm>,
     level_at: Option<Instant>,
+    /// The last events that could not be read, for Central to know.
+    poison: Vec<(Option<u64>, String)>,
 }
+
+/// Unreadable events that Central is told of; all are counted.
+const POISON_MAX: usize = 16;
 
 impl Default for LinkStatus {
     fn default() -> Self {
@@ -45,6 +54,9 @@ impl Default for LinkStatus {
             poisoned: AtomicU64::new(0),
             connects: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
+            obeyed: AtomicU64::new(0),
+            mismatches: AtomicU64::new(0),
+            is_equal: AtomicBool::new(true),
             turn: AtomicUsize::new(0),
             words: Mutex::new(Words::default()),
         }
@@ -97,6 +109,38 @@ impl LinkStatus {
         self.poisoned.load(Relaxed)
     }
 
+    /// The last of them, with why.
+    pub(super) fn poison_shown(&self) -> Vec<(Option<u64>, String)> {
+        self.words().poison.clone()
+    }
+
+    /// The highest term of Central's that is obeyed.
+    pub fn obeyed(&self) -> u64 {
+        self.obeyed.load(Relaxed)
+    }
+
+    pub(super) fn obey(&self, term: u64) {
+        self.obeyed.fetch_max(term, Relaxed);
+    }
+
+    /// Central's digest was compared with ours. True if this is the first time that it is another one.
+    pub(super) fn compared(&self, is_equal: bool) -> bool {
+        let was_equal = self.is_equal.swap(is_equal, Relaxed);
+        let is_news = was_equal && !is_equal;
+        self.mismatches.fetch_add(u64::from(is_news), Relaxed);
+        is_news
+    }
+
+    /// Whether our map was Central's when it was last compared.
+    pub fn is_equal(&self) -> bool {
+        self.is_equal.load(Relaxed)
+    }
+
+    /// How often it was found not to be, since the start.
+    pub fn mismatches(&self) -> u64 {
+        self.mismatches.load(Relaxed)
+    }
+
     /// Streams opened since the start.
     pub fn connects(&self) -> u64 {
         self.connects.load(Relaxed)
@@ -136,7 +180,8 @@ impl LinkStatus {
         self.connects.fetch_add(1, Relaxed);
         self.connected.store(true, Relaxed);
         let mut words = self.words();
-        *words = Words { feed, level_at: words.level_at, ..Words::default() };
+        let poison = std::mem::take(&mut words.poison);
+        *words = Words { feed, level_at: words.level_at, poison, ..Words::default() };
     }
 
     /// The stream ended, or did not come about; the first time of its kind it is worth a line in the log.
@@ -160,8 +205,12 @@ impl LinkStatus {
         }
     }
 
-    pub(super) fn poison(&self, count: usize) {
-        self.poisoned.fetch_add(count as u64, Relaxed);
+    pub(super) fn poison(&self, poison: &[(Option<u64>, String)]) {
+        self.poisoned.fetch_add(poison.len() as u64, Relaxed);
+        let mut words = self.words();
+        words.poison.extend(poison.iter().cloned());
+        let over = words.poison.len().saturating_sub(POISON_MAX);
+        words.poison.drain(..over);
     }
 
     pub(super) fn snapshot(&self) {

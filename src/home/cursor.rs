@@ -38,6 +38,8 @@ pub struct Cursor {
     pub term: u64,
     /// The last seq applied; 0 before the first.
     pub seq: u64,
+    /// The checksum of Central's log up to there; 0 if it is not known.
+    pub chain: u32,
 }
 
 /// What a batch means to whoever stands at a cursor.

@@ -73,6 +73,10 @@ pub enum EdgeState {
     Removed,
 }
 
+/// What this release understands of the feed beyond its first form. An edge names them in its acknowledgements, and
+/// Central sends nothing that needs one before every registered instance has named it.
+pub const FEATURES: &[&str] = &["chain", "digest", "nameless", "recover"];
+
 /// One line of the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "lowercase")]
@@ -88,6 +92,9 @@ pub enum Frame {
         /// CRC-32 of the canonical JSON of `[first,last,ev]`: no white space, members sorted by name, those unknown to
         /// us included.
         crc: u32,
+        /// A checksum over all entries of the log up to `last`, which names this history there; 0 if it is not said.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        chain: u32,
     },
     /// The whole edge table; sent before any event that uses it, and again when it changes.
     Edges {
@@ -104,6 +111,9 @@ pub enum Frame {
         oldest: u64,
         /// Central's wall clock in milliseconds since the epoch.
         ms: u64,
+        /// The digest of all homes at `head`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        dig: Option<String>,
     },
     /// The server ends the stream on purpose.
     Bye {
@@ -134,11 +144,35 @@ pub enum Received {
     },
 }
 
+impl Received {
+    /// The digest of all homes that a heartbeat says, and the seq that it is of.
+    pub fn digest(&self) -> Option<(u64, String)> {
+        match self {
+            Received::Whole(Frame::Hb { head, dig: Some(digest), .. }) => Some((*head, digest.clone())),
+            _ => None,
+        }
+    }
+
+    /// The checksum of the log up to where a batch ends; 0 if none is said.
+    pub fn chain(&self) -> u32 {
+        match self {
+            Received::Whole(Frame::Batch { chain, .. })
+            | Received::Poisoned { batch: Frame::Batch { chain, .. }, .. } => *chain,
+            _ => 0,
+        }
+    }
+}
+
 impl Frame {
     /// A batch with its checksum.
     pub fn batch(first: u64, last: u64, ev: Vec<Event>) -> Frame {
+        Frame::batch_at(first, last, ev, 0)
+    }
+
+    /// The same with the checksum of the log up to `last`.
+    pub fn batch_at(first: u64, last: u64, ev: Vec<Event>, chain: u32) -> Frame {
         let crc = crc32fast::hash(&json(&(first, last, &ev)));
-        Frame::Batch { first, last, ev, crc }
+        Frame::Batch { first, last, ev, crc, chain }
     }
 
     /// The frame as a line of the stream, line feed included.
@@ -217,7 +251,9 @@ mod tests {
                 s: 2,
                 edges: vec![EdgeRow { idx: 0, name: "fr".into(), peer: None, state: EdgeState::Active }],
             },
-            Frame::Hb { head: 9, oldest: 1, ms: 5 },
+            Frame::Hb { head: 9, oldest: 1, ms: 5, dig: None },
+            Frame::Hb { head: 9, oldest: 1, ms: 5, dig: Some("00".into()) },
+            Frame::batch_at(5, 6, vec![event(6, "user:b")], 77),
             Frame::Bye { why: "stop".into(), retry_ms: 800 },
         ] {
             let line = frame.line();

@@ -21,6 +21,9 @@ pub fn key_hash(feed: FeedId, space: &str, key: &str) -> KeyHash {
 
 /// A further hash of a key, for when the one before is taken by another; number 0 is the key's own.
 pub fn other_hash(feed: FeedId, space: &str, key: &str, number: u32) -> KeyHash {
+    if let Some(hash) = nameless_hash(space, key) {
+        return hash;
+    }
     let mut hasher = SipHasher24::new_with_key(&feed.0);
     hasher.write(space.as_bytes());
     hasher.write(&[0]);
@@ -31,6 +34,21 @@ pub fn other_hash(feed: FeedId, space: &str, key: &str, number: u32) -> KeyHash 
         hasher.write(&number.to_le_bytes());
     }
     KeyHash(hasher.finish())
+}
+
+/// The space of keys of which only the hash is known, `#:0123456789abcdef`: a Central that was restored learns from the
+/// edges' ledgers of keys whose names it has lost (docs/decisions/0020). No configured space can be called so.
+pub const NAMELESS: &str = "#";
+
+/// A key of which only the hash is known, in full.
+pub fn nameless(hash: KeyHash) -> String {
+    format!("{NAMELESS}:{:016x}", hash.0)
+}
+
+/// The hash that such a key is.
+pub fn nameless_hash(space: &str, key: &str) -> Option<KeyHash> {
+    let is_hash = space == NAMELESS && key.len() == 16 && key.bytes().all(|octet| octet.is_ascii_hexdigit());
+    if is_hash { u64::from_str_radix(key, 16).ok().map(KeyHash) } else { None }
 }
 
 /// A key whose own hash was another key's already.
@@ -135,6 +153,18 @@ mod tests {
         assert_eq!(overrides.hash(feed, "user", "449"), key_hash(feed, "user", "449"));
         assert_ne!(other_hash(feed, "user", "448", 1), other_hash(feed, "user", "448", 2));
         assert_eq!(overrides.list(), [Override { k: "user:448".into(), x: 1 }]);
+    }
+
+    #[test]
+    fn a_nameless_key_is_its_hash_in_every_history() {
+        let hash = key_hash(FeedId([1; 16]), "user", "448");
+        let name = nameless(hash);
+        let (space, key) = split_key(&name).unwrap();
+        assert_eq!(key_hash(FeedId([2; 16]), space, key), hash);
+        for other in ["#:", "#:+123456789abcdef", "#:0123456789abcde", "user:0123456789abcdef"] {
+            let (space, key) = other.split_once(':').unwrap();
+            assert_eq!(nameless_hash(space, key), None, "{other}");
+        }
     }
 
     #[test]

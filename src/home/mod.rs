@@ -4,6 +4,7 @@ use crate::base::id::EdgeId;
 
 pub mod claim;
 pub mod cursor;
+pub mod digest;
 pub mod event;
 pub mod exact;
 pub mod guard;

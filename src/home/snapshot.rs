@@ -118,6 +118,19 @@ impl Encoder {
     }
 }
 
+/// A whole snapshot; `rows` rise strictly in `kh`.
+pub fn encode(header: &Header, edges: &[EdgeRow], overrides: &[Override], mut rows: &[Row]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut encoder = Encoder::start(header, edges, &mut out);
+    encoder.overrides(overrides, &mut out);
+    while !rows.is_empty() {
+        let taken = encoder.rows(rows, &mut out);
+        rows = rows.get(taken.max(1)..).unwrap_or_default();
+    }
+    encoder.finish(&mut out);
+    out
+}
+
 fn block(kind: u8, payload: &[u8], out: &mut Vec<u8>) {
     let length = (payload.len() as u32).to_le_bytes();
     out.push(kind);

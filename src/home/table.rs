@@ -17,6 +17,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::digest::Digest;
 use super::exact::{self, Exact};
 use super::hash::KeyHash;
 use super::memory::{LINE, Memory, Word};
@@ -116,6 +117,7 @@ pub struct Writer {
     table: Arc<Table>,
     twins: exact::Writer,
     filled: usize,
+    digest: Digest,
 }
 
 /// What became of an entry that was put.
@@ -151,7 +153,12 @@ impl Writer {
         let slots = keys.saturating_mul(100) / percent;
         let twins = exact::Writer::with_room(TWINS_MAX);
         let memory = Memory::lines(slots.div_ceil(SLOTS).max(BUCKETS_MIN));
-        Writer { table: Arc::new(Table { memory, twins: twins.table().clone() }), twins, filled: 0 }
+        Writer {
+            table: Arc::new(Table { memory, twins: twins.table().clone() }),
+            twins,
+            filled: 0,
+            digest: Digest::default(),
+        }
     }
 
     /// The table that is written.
@@ -162,6 +169,19 @@ impl Writer {
     /// The number of keys, those that are gone included.
     pub fn keys(&self) -> usize {
         self.filled
+    }
+
+    /// The digest of all entries.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// An entry came in the place of another, or of none.
+    fn counted(&mut self, hash: KeyHash, before: Option<Entry>, entry: Entry) {
+        if let Some(before) = before {
+            self.digest.take(hash, home_of(before), before.epoch.number());
+        }
+        self.digest.add(hash, home_of(entry), entry.epoch.number());
     }
 
     /// Whether `more` new keys would find room, as far as can be said without knowing their buckets.
@@ -177,6 +197,7 @@ impl Writer {
             if self.add(hash, entry, &mut near).is_err() {
                 return Ok(Err(Full));
             }
+            self.counted(hash, None, entry);
         }
         Ok(Ok(()))
     }
@@ -211,6 +232,9 @@ impl Writer {
             return self.put_twin(hash, entry);
         }
         let put = merge(slot, word, hash, entry, begins, has_room)?;
+        if matches!(put, Put::New | Put::Newer) {
+            self.counted(hash, Entry::unpack(word), entry);
+        }
         self.filled += usize::from(put == Put::New);
         Ok(put)
     }
@@ -222,9 +246,15 @@ impl Writer {
             return Ok(Put::Stale);
         }
         self.twins.set(hash, entry.pack(hash))?;
+        self.counted(hash, known, entry);
         self.filled += usize::from(known.is_none());
         Ok(if known.is_some() { Put::Newer } else { Put::New })
     }
+}
+
+/// Whom an entry names.
+fn home_of(entry: Entry) -> Option<u16> {
+    (entry.state != State::Tomb).then_some(entry.home.0)
 }
 
 /// The hashes that were added last, and first: what a further one could meet, also around the end of the table.

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::brake::Brake;
 use super::claims::KeyText;
 use super::edges::Edges;
 use super::open::{self, Filling, LEDGER, MAP, Tables, Unfilled};
@@ -23,11 +24,13 @@ use super::view::{self, View};
 use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
 use crate::base::id::EdgeId;
 use crate::home::cursor::Coverage;
+use crate::home::digest::Digest;
 use crate::home::event::{EdgeRow, Event, State as Said};
 use crate::home::guard::Guards;
 use crate::home::hash::{KeyHash, Override, Overrides, split_key};
 use crate::home::ledger::{Effect, Input, Named, Row, State};
-use crate::home::standing::{About, Meaning, Stage, Standing};
+use crate::home::slot::State as Slot;
+use crate::home::standing::{About, Boot, Meaning, Stage, Standing};
 use crate::home::{exact, table};
 use crate::store::log::LogError;
 use crate::store::rows::{self, Mark, Rows};
@@ -41,7 +44,9 @@ pub struct Applier {
     ledger: exact::Writer,
     map_rows: Option<Rows>,
     ledger_rows: Option<Rows>,
-    begun: Option<FeedId>,
+    /// The history that is followed, and its term.
+    begun: Option<(FeedId, u64)>,
+    brake: Brake,
     /// Until the tables are there; nothing is applied before.
     filling: Option<Pending>,
 }
@@ -70,6 +75,8 @@ struct Orders {
     rows: HashMap<KeyHash, Row>,
     settled: HashSet<KeyText>,
     clashes: Vec<(KeyText, EdgeId, u32)>,
+    /// Keys whose home becomes another one.
+    changed: usize,
 }
 
 impl Applier {
@@ -77,13 +84,33 @@ impl Applier {
     pub(super) fn filling(homes: Arc<Homes>, dir: PathBuf, filling: Filling) -> Applier {
         let (map, ledger) = (table::Writer::with_room(0), exact::Writer::with_room(0));
         let filling = Some(Pending::Filling(filling));
-        Applier { homes, dir, map, ledger, map_rows: None, ledger_rows: None, begun: None, filling }
+        Applier {
+            homes,
+            dir,
+            map,
+            ledger,
+            map_rows: None,
+            ledger_rows: None,
+            begun: None,
+            brake: Brake::default(),
+            filling,
+        }
     }
 
     /// With tables that are there.
     pub(super) fn ready_with(homes: Arc<Homes>, dir: PathBuf, Tables { map, ledger }: Tables) -> Applier {
         let (map_rows, ledger_rows) = (map.rows, ledger.rows);
-        Applier { homes, dir, map: map.table, ledger: ledger.table, map_rows, ledger_rows, begun: None, filling: None }
+        Applier {
+            homes,
+            dir,
+            map: map.table,
+            ledger: ledger.table,
+            map_rows,
+            ledger_rows,
+            begun: None,
+            brake: Brake::default(),
+            filling: None,
+        }
     }
 
     /// Waits until the tables are filled; where the disk refused, tries again.
@@ -130,32 +157,32 @@ impl Applier {
         if let Some(ours) = cursor.feed.filter(|ours| *ours != feed) {
             return Ok(FeedCheck::OtherHistory { ours });
         }
-        if term < cursor.term {
-            return Ok(FeedCheck::OldTerm { ours: cursor.term });
+        let obeyed = cursor.term.max(self.homes.obeyed());
+        if term < obeyed {
+            return Ok(FeedCheck::OldTerm { ours: obeyed });
         }
-        self.adopt(feed, term, cursor.term)?;
-        self.begun = Some(feed);
-        self.homes.cursor.send_replace(Cursor { feed: Some(feed), term, ..cursor });
+        self.adopt(feed)?;
+        self.homes.identity.obey(&self.dir, term).map_err(|error| ApplyError::Store(error.to_string()))?;
+        self.begun = Some((feed, term));
+        // In a new term both cursors start over: until a snapshot of it is loaded, the map is that of the old one.
+        let is_new_term = term > cursor.term && cursor.term > 0 && self.homes.is_loaded();
+        if !is_new_term {
+            self.homes.cursor.send_replace(Cursor { feed: Some(feed), term, ..cursor });
+        }
         let is_founded = self.standing().stage == Stage::Ready;
         let is_loaded = self.homes.is_loaded();
-        Ok(if is_founded && is_loaded { FeedCheck::Resume } else { FeedCheck::Snapshot })
+        Ok(if is_founded && is_loaded && !is_new_term { FeedCheck::Resume } else { FeedCheck::Snapshot })
     }
 
-    /// Makes room on disk for a history that is new, and keeps a term that is.
-    fn adopt(&mut self, feed: FeedId, term: u64, known_term: u64) -> Result<(), ApplyError> {
+    /// Makes room on disk for a history that is new.
+    fn adopt(&mut self, feed: FeedId) -> Result<(), ApplyError> {
         for (rows, name) in [(&mut self.ledger_rows, LEDGER), (&mut self.map_rows, MAP)] {
             if rows.is_none() {
                 *rows = Some(Rows::create(&self.dir, name, feed.0).map_err(stored)?);
             }
         }
         self.publish(|view| view.feed = Some(feed));
-        // Only once there is a map: an empty frame would make it look loaded. Until then the snapshot brings the term.
-        match &mut self.map_rows {
-            Some(rows) if term > known_term && !rows.is_empty() => {
-                rows.append(Mark { term, ..rows.mark() }, &[]).map_err(stored)
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Applies a batch that covers `first..=last`: durable first, then visible, then counted by the cursor. Repetitions
@@ -163,8 +190,14 @@ impl Applier {
     ///
     /// Errors: after any, the same batch may and must be offered again.
     pub fn apply(&mut self, first: u64, last: u64, events: &[Event]) -> Result<Applied, ApplyError> {
-        let feed = self.begun.ok_or(ApplyError::NoHistory)?;
+        self.apply_at(first, last, 0, events)
+    }
+
+    /// The same with the checksum of Central's log up to `last`, if it is known: then it can be noticed that the log was
+    /// set back.
+    pub fn apply_at(&mut self, first: u64, last: u64, chain: u32, events: &[Event]) -> Result<Applied, ApplyError> {
         let cursor = self.cursor();
+        let (feed, _) = self.begun.filter(|(_, term)| *term == cursor.term).ok_or(ApplyError::NoHistory)?;
         match cursor.coverage(first, last) {
             Coverage::Known => return Ok(Applied { seq: cursor.seq, changed: 0, kept_out: 0 }),
             Coverage::Gap => return Err(ApplyError::Gap { cursor: cursor.seq, first }),
@@ -181,7 +214,8 @@ impl Applier {
             changes.extend(change.map(|change| (event.s, change)));
         }
         let kept_out = (fresh.len() - changes.len()) as u64;
-        let mark = Mark { term: cursor.term, seq: last, ledger: last };
+        self.brake_at(&changes)?;
+        let mark = Mark { term: cursor.term, seq: last, chain, ledger: last };
         let changed = self.carry_out(mark, &changes)?;
         self.count_kept_out(kept_out, first, last);
         self.absorb();
@@ -208,7 +242,7 @@ impl Applier {
 
     /// Takes the keys that are filed under another hash than their own, from a snapshot; before its rows.
     pub fn overrides(&mut self, list: &[Override]) -> Result<(), ApplyError> {
-        let feed = self.begun.ok_or(ApplyError::NoHistory)?;
+        let (feed, _) = self.begun.ok_or(ApplyError::NoHistory)?;
         self.override_hashes(feed, list.iter().map(|other| (other.k.as_str(), other.x)))
     }
 
@@ -229,6 +263,23 @@ impl Applier {
         overrides::save(&self.dir, feed, &overrides).map_err(|error| ApplyError::Store(error.to_string()))?;
         self.publish(|view| view.overrides = Arc::new(overrides));
         Ok(())
+    }
+
+    /// Stops before a batch by which too many homes would change within a minute.
+    fn brake_at(&mut self, changes: &[(u64, Change<'_>)]) -> Result<(), ApplyError> {
+        let own = self.homes.view.load().own;
+        let changed = changes.iter().filter(|(_, change)| self.changes_home(change.hash, change.home, own)).count();
+        self.homes.brake.pass(changed, self.map.keys(), &mut self.brake)
+    }
+
+    /// Whether a key that has a home gets another one, or none; a new key changes nothing.
+    fn changes_home(&self, hash: KeyHash, home: Named, own: Option<EdgeId>) -> bool {
+        let Some(known) = self.map.table().get(hash).filter(|known| known.state == Slot::Active) else { return false };
+        match home {
+            Named::Own => Some(known.home) != own,
+            Named::Other(edge) => known.home != edge,
+            Named::Nobody => true,
+        }
     }
 
     /// The five steps.
@@ -290,10 +341,20 @@ impl Applier {
         Standing { cursor, ..self.homes.identity.standing() }
     }
 
-    /// Central, at this term, has entered this incarnation at `at`: a ledger that is not complete becomes so by the first
-    /// snapshot from there or later.
+    /// Central, at this term, has entered the incarnation `boot` at `at`: a ledger that is not complete becomes so by the
+    /// first snapshot from there or later.
+    pub fn registered_as(&mut self, boot: Boot, at: u64, term: u64) {
+        self.homes.identity.registered(boot, at, term);
+    }
+
+    /// The same for whichever incarnation this is now.
     pub fn registered(&mut self, at: u64, term: u64) {
-        self.homes.identity.registered(at, term);
+        self.registered_as(self.standing().boot, at, term);
+    }
+
+    /// The folder.
+    pub(super) fn dir(&self) -> &std::path::Path {
+        &self.dir
     }
 
     /// The homes that are written.
@@ -383,7 +444,9 @@ impl Applier {
         if !self.homes.is_loaded() {
             self.publish(|view| view.is_loaded = true);
         }
-        self.homes.cursor.send_modify(|cursor| (cursor.term, cursor.seq) = (mark.term, mark.seq));
+        self.homes.cursor.send_modify(|cursor| {
+            (cursor.term, cursor.seq, cursor.chain) = (mark.term, mark.seq, mark.chain);
+        });
         self.homes.stir();
     }
 
@@ -411,7 +474,7 @@ impl Applier {
 
     /// Takes the edge table, durably. What was listed once stays, and neither index nor name comes to mean another edge.
     pub fn edges(&mut self, rows: &[EdgeRow]) -> Result<(), ApplyError> {
-        let feed = self.begun.ok_or(ApplyError::NoHistory)?;
+        let (feed, _) = self.begun.ok_or(ApplyError::NoHistory)?;
         let known = self.homes.edges.load_full();
         let (edges, refused) = known.announced(rows);
         if refused > 0 {
@@ -441,15 +504,29 @@ impl Applier {
         edges: &[EdgeRow],
         rows: impl Iterator<Item = SnapshotRow>,
     ) -> Result<Applied, ApplyError> {
+        self.load_at(Cursor { feed: Some(feed), term, seq, chain: 0 }, edges, rows)
+    }
+
+    /// The same with the checksum of Central's log up to `seq`, if it is known.
+    pub fn load_at(
+        &mut self,
+        at: Cursor,
+        edges: &[EdgeRow],
+        rows: impl Iterator<Item = SnapshotRow>,
+    ) -> Result<Applied, ApplyError> {
+        let Cursor { feed, term, seq, chain } = at;
+        let feed = feed.ok_or(ApplyError::NoHistory)?;
         self.check_snapshot(feed, term, seq)?;
         self.edges(edges)?;
-        let standing = self.standing();
+        let standing = self.in_term(term);
         let (rebuilt, meaning) = standing.reached(seq);
+        let rebuilt = Standing { history: term, ..rebuilt };
         let is_complete = rebuilt.stage == Stage::Ready;
         let is_news = is_complete && (meaning == Meaning::Rebuild || standing.cursor < seq);
-        let mark = Mark { term, seq, ledger: if is_complete { rebuilt.cursor.max(seq) } else { 0 } };
+        let mark = Mark { term, seq, chain, ledger: if is_complete { rebuilt.cursor.max(seq) } else { 0 } };
         let (mut orders, mut kept_out) = (Orders::default(), 0);
         let prepared = self.prepare(feed, mark, rows, &mut orders, &mut kept_out)?;
+        self.homes.brake.pass(orders.changed, self.map.keys(), &mut self.brake)?;
         if !is_news {
             orders = Orders::default();
         }
@@ -469,12 +546,33 @@ impl Applier {
         Ok(Applied { seq, changed, kept_out })
     }
 
+    /// Where the ledger stands in the history of a term. In a new one its cursor starts over: what was reported to Central
+    /// stands in it, and a row changes only by a greater epoch.
+    fn in_term(&self, term: u64) -> Standing {
+        let standing = self.standing();
+        let is_new = standing.stage == Stage::Ready && term > standing.history;
+        if is_new { standing.new_history(term, 0) } else { standing }
+    }
+
+    /// The seq as of which a snapshot is of use, at least: not before the cursor, nor before this incarnation is known.
+    pub fn snapshot_from(&self) -> u64 {
+        match self.standing().stage {
+            Stage::Registered { at } => at.max(self.cursor().seq),
+            Stage::Fresh | Stage::Ready => self.cursor().seq,
+        }
+    }
+
+    /// The digest of the map.
+    pub fn digest(&self) -> Digest {
+        self.map.digest()
+    }
+
     fn check_snapshot(&self, feed: FeedId, term: u64, seq: u64) -> Result<(), ApplyError> {
         let cursor = self.cursor();
-        if self.begun != Some(feed) || term < cursor.term {
+        if self.begun != Some((feed, term)) || term < cursor.term {
             return Err(ApplyError::NoHistory);
         }
-        if seq < cursor.seq {
+        if seq < cursor.seq && term == cursor.term {
             return Err(ApplyError::Older { cursor: cursor.seq, snapshot: seq });
         }
         Ok(())
@@ -504,6 +602,7 @@ impl Applier {
                 *kept_out += 1;
                 return None;
             };
+            orders.changed += usize::from(self.changes_home(row.kh, home, own));
             let key = claimed.get(&row.kh).map(KeyText::parts);
             let change = Change { hash: row.kh, key, home, epoch: row.epoch };
             self.order(&change, orders);

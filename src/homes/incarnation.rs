@@ -29,6 +29,9 @@ pub struct Incarnation {
     /// Whether a ledger was ever complete under it: if that is gone, this incarnation is over.
     #[serde(default)]
     founded: bool,
+    /// The highest term of Central's that it has spoken to: one of a lower term is not obeyed any more.
+    #[serde(default)]
+    term: u64,
     /// One of a folder beside ours, whose process goes on.
     #[serde(skip)]
     pub beside: Option<Boot>,
@@ -37,7 +40,7 @@ pub struct Incarnation {
 /// The incarnation of a process, and how far it has come with Central.
 #[derive(Debug)]
 pub(super) struct Identity {
-    incarnation: Incarnation,
+    incarnation: Mutex<Incarnation>,
     /// Where the ledger stands; its cursor is that of the ledger's rows.
     standing: Mutex<Standing>,
     /// It was replaced: it accepts nothing, ever again.
@@ -54,7 +57,7 @@ impl Identity {
             Some(known) if known.founded == up_to.is_some() => known,
             Some(known) if up_to.is_some() => Incarnation { founded: true, ..known },
             // Its ledger was lost.
-            Some(over) => Incarnation { replaces: Some(over.boot), ..Incarnation::draw() },
+            Some(over) => Incarnation { replaces: Some(over.boot), term: over.term, ..Incarnation::draw() },
             None => Incarnation { founded: up_to.is_some(), ..Incarnation::draw() },
         };
         if known != Some(incarnation) {
@@ -64,8 +67,9 @@ impl Identity {
             Some((term, seq)) => Standing::ready(incarnation.boot, term, seq),
             None => Standing::fresh(incarnation.boot),
         };
+        let standing = standing.reported(incarnation.term);
         Ok(Identity {
-            incarnation: Incarnation { beside: beside(dir), ..incarnation },
+            incarnation: Mutex::new(Incarnation { beside: beside(dir), ..incarnation }),
             standing: Mutex::new(standing),
             is_replaced: AtomicBool::new(false),
         })
@@ -73,7 +77,42 @@ impl Identity {
 
     /// The ledger is about to become complete.
     pub(super) fn found(&self, dir: &Path) -> std::io::Result<()> {
-        write(dir, Incarnation { founded: true, ..self.incarnation })
+        self.becomes(dir, Incarnation { founded: true, ..self.incarnation() })
+    }
+
+    /// From now on only a Central of this term, or a later one, is obeyed; durable before anything is said to it.
+    pub(super) fn obey(&self, dir: &Path, term: u64) -> std::io::Result<()> {
+        let standing = self.standing();
+        if term > self.incarnation().term {
+            self.becomes(dir, Incarnation { term, ..self.incarnation() })?;
+        }
+        if term > standing.term {
+            self.stands(standing.reported(term));
+        }
+        Ok(())
+    }
+
+    fn becomes(&self, dir: &Path, incarnation: Incarnation) -> std::io::Result<()> {
+        write(dir, incarnation)?;
+        *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner) = incarnation;
+        Ok(())
+    }
+
+    /// The ledger proved damaged only after the start: this incarnation is over, and another one begins, which accepts
+    /// nothing before Central has entered it. Were this to fail half-way, the next start would see a founded incarnation
+    /// without a ledger, and draw the same conclusion.
+    pub(super) fn lost(&self, dir: &Path) -> std::io::Result<()> {
+        let over = self.incarnation();
+        let next =
+            Incarnation { replaces: Some(over.boot), beside: over.beside, term: over.term, ..Incarnation::draw() };
+        // First of all nothing more is accepted, whatever the disk says.
+        self.stands(Standing { term: self.standing().term, ..Standing::fresh(next.boot) });
+        *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner) = next;
+        write(dir, next)
+    }
+
+    pub(super) fn incarnation(&self) -> Incarnation {
+        *self.incarnation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn standing(&self) -> Standing {
@@ -84,8 +123,12 @@ impl Identity {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
-    pub(super) fn registered(&self, at: u64, term: u64) {
-        self.stands(self.standing().registered(at, term));
+    /// Central has entered `boot`; nothing happens if that is not this one any more.
+    pub(super) fn registered(&self, boot: Boot, at: u64, term: u64) {
+        let standing = self.standing();
+        if standing.boot == boot {
+            self.stands(standing.registered(at, term));
+        }
     }
 
     /// Whether rows count: whether anything may be accepted.
@@ -100,27 +143,24 @@ impl Identity {
 
 impl Incarnation {
     fn draw() -> Incarnation {
-        Incarnation { boot: Boot(backoff::random()), replaces: None, founded: false, beside: None }
+        Incarnation { boot: Boot(backoff::random()), replaces: None, founded: false, term: 0, beside: None }
     }
 }
 
 impl Homes {
     /// What is told to Central at each connect, before its feed is followed: it may have been replaced meanwhile.
     pub fn incarnation(&self) -> Incarnation {
-        self.identity.incarnation
-    }
-
-    /// The seq that a snapshot must reach for the ledger to become complete by it; 0 for one that is.
-    pub fn snapshot_from(&self) -> u64 {
-        match self.identity.standing().stage {
-            Stage::Registered { at } => at,
-            Stage::Fresh | Stage::Ready => 0,
-        }
+        self.identity.incarnation()
     }
 
     /// Whether the ledger is complete, so that it does not depend on what Central says of it.
     pub fn is_founded(&self) -> bool {
         self.identity.standing().stage == Stage::Ready
+    }
+
+    /// The highest term of Central's that this edge has spoken to.
+    pub fn obeyed(&self) -> u64 {
+        self.identity.standing().term
     }
 
     /// Central says that another incarnation has replaced this one: it accepts nothing any more.
@@ -153,7 +193,7 @@ mod tests {
     use super::*;
 
     fn restored(dir: &Path, up_to: Option<(u64, u64)>) -> Incarnation {
-        Identity::restore(dir, up_to).unwrap().incarnation
+        Identity::restore(dir, up_to).unwrap().incarnation()
     }
 
     #[test]
@@ -170,6 +210,21 @@ mod tests {
         let second = restored(dir, None);
         assert!(second.boot != first.boot && second.replaces == Some(first.boot));
         assert_eq!(restored(dir, None), second, "the proof is kept until it was of use");
+    }
+
+    #[test]
+    fn a_ledger_that_is_lost_after_the_start_ends_its_incarnation_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        let identity = Identity::restore(dir, Some((1, 5))).unwrap();
+        let over = identity.incarnation().boot;
+        identity.registered(over, 3, 1);
+        identity.lost(dir).unwrap();
+        let next = identity.incarnation();
+        assert!(!identity.may_accept() && next.replaces == Some(over));
+        identity.registered(over, 9, 1);
+        assert_eq!(identity.standing().stage, Stage::Fresh, "an answer to the one that is over");
+        assert_eq!(restored(dir, None), next, "and the next start goes on with it");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod apply;
 mod ask;
+mod brake;
 mod claims;
 mod edges;
 mod incarnation;
@@ -13,6 +14,7 @@ mod overlay;
 mod overrides;
 mod rates;
 mod register;
+mod report;
 mod view;
 
 use std::net::IpAddr;
@@ -42,7 +44,9 @@ pub use crate::home::claim::{Asked, ClaimAnswer, LookUpAnswer, Registered};
 pub use crate::home::cursor::{Cursor, FeedId};
 pub use crate::home::snapshot::Row as SnapshotRow;
 pub use apply::Applier;
+pub use brake::Braked;
 pub use incarnation::Incarnation;
+pub use report::Report;
 
 /// A question for Central, to be answered over HTTP by whoever holds the [`AskReceiver`]. A dropped `reply` counts as
 /// `Unreachable`.
@@ -130,6 +134,9 @@ pub enum ApplyError {
         /// The snapshot's seq.
         snapshot: u64,
     },
+    /// Too many homes would change within a minute: nothing more is applied before an operator says so.
+    #[error("{} homes would change within a minute, and {} may: `coordinator release` lets them pass", .0.changes, .0.limit)]
+    Braked(Braked),
     /// The disk refused; nothing was applied.
     #[error("the state could not be made durable: {0}")]
     Store(String),
@@ -198,6 +205,7 @@ pub struct Homes {
     kept_out: AtomicU64,
     ledger_lost: AtomicBool,
     identity: incarnation::Identity,
+    brake: brake::Lever,
     map_keys: AtomicU64,
     set_aside: Mutex<Vec<String>>,
 }

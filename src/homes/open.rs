@@ -32,6 +32,7 @@ use super::view::{self, Unread, View};
 use super::{ASKS_MAX, Ask, AskReceiver, Cursor, FeedId, Homes, OpenError};
 use crate::home::hash::{KeyHash, Overrides};
 use crate::home::ledger::{Claim, Row};
+use crate::home::standing::Stage;
 use crate::home::{Home, exact, table};
 use crate::store::durable::{self, ClaimRow, Durable, Write};
 use crate::store::files;
@@ -143,7 +144,8 @@ fn open_fed(dir: &Path, aside: &mut Vec<PathBuf>) -> Result<Fed, OpenError> {
     let mut ledger = open_rows(dir, LEDGER, aside)?;
     let mut map = open_rows(dir, MAP, aside)?;
     let (reached, was_at) = (mark(&ledger.rows).seq, mark(&map.rows).ledger);
-    if reached < was_at {
+    // In a new term both count anew, and the ledger goes first.
+    if reached < was_at && mark(&ledger.rows).term <= mark(&map.rows).term {
         tracing::error!(reached, was_at, "the ledger has lost what was durable");
         ledger = lost(dir, LEDGER, aside)?;
     }
@@ -181,8 +183,10 @@ impl Unfilled {
     }
 
     fn cursor(&self, feed: Option<FeedId>) -> Cursor {
-        let term = mark(&self.map.rows).term.max(mark(&self.ledger.rows).term);
-        Cursor { feed, term, seq: mark(&self.map.rows).seq }
+        // A ledger that is in a newer term than the map was stopped on the way to it: the map's own is what it follows.
+        let map = mark(&self.map.rows);
+        let term = if map.term > 0 { map.term } else { mark(&self.ledger.rows).term };
+        Cursor { feed, term, seq: map.seq, chain: map.chain }
     }
 
     /// Says what is known before the tables are filled.
@@ -200,6 +204,10 @@ impl Unfilled {
             Ok(tables) => {
                 if let Some(homes) = homes.upgrade() {
                     homes.tell_set_aside(&aside);
+                    // Before the tables are shown: what follows must find nobody who still accepts.
+                    if tables.ledger.was_lost && homes.identity.standing().stage == Stage::Ready {
+                        tables.end_incarnation(&homes, &self.dir);
+                    }
                     tables.show(&homes);
                 }
                 Ok(tables)
@@ -224,6 +232,16 @@ impl Unfilled {
 }
 
 impl Tables {
+    /// What was served from the files was checked block by block, and right; but what the damaged block held is unknown.
+    fn end_incarnation(&self, homes: &Homes, dir: &Path) {
+        match homes.identity.lost(dir) {
+            Ok(()) => {
+                tracing::error!("the ledger is lost: this disk starts over, and accepts nobody before Central agrees")
+            }
+            Err(error) => tracing::error!(%error, "the ledger is lost, and its incarnation cannot be written"),
+        }
+    }
+
     fn show(&self, homes: &Homes) {
         let mut view = View::clone(&homes.view.load());
         (view.map, view.ledger) = (self.map.table.table().clone(), self.ledger.table.table().clone());
@@ -267,6 +285,7 @@ impl Homes {
             kept_out: AtomicU64::new(0),
             ledger_lost: AtomicBool::new(false),
             identity,
+            brake: Default::default(),
             map_keys: AtomicU64::new(map_keys),
             set_aside: Mutex::default(),
         }

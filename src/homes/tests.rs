@@ -1,11 +1,15 @@
 //! The live homes on real files: restarts, repetitions, claims.
 
+mod files;
+
 use super::*;
 use crate::home::event::{EdgeState, Event, State as Said};
 use crate::store::durable;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+mod lost;
 
 const FEED: FeedId = FeedId([7; 16]);
 const FR: EdgeId = EdgeId(1);
@@ -98,7 +102,7 @@ fn an_edge_learns_its_homes_and_keeps_them() {
     for restart in 0..3 {
         let looked = ["1", "2", "3", "4", "5", "6"].map(|key| edge.look(key));
         assert_eq!(looked, [at(US, 2), Home::Unknown, Home::Unknown, ours(1), at(US, 1), Home::Unknown], "{restart}");
-        assert_eq!(edge.homes.cursor(), Cursor { feed: Some(FEED), term: 1, seq: 10 });
+        assert_eq!(edge.homes.cursor(), Cursor { feed: Some(FEED), term: 1, seq: 10, chain: 0 });
         assert_eq!(edge.homes.edges(), table());
         assert_eq!(edge.homes.owned().len(), 1);
         edge = edge.reopened(dir.path());
@@ -151,7 +155,8 @@ fn another_history_and_an_old_term_are_refused() {
     edge.one(event(1, "1", "fr", 1));
     assert_eq!(edge.applier.begin_feed(FeedId([8; 16]), 9).unwrap(), FeedCheck::OtherHistory { ours: FEED });
     assert!(matches!(edge.applier.apply(2, 2, &[event(2, "2", "fr", 1)]), Err(ApplyError::NoHistory)));
-    assert_eq!(edge.applier.begin_feed(FEED, 4).unwrap(), FeedCheck::Resume);
+    assert_eq!(edge.applier.begin_feed(FEED, 4).unwrap(), FeedCheck::Snapshot, "a new term is a new history");
+    assert!(matches!(edge.applier.apply(2, 2, &[event(2, "2", "fr", 1)]), Err(ApplyError::NoHistory)));
     let mut edge = edge.reopened(dir.path());
     assert_eq!(edge.applier.begin_feed(FEED, 3).unwrap(), FeedCheck::OldTerm { ours: 4 });
     assert_eq!(edge.look("1"), ours(1), "it goes on with what it has");
@@ -770,101 +775,4 @@ async fn who_waits_is_woken_by_the_feed() {
     edge.one(event(1, "1", "de", 1));
     edge.one(event(2, "2", "de", 1));
     assert_eq!(waiting.await.unwrap(), (at(DE, 1), true));
-}
-
-/// What plays a key whose hash is that of another: a row of a snapshot names hashes only.
-#[test]
-fn a_key_that_is_filed_under_another_hash_is_not_taken_for_the_one_that_has_its_own() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut edge = open(dir.path());
-    edge.applier.begin_feed(FEED, 1).unwrap();
-    // Somebody else's row stands where key 1 would.
-    edge.applier.load(FEED, 1, 5, &table(), [row("1", "de", 4)].into_iter()).unwrap();
-    edge.one(Event { x: 1, ..event(6, "1", "fr", 1) });
-    edge.one(event(7, "2", "us", 1));
-    for restart in 0..3 {
-        assert_eq!((edge.look("1"), edge.look("2")), (ours(1), at(US, 1)), "{restart}");
-        assert_eq!(edge.homes.figures().map_keys, 3);
-        edge = edge.reopened(dir.path());
-        edge.applier.begin_feed(FEED, 1).unwrap();
-    }
-    edge.one(Event { x: 1, ..event(8, "1", "us", 2) });
-    assert_eq!(edge.look("1"), at(US, 2));
-    // Unreadable, the list would let the one be taken for the other: then there is no map.
-    std::fs::write(dir.path().join("overrides"), b"?").unwrap();
-    edge = edge.reopened(dir.path());
-    assert_eq!(edge.look("2"), Home::Unsynced);
-    assert_eq!(edge.applier.begin_feed(FEED, 1).unwrap(), FeedCheck::Snapshot);
-}
-
-/// A map and a ledger of many keys, on disk.
-fn many(dir: &Path, keys: u64) -> Vec<(String, Home)> {
-    let mut edge = open(dir);
-    edge.applier.begin_feed(FEED, 1).unwrap();
-    let home = |key: u64| ["fr", "de", "us", "-"][(key % 4) as usize];
-    let rows = (0..keys).map(|key| row(&key.to_string(), home(key), 1 + (key % 3) as u32));
-    edge.applier.load(FEED, 1, 5, &table(), rows).unwrap();
-    edge.one(event(6, "0", "us", 9));
-    edge.one(event(7, "1", "fr", 9));
-    (0..keys + 5).map(|key| (key.to_string(), edge.look(&key.to_string()))).collect()
-}
-
-/// Opens as if there were too many keys to read first.
-fn open_cold(dir: &Path) -> Edge {
-    let (homes, applier, asks) = super::open::open_with(dir, "fr", &["user".into()], 0).unwrap();
-    Edge { homes, applier, asks }
-}
-
-#[test]
-fn the_files_answer_as_the_tables_do() {
-    let dir = tempfile::tempdir().unwrap();
-    let known = many(dir.path(), 5000);
-    let mut edge = open_cold(dir.path());
-    let unread = edge.homes.view.load_full();
-    for (key, home) in &known {
-        assert_eq!(edge.look(key), *home, "key {key}");
-    }
-    edge.applier.warm().unwrap();
-    assert!(!edge.homes.figures().is_cold);
-    let tables = edge.homes.view.swap(unread);
-    for view in [tables, edge.homes.view.load_full()] {
-        // Whichever of the two the first round saw, here both are seen.
-        edge.homes.view.store(view);
-        assert!(known.iter().all(|(key, home)| edge.look(key) == *home));
-    }
-    assert_eq!(edge.applier.begin_feed(FEED, 1).unwrap(), FeedCheck::Resume);
-    edge.one(event(8, "1", "de", 10));
-    assert_eq!(edge.homes.cursor().seq, 8);
-}
-
-#[test]
-fn files_that_turn_out_damaged_answer_nothing_wrong() {
-    let origin = tempfile::tempdir().unwrap();
-    let known = many(origin.path(), 3000);
-    let dir = tempfile::tempdir().unwrap();
-    for name in ["map.image", "ledger-00000000000000000000.log"] {
-        let whole = std::fs::read(origin.path().join(name)).unwrap();
-        for at in (0..whole.len()).step_by(whole.len() / 40) {
-            copy(origin.path(), dir.path());
-            let mut bent = whole.clone();
-            bent[at] ^= 0x20;
-            std::fs::write(dir.path().join(name), bent).unwrap();
-            let mut edge = open_cold(dir.path());
-            for (key, home) in known.iter().step_by(17) {
-                let looked = edge.look(key);
-                let is_right = looked == *home || looked == Home::Unsynced;
-                // Without a ledger, what the map gives to this edge is disputed: served by nobody.
-                assert!(
-                    is_right || looked == Home::Disputed || !matches!(home, Home::At { .. }),
-                    "{name} {at}: {looked:?}"
-                );
-                assert!(!matches!(looked, Home::Ours { .. }) || looked == *home, "{name} {at}: {looked:?}");
-            }
-            edge.applier.begin_feed(FEED, 1).unwrap();
-            assert!(!edge.homes.figures().set_aside.is_empty() || edge.look("0") == known[0].1, "{name} {at}");
-            drop(edge);
-            std::fs::remove_dir_all(dir.path()).unwrap();
-            std::fs::create_dir(dir.path()).unwrap();
-        }
-    }
 }

@@ -163,7 +163,7 @@ impl Head {
         }
         let label = *body.get(8..)?.first_chunk::<16>()?;
         let number = |at: usize| Some(u64::from_le_bytes(*body.get(at..)?.first_chunk::<8>()?));
-        let mark = Mark { term: number(32)?, seq: number(40)?, ledger: number(48)? };
+        let mark = Mark::of([number(32)?, number(40)?, number(48)?]);
         let (log_from, count, salt, index_at) = (number(24)?, number(56)?, Salt(number(64)?), number(72)?);
         Some(Head { label, log_from, mark, count, salt, index_at })
     }
@@ -172,7 +172,7 @@ impl Head {
         let mut out = Vec::with_capacity(HEADER);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&self.label);
-        let Mark { term, seq, ledger } = self.mark;
+        let [term, seq, ledger] = self.mark.words();
         for number in [self.log_from, term, seq, ledger, self.count, self.salt.0, self.index_at] {
             out.extend_from_slice(&number.to_le_bytes());
         }

@@ -71,7 +71,7 @@ fn written(dir: &Path) -> BTreeMap<u64, BTreeMap<u64, Row>> {
         std::fs::remove_file(file.path()).expect("our own file");
     }
     let mut rows = Rows::create(dir, "rows", [3; 16]).expect("an empty folder");
-    let mark = |seq| Mark { term: 1, seq, ledger: 0 };
+    let mark = |seq| Mark { term: 1, seq, ..Mark::default() };
     rows.append(mark(1), &[Row { hash: 9, epoch: 1, value: 1 }]).expect("the disk takes it");
     let base = (0..2000u64).map(|n| Row { hash: n << 40, epoch: 1 + (n % 3) as u32, value: n as u32 % 5 });
     let prepared = rows.prepare(mark(2), base.clone()).expect("the disk takes it");

@@ -31,6 +31,8 @@ pub struct Mark {
     pub term: u64,
     /// The seq.
     pub seq: u64,
+    /// The checksum of Central's log up to `seq`; 0 if it is not known. It rests in the upper half of the term's word.
+    pub chain: u32,
     /// How far the rows' companion, which is written first, had come then: if it has not when it is opened, it has lost
     /// something that was durable. (A last frame that was bent on the disk looks like one that was torn.)
     pub ledger: u64,
@@ -95,6 +97,18 @@ impl Drop for Absorbing {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         drop(self.join());
+    }
+}
+
+impl Mark {
+    /// As it rests.
+    pub(super) fn words(self) -> [u64; 3] {
+        [self.term & u64::from(u32::MAX) | u64::from(self.chain) << 32, self.seq, self.ledger]
+    }
+
+    /// As it rested.
+    pub(super) fn of([term, seq, ledger]: [u64; 3]) -> Mark {
+        Mark { term: term & u64::from(u32::MAX), chain: (term >> 32) as u32, seq, ledger }
     }
 }
 
@@ -470,7 +484,7 @@ fn decode(octets: &[u8; ROW]) -> Row {
 
 fn encode_batch(mark: Mark, rows: &[Row]) -> Vec<u8> {
     let mut out = Vec::with_capacity(24 + rows.len() * ROW);
-    for number in [mark.term, mark.seq, mark.ledger] {
+    for number in mark.words() {
         out.extend_from_slice(&number.to_le_bytes());
     }
     for row in rows {
@@ -486,8 +500,8 @@ fn batch(payload: &[u8]) -> Option<(Mark, &[[u8; ROW]])> {
     let (numbers, rest) = payload.split_at_checked(24)?;
     let ([term, seq, ledger], _) = numbers.as_chunks::<8>().0.split_first_chunk::<3>()?;
     let (rows, odd) = rest.as_chunks::<ROW>();
-    let [term, seq, ledger] = [*term, *seq, *ledger].map(u64::from_le_bytes);
-    odd.is_empty().then_some((Mark { term, seq, ledger }, rows))
+    let words = [*term, *seq, *ledger].map(u64::from_le_bytes);
+    odd.is_empty().then_some((Mark::of(words), rows))
 }
 
 #[cfg(test)]

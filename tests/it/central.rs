@@ -518,3 +518,57 @@ async fn the_status_shows_how_far_each_edge_is() {
     assert_eq!(pick(&status["edges"][0]["ack"], &["inst", "applied"]), json!({ "inst": "i1", "applied": 2 }));
     assert_eq!(status["edges"][1]["ack"], Value::Null);
 }
+
+#[tokio::test]
+async fn a_snapshot_that_was_cut_goes_on_where_it_was() {
+    let world = world();
+    let rows: String = (0..20_000).map(|n| format!("user,{n},fr\n")).collect();
+    let import = Caller::new(&world.central, Identity::App).with("content-type", "text/csv");
+    import.ask("POST /v1/homes", &rows).await;
+    for coding in ["identity", "zstd"] {
+        let caller = || edge(&world, "fr").with("accept-encoding", coding);
+        let whole = caller().send("GET /feed/v1/snapshot", Body::Empty).await;
+        let tag = String::from_utf8(whole.head.fields.named("etag").next().unwrap().to_vec()).unwrap();
+        let whole = whole.body.collect(10 << 20).await.unwrap().unwrap();
+        for (range, if_range, expected) in [
+            ("bytes=1-", &*tag, Some(1)),
+            ("bytes=5000-", &tag, Some(5000)),
+            ("bytes=5000-", "\"other\"", None),
+            ("bytes=0-", &tag, None),
+            ("bytes=-5", &tag, None),
+            ("bytes=99999999-", &tag, None),
+        ] {
+            let rest = caller().with("range", range).with("if-range", if_range);
+            let rest = rest.send("GET /feed/v1/snapshot", Body::Empty).await;
+            assert_eq!(rest.head.status, if expected.is_some() { 206 } else { 200 }, "{coding} {range} {if_range}");
+            let from = expected.unwrap_or(0);
+            if expected.is_some() {
+                let range = format!("bytes {from}-{}/{}", whole.len() - 1, whole.len());
+                assert_eq!(rest.head.fields.named("content-range").next(), Some(range.as_bytes()));
+            }
+            assert!(rest.body.collect(10 << 20).await.unwrap().unwrap() == whole[from..], "{coding} {range}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_packed_stream_says_each_line_when_it_is_written() {
+    use tokio::io::AsyncWriteExt;
+    let world = world();
+    let target = format!("GET /feed/v1/stream?feed={}&from=1", world.central.feed_id());
+    let response = edge(&world, "fr").with("accept-encoding", "zstd").send(&target, Body::Empty).await;
+    assert_eq!(response.head.fields.text(Name::ContentEncoding), Some("zstd"));
+    let (mut body, mut said) = (response.body, Vec::new());
+    let mut decoder = async_compression::tokio::write::ZstdDecoder::new(Vec::new());
+    for round in 0..3 {
+        let head = world.app.put(&format!("k{round}"), "fr").await.1["seq"].clone();
+        let wanted = format!("\"last\":{head}");
+        while !String::from_utf8_lossy(&said).contains(&wanted) {
+            let Some(Ok(Piece::Data(octets))) = body.next().await else { panic!("the stream ended") };
+            decoder.write_all(&octets).await.unwrap();
+            decoder.flush().await.unwrap();
+            said = decoder.get_ref().clone();
+        }
+    }
+    assert!(String::from_utf8(said).unwrap().lines().all(|line| Frame::read(line.as_bytes()).is_ok()));
+}

@@ -30,6 +30,7 @@ mod service_manager;
 #[cfg(feature = "external")]
 mod shop;
 mod reference;
+mod restore;
 mod processes;
 mod sim;
 mod start_failures;

@@ -97,7 +97,7 @@ impl World<'_> {
             stream.lines.push_back(Frame::batch(stream.sent + 1, last, events).line());
             stream.sent = last;
         } else {
-            stream.lines.push_back(Frame::Hb { head: self.central.head(), oldest: 1, ms: 0 }.line());
+            stream.lines.push_back(Frame::Hb { head: self.central.head(), oldest: 1, ms: 0, dig: None }.line());
         }
     }
 

@@ -348,6 +348,11 @@ impl Office {
         }
     }
 
+    /// The same at a term that was chosen before, such as one that is read from the log.
+    pub fn restored_at(&mut self, term: u32, edges: impl Iterator<Item = u16>) {
+        *self = Office { term, moves: 0, awaited: edges.collect() };
+    }
+
     /// An edge has reported, or is fenced. True if it was the last one awaited: the recovery can be written down.
     pub fn heard(&mut self, edge: u16) -> bool {
         let was_open = self.is_open();

@@ -74,7 +74,7 @@ impl CentralDoor {
     pub(super) async fn ask(&self, method: Method, target: &str, content: Value) -> Result<(u16, Value), Failure> {
         let content = if content.is_null() { Bytes::new() } else { content.to_string().into() };
         let fields = vec![("content-type", "application/json".to_owned())];
-        self.exchange(Call { method, target: target.to_owned(), fields, content }).await
+        self.exchange(Call { method, target: target.to_owned(), fields, content, ..Call::default() }).await
     }
 
     /// Sends over a connection, with the token if there is one. Errors: bad usage, or the connection is of no more use.

@@ -4,6 +4,7 @@ use super::super::client::{Call, Line, content};
 use super::super::status::LinkStatus;
 use super::{Target, call, connect};
 use crate::base::snapshot::Reader;
+use crate::home::event;
 use crate::home::key::escape;
 use crate::homes::{Ask, AskReceiver, ClaimAnswer, LookUpAnswer};
 use serde::Deserialize;
@@ -59,6 +60,13 @@ struct Answer {
     epoch: u32,
     seq: u64,
     feed: String,
+    /// A release before terms could change says none.
+    #[serde(default = "first_term")]
+    term: u64,
+}
+
+fn first_term() -> u64 {
+    1
 }
 
 impl Asked {
@@ -85,10 +93,16 @@ impl Asked {
     }
 
     async fn claim(&self, space: &str, key: &str, id: &str) -> Option<ClaimAnswer> {
-        let (feed, at) = (self.status.feed(), self.status.applied());
+        let (feed, at, obeyed) = (self.status.feed(), self.status.applied(), self.status.obeyed());
         let (status, answer) = self
             .ask(|edge| {
-                let claim = json!({ "space": space, "key": key, "edge": edge, "id": id, "feed": feed, "at": at });
+                let mut claim = json!({ "space": space, "key": key, "edge": edge, "id": id, "feed": feed, "at": at });
+                // The release before refuses what it does not know, and was never in a later term.
+                if obeyed > 1
+                    && let Some(claim) = claim.as_object_mut()
+                {
+                    claim.insert("term".to_owned(), json!(obeyed));
+                }
                 post("/v1/claims", edge, &claim)
             })
             .await?;
@@ -104,7 +118,13 @@ impl Asked {
         let applied = self.status.applied();
         let target = self.target.clone().load().clone();
         let rtt = target.rtt.last().map(|rtt| rtt.as_micros() as u64);
-        let ack = json!({ "edge": target.edge, "inst": target.instance, "applied": applied, "durable": applied, "rtt_us": rtt });
+        let nack: Vec<_> =
+            self.status.poison_shown().into_iter().map(|(s, why)| json!({ "s": s, "why": why })).collect();
+        let ack = json!({
+            "edge": target.edge, "inst": target.instance, "applied": applied, "durable": applied, "rtt_us": rtt,
+            "version": env!("CARGO_PKG_VERSION"), "features": event::FEATURES, "term": self.status.obeyed(),
+            "digest_ok": self.status.is_equal(), "ready": self.status.alarm().is_none(), "nack": nack,
+        });
         if let Err(why) = self.exchange(&target, |edge| post("/feed/v1/ack", edge, &ack)).await {
             tracing::debug!(why, "Central did not take the acknowledgement");
         }
@@ -125,7 +145,7 @@ impl Asked {
             }
         };
         let answer: Answer = serde_json::from_slice(&text).ok()?;
-        (answer.feed == feed).then_some((status, answer))
+        (answer.feed == feed && answer.term >= self.status.obeyed()).then_some((status, answer))
     }
 
     /// Sends a request over an idle connection, and once more over a fresh one if that had died: all we ask is idempotent.

@@ -1,7 +1,7 @@
 //! Before anything is followed: this incarnation of the edge registers with Central (HOMES 2.1).
 
 use super::super::client::{Line, content};
-use super::{End, Follower, Target, call, refused};
+use super::{End, Follower, Target, call, refused, stands_at, with_detail};
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
@@ -21,8 +21,9 @@ struct Answer {
 }
 
 impl Follower {
-    /// Registers, at each connect: it may have been replaced while it was cut off. How the attempt ends if nothing may be followed before Central has
-    /// agreed. A ledger that is complete does not depend on it: it goes on, unless it was replaced.
+    /// Registers, at each connect: it may have been replaced while it was cut off. How the attempt ends if nothing may be
+    /// followed before Central has agreed. A ledger that is complete does not depend on it: it goes on, unless it was
+    /// replaced, or Central's log was set back, to which nothing is to be added.
     pub(super) async fn register(&mut self, line: &mut Line, target: &Target) -> Option<End> {
         let homes = self.applier.as_ref()?.homes().clone();
         let feed = homes.cursor().feed.map(|feed| feed.to_string());
@@ -31,7 +32,9 @@ impl Follower {
             "edge": target.edge, "boot": incarnation.boot, "replaces": incarnation.replaces, "beside": incarnation.beside,
             "feed": feed,
         });
-        let mut call = call("/v1/incarnations".to_owned(), &target.edge);
+        let cursor = homes.cursor();
+        let stands = if homes.is_founded() && cursor.feed.is_some() { stands_at(&cursor) } else { String::new() };
+        let mut call = call(format!("/v1/incarnations{stands}"), &target.edge);
         call.method = Method::POST;
         call.fields.push(("content-type", "application/json".to_owned()));
         call.content = asked.to_string().into();
@@ -47,9 +50,9 @@ impl Follower {
         let answer: Answer = serde_json::from_slice(&text).unwrap_or_default();
         match status {
             200 => {
-                let (at, term) = (answer.seq, answer.term);
+                let (boot, at, term) = (incarnation.boot, answer.seq, answer.term);
                 self.work(move |applier| {
-                    applier.registered(at, term);
+                    applier.registered_as(boot, at, term);
                     Ok(())
                 })
                 .await
@@ -59,6 +62,7 @@ impl Follower {
                 homes.replaced();
                 Some(End::Later(answer.detail, target.pace.alarmed))
             }
+            416 => ended.map(|end| with_detail(end, &answer.detail)),
             _ if homes.is_founded() => {
                 tracing::warn!(status, why = answer.detail, "Central does not register this incarnation");
                 None

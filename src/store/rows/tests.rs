@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 const LABEL: Label = [9; 16];
 
 fn mark(seq: u64) -> Mark {
-    Mark { term: 1, seq, ledger: seq / 2 }
+    Mark { term: 1, seq, ledger: seq / 2, chain: 0xfedc_0000 | seq as u32 }
 }
 
 fn row(hash: u64, epoch: u32, value: u32) -> Row {

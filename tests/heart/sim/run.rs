@@ -475,7 +475,7 @@ impl Sim {
             }
             return;
         }
-        let cursor = Cursor { feed: None, term: u64::from(term), seq: self.processes[at].taken };
+        let cursor = Cursor { feed: None, term: u64::from(term), seq: self.processes[at].taken, chain: 0 };
         let coverage = cursor.coverage(first, last);
         if coverage == Coverage::Known || self.processes[at].is_writing || last > self.s.central.head() {
             return;

@@ -42,12 +42,15 @@ pub struct Setup {
     is_secure: bool,
     edge: String,
     central_has_application: bool,
+    has_standby: bool,
     origins: HashMap<&'static str, String>,
 }
 
 /// The world. All its places end when it is dropped.
 pub struct World {
     central: Place,
+    /// A second Central, for stories that start it; every edge has its address.
+    standby: Place,
     edges: Vec<Edge>,
     seen: Mutex<HashMap<&'static str, usize>>,
     is_secure: bool,
@@ -90,6 +93,7 @@ pub fn setup() -> Setup {
         is_secure: true,
         edge: String::new(),
         central_has_application: true,
+        has_standby: false,
         origins: HashMap::new(),
     }
 }
@@ -125,6 +129,12 @@ impl Setup {
         self
     }
 
+    /// The edges know the address of a standby too.
+    pub fn with_standby(mut self) -> Setup {
+        self.has_standby = true;
+        self
+    }
+
     /// Starts everything, and waits until all edges follow Central.
     pub fn start(self) -> World {
         let world = self.start_unsynced();
@@ -147,6 +157,7 @@ impl Setup {
         let folder = folder::new();
         let issuer = certs::issuer();
         let central = Place::new(CENTRAL, &self);
+        let standby = Place::new(CENTRAL, &self);
         let edges: Vec<Edge> = EDGES
             .iter()
             .map(|name| Edge {
@@ -162,8 +173,10 @@ impl Setup {
             certs::write(&folder, name, &issuer.edge(name, &own).expect("a certificate"));
         }
         folder.write("routes.toml", &self.routes);
-        let world = World { central, edges, seen: Mutex::default(), is_secure: self.is_secure, issuer, folder };
-        world.folder.write("central.toml", world.central_toml(&self));
+        let world =
+            World { central, standby, edges, seen: Mutex::default(), is_secure: self.is_secure, issuer, folder };
+        world.folder.write("central.toml", &world.central_toml(&world.central, "data-central", &self));
+        world.folder.write("standby.toml", &world.central_toml(&world.standby, "data-standby", &self));
         for edge in &world.edges {
             world.folder.write(&format!("{}.toml", edge.place.name), world.edge_toml(edge, &self));
         }
@@ -299,6 +312,44 @@ impl World {
             .for_each(|edge| edge.to_central.mend());
     }
 
+    /// Starts Central, and says that its data is a copy.
+    pub fn start_restored_central(&mut self) {
+        self.central.running = None;
+        let file = self.folder.join("central.toml");
+        self.central.running = Some(launch(&file, load::central, Running::restored_central));
+        self.edges
+            .iter()
+            .filter(|edge| !edge.is_isolated.load(Ordering::Relaxed))
+            .for_each(|edge| edge.to_central.mend());
+    }
+
+    /// Starts a standby of Central in this process, with a folder and a door of its own.
+    pub fn start_standby(&mut self) {
+        let leader = format!("{}://{}", self.scheme(), self.central.peer);
+        let leader = coordinator::config::door_url(&leader).expect("a URL");
+        let file = self.folder.join("standby.toml");
+        let run = |plan, read| Running::standby(plan, read, leader);
+        self.standby.running = Some(launch(&file, load::central, run));
+    }
+
+    /// Asks the API of the standby as an operator.
+    #[track_caller]
+    pub fn ask_standby(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.call(self.standby.peer, Party::Operator("test")).ask(method, path, &[], body.as_bytes())
+    }
+
+    /// Copies Central's data as it is now to a folder of this name, which [`World::set_back`] takes it from.
+    pub fn copy_central(&self, name: &str) {
+        copy_files(&self.folder.join("data-central"), &self.folder.join(name));
+    }
+
+    /// Puts an old copy in the place of Central's data. Central must not run.
+    pub fn set_back(&self, name: &str) {
+        let data = self.folder.join("data-central");
+        std::fs::remove_dir_all(&data).expect("Central's data can be removed");
+        copy_files(&self.folder.join(name), &data);
+    }
+
     /// Starts an edge.
     pub fn start_edge(&mut self, name: &str) {
         let file = self.folder.join(&format!("{name}.toml"));
@@ -323,18 +374,19 @@ impl World {
 
     /// The same while Central does not run.
     pub fn append_home(&self, space: &str, key: &str, to: &str, epoch: u32) {
+        self.append_homes(space, &[key.to_owned()], to, epoch);
+    }
+
+    /// The same for many keys.
+    pub fn append_homes(&self, space: &str, keys: &[String], to: &str, epoch: u32) {
         let data = self.folder.join("data-central");
         let mut log = Log::open(&data, "central", [0; 16], 1, |_, _| {}).expect("Central's log is free");
-        let event = Event {
-            c: "move".to_owned(),
-            e: epoch,
-            h: to.to_owned(),
-            k: format!("{space}:{key}"),
-            s: log.next(),
-            st: State::Active,
-            x: 0,
-        };
-        log.append(&serde_json::to_vec(&event).expect("an event is JSON")).expect("the log takes it");
+        let first = log.next();
+        for (s, key) in (first..).zip(keys) {
+            let (h, k) = (to.to_owned(), format!("{space}:{key}"));
+            let event = Event { c: "move".to_owned(), e: epoch, h, k, s, st: State::Active, x: 0 };
+            log.append(&serde_json::to_vec(&event).expect("an event is JSON")).expect("the log takes it");
+        }
         log.commit().expect("the log is durable");
     }
 
@@ -382,14 +434,14 @@ impl World {
         toml
     }
 
-    fn central_toml(&self, setup: &Setup) -> String {
+    fn central_toml(&self, place: &Place, data: &str, setup: &Setup) -> String {
         let mut toml = format!(
-            "[central]\ndata = \"data-central\"\ndeployment = \"shop\"\nworkers = 1\n\n{}\n[admin]\naddress = \"127.0.0.1:0\"\nfaults = true\n\n\
+            "[central]\ndata = \"{data}\"\ndeployment = \"shop\"\nworkers = 1\n\n{}\n[admin]\naddress = \"127.0.0.1:0\"\nfaults = true\n\n\
              [log]\naccess = false\n",
-            self.peer_toml(&self.central)
+            self.peer_toml(place)
         );
         if setup.central_has_application {
-            toml += &local_toml(&self.central, setup);
+            toml += &local_toml(place, setup);
         }
         for Edge { place, .. } in &self.edges {
             toml += &format!("\n[edges.{}]\npeer = \"{}://{}\"\n", place.name, self.scheme(), place.peer);
@@ -397,15 +449,22 @@ impl World {
         toml
     }
 
+    fn central_urls(&self, edge: &Edge, setup: &Setup) -> String {
+        let mut urls = format!("\"{}://{}\"", self.scheme(), edge.to_central.address);
+        if setup.has_standby {
+            urls += &format!(", \"{}://{}\"", self.scheme(), self.standby.peer);
+        }
+        urls
+    }
+
     fn edge_toml(&self, edge: &Edge, setup: &Setup) -> String {
         let name = edge.place.name;
         format!(
             "include = [\"routes.toml\"]\n\n[edge]\nname = \"{name}\"\ndeployment = \"shop\"\ndata = \"data-{name}\"\n\
              workers = 1\n\n[[listen]]\naddress = \"127.0.0.1:0\"\n\n{}\n[admin]\naddress = \"127.0.0.1:0\"\nfaults = true\n\n\
-             [log]\naccess = false\n\n[central]\nurl = [\"{}://{}\"]\n{}\n{}",
+             [log]\naccess = false\n\n[central]\nurl = [{}]\n{}\n{}",
             self.peer_toml(&edge.place),
-            self.scheme(),
-            edge.to_central.address,
+            self.central_urls(edge, setup),
             local_toml(&edge.place, setup),
             setup.edge,
         )
@@ -572,6 +631,14 @@ impl Place {
     }
 }
 
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for file in std::fs::read_dir(from).expect("a folder") {
+        let file = file.expect("a file").path();
+        std::fs::copy(&file, to.join(file.file_name().expect("a name"))).expect("a copy");
+    }
+}
+
 /// A port that is ours until the socket is dropped: doors open with `SO_REUSEPORT`, so that they can listen beside it,
 /// and nobody else is given the port while they do not.
 pub fn held_port() -> (socket2::Socket, SocketAddr) {
@@ -592,7 +659,7 @@ fn local_toml(place: &Place, setup: &Setup) -> String {
 type Load = fn(&Path, load::Env<'_>, Strictness) -> load::Outcome;
 
 #[track_caller]
-fn launch(file: &Path, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, String>) -> Running {
+fn launch(file: &Path, load: Load, run: impl FnOnce(Plan, ReadPlan) -> Result<Running, String>) -> Running {
     let path = file.to_owned();
     let read = move || {
         let outcome = load(&path, &load::process_env, Strictness::Run);
