@@ -22,8 +22,9 @@ struct Answer {
     detail: String,
 }
 
-/// Registers, at each connect: we may have been replaced while we were cut off. From where this incarnation counts, or `None`
-/// if that can wait: a ledger that is complete does not depend on it, and goes on unless it was replaced, or Central's log was set back, to which nothing is to be added.
+/// Registers, at each connect: we may have been replaced while we were cut off. From where this incarnation counts, or
+/// `None` if that can wait: a ledger that is complete does not depend on it, and goes on unless it was replaced, or
+/// Central's log was set back, to which nothing is to be added.
 ///
 /// Errors: nothing may be followed before Central has agreed.
 pub(super) async fn register(homes: &Homes, line: &mut Line, target: &Target) -> Result<Option<Begun>, End> {
