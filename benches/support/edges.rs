@@ -32,11 +32,11 @@ pub fn propagation(puts: u64) -> Value {
         launch(&folder.path().join(file), load::edge, Running::edge)
     });
     let homes: Vec<Arc<Homes>> = edges.iter().map(|edge| edge.homes().expect("it follows Central").clone()).collect();
+    let registered = settled(&homes);
+    let followed = homes.clone();
     let (stations, arrivals): (Vec<_>, Vec<_>) = homes.into_iter().map(station).unzip();
     let mut wire = TcpStream::connect(central).expect("Central's door is open");
     wire.set_nodelay(true).expect("a socket");
-    // The edges that were registered are the first entries.
-    let registered = EDGES.len() as u64;
     let [mut durable, mut everywhere, mut beyond] = [(); 3].map(|()| Histogram::new());
     for put in 1..=puts {
         stations.iter().for_each(|station| station.send(registered + put).expect("the station is there"));
@@ -49,6 +49,8 @@ pub fn propagation(puts: u64) -> Value {
         everywhere.record(arrived - began);
         beyond.record(arrived.saturating_duration_since(answered));
     }
+    // Were a put not one entry, arrivals would have been taken for those of others.
+    assert!(followed.iter().all(|homes| homes.cursor().seq == registered + puts), "entries beside the puts");
     let mut figures = json!({});
     for (name, times) in [
         ("put answered, so durable at Central", durable),
@@ -68,6 +70,20 @@ fn edge(name: &str, central: SocketAddr) -> String {
          [peer]\naddress = \"127.0.0.1:0\"\n[local]\norigins = [\"http://127.0.0.1:9\"]\n[log]\naccess = false\n\
          [central]\nurl = \"http://{central}\"\n[homes.user]\n[[route]]\nmatch = \"/\"\nto = \"local\"\n"
     )
+}
+
+/// Where the edges stand once all have applied that all are registered: nothing is entered any more.
+fn settled(homes: &[Arc<Homes>]) -> u64 {
+    let seqs = || homes.iter().map(|homes| homes.cursor().seq).collect::<Vec<_>>();
+    let deadline = Instant::now() + LONG;
+    loop {
+        let before = seqs();
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        match before.first() {
+            Some(first) if *first > 0 && seqs().iter().all(|seq| seq == first) => return *first,
+            _ => assert!(Instant::now() < deadline, "the edges do not settle: {before:?}"),
+        }
+    }
 }
 
 /// Says when an edge has applied the seq that it is asked for.

@@ -59,6 +59,6 @@ pub(super) async fn register(homes: &Homes, line: &mut Line, target: &Target) ->
             Ok(None)
         }
         409 => Err(End::Later(answer.detail, target.pace.alarmed)),
-        _ => Err(ended.unwrap_or_else(|| End::Later(answer.detail, target.pace.alarmed))),
+        _ => Err(ended.unwrap_or(End::Later(answer.detail, target.pace.alarmed))),
     }
 }

@@ -30,9 +30,9 @@ impl Edge {
     }
 
     async fn until(&self, what: &str, mut holds: impl FnMut(&Edge) -> bool) {
-        let end = Instant::now() + WAIT;
+        let end = crate::base::clock::now() + WAIT;
         while !holds(self) {
-            assert!(Instant::now() < end, "{what}: {:?} {:?}", self.status, self.homes.cursor());
+            assert!(crate::base::clock::now() < end, "{what}: {:?} {:?}", self.status, self.homes.cursor());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
