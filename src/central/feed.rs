@@ -79,7 +79,7 @@ impl Central {
     pub(super) async fn stream(self: &Arc<Self>, who: &Who, head: &RequestHead) -> Result<Response, Refusal> {
         let cursor = match self.cursor(head.query()) {
             Ok(cursor) => cursor,
-            Err((refusal, has_proof)) => return Err(self.disproved(refusal, has_proof, who.edge()).await),
+            Err((refusal, has_proof)) => return Err(self.disproved(*refusal, has_proof, who.edge()).await),
         };
         let stream = Stream {
             central: self.clone(),
@@ -112,7 +112,7 @@ impl Central {
     pub(super) async fn must_reach(&self, query: Option<&str>, edge: &str) -> Result<(), Refusal> {
         match self.cursor(query) {
             Err((refusal, has_proof)) if refusal.status() == 416 => {
-                Err(self.disproved(refusal, has_proof, Some(edge)).await)
+                Err(self.disproved(*refusal, has_proof, Some(edge)).await)
             }
             _ => Ok(()),
         }
@@ -128,17 +128,17 @@ impl Central {
 
     /// The cursor that a stream starts from: the seq before `from`. Errors: 400, 409, 410, 416; and whether the request
     /// proves that this log was set back.
-    fn cursor(&self, query: Option<&str>) -> Result<u64, (Refusal, bool)> {
+    fn cursor(&self, query: Option<&str>) -> Result<u64, (Box<Refusal>, bool)> {
         let (oldest, head, ours) = (self.oldest(), self.head(), u64::from(self.term()));
         let told = |refusal: Refusal| refusal.with("oldest", json!(oldest)).with("head", json!(head));
-        let Asked { feed, term, from, at } = Asked::of(query).map_err(|refusal| (refusal, false))?;
+        let Asked { feed, term, from, at } = Asked::of(query).map_err(|refusal| (Box::new(refusal), false))?;
         if feed != self.feed_id {
             let refusal = told(Refusal::new(
                 409,
                 "Another feed",
                 "this Central's history is another one than you follow: if that is meant, empty the edge's data folder; if not, mend `central.url` or restore Central's log",
             ));
-            return Err((refusal.with("feed", json!(self.feed_id)), false));
+            return Err((Box::new(refusal.with("feed", json!(self.feed_id))), false));
         }
         if let Some(term) = term.filter(|term| *term > ours) {
             // Only one that has a cursor in that term has followed it.
@@ -147,17 +147,17 @@ impl Central {
             }
             let detail =
                 format!("this Central is in term {ours}, you are in {term}: it may be a restored or superseded one");
-            return Err((told(Refusal::new(409, "Another term", detail)).with("term", json!(ours)), false));
+            return Err((Box::new(told(Refusal::new(409, "Another term", detail)).with("term", json!(ours))), false));
         }
         let cursor = match from.map(|from| from.checked_sub(1)) {
-            None => return Err((Refusal::malformed("`from` is missing: the seq to start at"), false)),
-            Some(None) => return Err((Refusal::malformed("`from` starts at 1"), false)),
+            None => return Err((Box::new(Refusal::malformed("`from` is missing: the seq to start at")), false)),
+            Some(None) => return Err((Box::new(Refusal::malformed("`from` starts at 1")), false)),
             Some(Some(cursor)) => cursor,
         };
         if term.is_some_and(|term| term < ours) {
             let detail = "a new term has begun, and with it another history: GET /feed/v1/snapshot";
             let refusal = told(Refusal::new(410, "Gone", detail)).with("term", json!(ours));
-            return Err((refusal.field("feed-term", ours.to_string()), false));
+            return Err((Box::new(refusal.field("feed-term", ours.to_string())), false));
         }
         let is_other = at.is_some_and(|chain| read(&self.state).chain_at(cursor).is_some_and(|known| known != chain));
         if cursor > head || is_other {
@@ -166,11 +166,11 @@ impl Central {
                 "Beyond the head",
                 "you have seen entries that this Central has not: its log was lost or restored from a copy; restore the newer one",
             );
-            return Err((told(refusal), at.is_some()));
+            return Err((Box::new(told(refusal)), at.is_some()));
         }
         if cursor + 1 < oldest {
             let refusal = Refusal::new(410, "Gone", "so far back the snapshot is cheaper: GET /feed/v1/snapshot");
-            return Err((told(refusal), false));
+            return Err((Box::new(told(refusal)), false));
         }
         Ok(cursor)
     }

@@ -175,8 +175,8 @@ impl Setup {
         folder.write("routes.toml", &self.routes);
         let world =
             World { central, standby, edges, seen: Mutex::default(), is_secure: self.is_secure, issuer, folder };
-        world.folder.write("central.toml", &world.central_toml(&world.central, "data-central", &self));
-        world.folder.write("standby.toml", &world.central_toml(&world.standby, "data-standby", &self));
+        world.folder.write("central.toml", world.central_toml(&world.central, "data-central", &self));
+        world.folder.write("standby.toml", world.central_toml(&world.standby, "data-standby", &self));
         for edge in &world.edges {
             world.folder.write(&format!("{}.toml", edge.place.name), world.edge_toml(edge, &self));
         }

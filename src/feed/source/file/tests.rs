@@ -5,7 +5,6 @@ use super::super::super::status::LinkStatus;
 use super::*;
 use crate::home::Home;
 use crate::homes::Asked;
-use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
