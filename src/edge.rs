@@ -16,12 +16,14 @@ use crate::base::id::EdgeId;
 use crate::base::mend;
 use crate::base::snapshot::{Reader, Snapshot};
 use crate::body::{Door, Downstream, Request, Response};
-use crate::central::{Central, outbox, publish};
+use crate::central::standby::Leader;
+use crate::central::{Begun, Central, outbox, publish};
 use crate::config;
-use crate::config::plan::{Central as CentralEntry, Edge as EdgeEntry, Feed, Plan};
+use crate::config::plan::{Central as CentralEntry, Edge as EdgeEntry, Feed, Plan, Url};
 use crate::error::{Error, Side};
 use crate::feed::link::{Pace, Target};
 use crate::feed::status::LinkStatus;
+use crate::home::cursor::NotAFeedId;
 use crate::home::event::{EdgeRow, EdgeState};
 use crate::homes::{Applier, AskReceiver, Homes, instance};
 use crate::message::{Name, RequestHead};
@@ -31,6 +33,7 @@ use crate::metrics::{Local, Metrics};
 use crate::proxy::{Proxy, RETRY_AFTER, Site};
 use crate::record::Record;
 use crate::server::{DoorSpec, Service, Summary, Workers, access, listen};
+use crate::tls::client::{Alpn, Client, Trust};
 use crate::upstream::Live;
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -69,6 +72,8 @@ pub(crate) struct Shared {
     live: Snapshot<Live>,
     homes: Option<Arc<Homes>>,
     central: Option<Arc<Central>>,
+    /// The Central that this one copies.
+    leader: Option<Leader>,
     link: Option<Arc<LinkStatus>>,
     /// How Central's relay of an outbox does, if there is one.
     outbox: Option<Arc<outbox::Status>>,
@@ -100,6 +105,7 @@ struct Parts {
     feeding: Option<Feeding>,
     instance: Option<instance::Instance>,
     central: Option<Arc<Central>>,
+    leader: Option<Leader>,
 }
 
 /// What feeds the homes: handed to the control thread once.
@@ -129,12 +135,27 @@ impl Running {
 
     /// The same with a log that came from a copy, and may lack what the edges have seen (HOMES 2.2, Restore).
     pub fn restored_central(plan: Plan, read: ReadPlan) -> Result<Running, String> {
-        let central = Central::open_as(&plan, true)?;
+        let central = Central::open_as(&plan, Begun::Restored)?;
         Running::start(plan, read, Parts { central: Some(central), ..Parts::default() })
     }
 
+    /// A standby of the Central at `leader`: it copies the log of that one, and answers nothing before it is promoted.
+    ///
+    /// Errors: also that the leader cannot be asked which feed it is, or is another one than was copied before.
+    pub fn standby(plan: Plan, read: ReadPlan, leader: Url) -> Result<Running, String> {
+        let tls = plan.peer.as_ref().and_then(|peer| peer.tls.clone());
+        let name = format!("spiffe://{}/central", plan.own.deployment);
+        let tls = tls.map(|files| Client::new(Trust::Deployment { files, name }).config(Alpn::Either)).transpose()?;
+        let leader = Leader { url: leader, tls };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let feed = runtime.map_err(|error| error.to_string())?.block_on(leader.feed())?;
+        let feed = feed.parse().map_err(|error: NotAFeedId| error.to_string())?;
+        let central = Central::open_as(&plan, Begun::Standby { of: &leader.url.to_string(), feed })?;
+        Running::start(plan, read, Parts { central: Some(central), leader: Some(leader), ..Parts::default() })
+    }
+
     fn start(plan: Plan, read: ReadPlan, parts: Parts) -> Result<Running, String> {
-        let Parts { homes, feeding, instance, central } = parts;
+        let Parts { homes, feeding, instance, central, leader } = parts;
         let plan_now = overlay(&plan, homes.as_deref());
         let live = Arc::new(Live::build(&plan_now, None));
         let log = open_log(&plan)?;
@@ -149,6 +170,7 @@ impl Running {
             site: Snapshot::new(Site::new(Arc::new(plan_now), live)),
             homes,
             central,
+            leader,
             link,
             outbox,
             publish,
@@ -333,7 +355,7 @@ fn open_homes(plan: &Plan) -> Result<Parts, String> {
     adopt_claims(&homes, data);
     let feed = plan.central.as_ref().map(|central| central.feed.clone()).unwrap_or_default();
     let feeding = Some(Feeding { applier, asks, feed, dir: lock.dir().to_owned() });
-    Ok(Parts { homes: Some(homes), feeding, instance: Some(lock), central: None })
+    Ok(Parts { homes: Some(homes), feeding, instance: Some(lock), ..Parts::default() })
 }
 
 /// Takes over the claims of instances that have gone without delivering them. What cannot be read stays for the next start.

@@ -1,6 +1,7 @@
 //! A byte stream with the buffers that an HTTP/1.1 engine reads from and writes to; shared by both sides of the proxy.
 
 use super::buffers::{self, Leave};
+use super::held::Held;
 use bytes::{Buf, BytesMut};
 use std::future::poll_fn;
 use std::io;
@@ -16,7 +17,7 @@ pub enum Stream {
     /// A unix socket.
     Unix(UnixStream),
     /// TLS where we are the server.
-    TlsServer(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    TlsServer(Box<tokio_rustls::server::TlsStream<Held>>),
     /// TLS where we are the client.
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     /// Anything else; for tests.

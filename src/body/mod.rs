@@ -5,6 +5,7 @@
 
 mod buffers;
 pub mod encode;
+pub mod held;
 pub mod io;
 pub mod replay;
 pub mod tunnel;

@@ -34,6 +34,9 @@ enum Resource {
     Replace(String),
     Fence(String),
     Recover,
+    Log,
+    Promote,
+    Superseded,
     Status,
 }
 
@@ -49,6 +52,9 @@ impl Resource {
                 key::check_full(&full).map_err(Refusal::malformed)?;
                 Resource::User(full)
             }
+            ["feed", "v1", "log"] => Resource::Log,
+            ["v1", "promote"] => Resource::Promote,
+            ["v1", "superseded"] => Resource::Superseded,
             ["feed", "v1", "recover"] => Resource::Recover,
             ["feed", "v1", "ack"] => Resource::Ack,
             ["v1", "claims"] => Resource::Claims,
@@ -74,17 +80,36 @@ impl Resource {
         })
     }
 
+    /// Whether it is refused by a Central that waits for reports, was superseded or only copies.
+    fn needs_an_open_central(&self) -> bool {
+        !matches!(
+            self,
+            Resource::Status
+                | Resource::Recover
+                | Resource::Fence(_)
+                | Resource::Replace(_)
+                | Resource::Log
+                | Resource::Promote
+                | Resource::Superseded
+        )
+    }
+
     fn methods(&self) -> &'static [Method] {
         match self {
-            Resource::Snapshot | Resource::Stream | Resource::User(_) | Resource::Edges | Resource::Status => {
-                &[Method::Get, Method::Head]
-            }
+            Resource::Snapshot
+            | Resource::Stream
+            | Resource::Log
+            | Resource::User(_)
+            | Resource::Edges
+            | Resource::Status => &[Method::Get, Method::Head],
             Resource::Ack
             | Resource::Claims
             | Resource::Incarnations
             | Resource::Replace(_)
             | Resource::Fence(_)
-            | Resource::Recover => &[Method::Post],
+            | Resource::Recover
+            | Resource::Promote
+            | Resource::Superseded => &[Method::Post],
             Resource::Homes => &[Method::Get, Method::Head, Method::Post],
             Resource::Home(_) => &[Method::Get, Method::Head, Method::Put, Method::Delete],
         }
@@ -114,13 +139,19 @@ impl Central {
             return Err(Refusal::no_method(resource.methods()));
         }
         // While reports are awaited: who reports and what an operator says, and nothing that follows from homes.
-        if !matches!(resource, Resource::Status | Resource::Recover | Resource::Fence(_) | Resource::Replace(_)) {
+        if resource.needs_an_open_central() {
             self.must_be_open()?;
         }
         match resource {
             Resource::Snapshot => self.snapshot(&who, &request.head).await,
             Resource::Stream => self.stream(&who, &request.head).await,
-            Resource::Recover => self.recover(&who, request).await,
+            Resource::Recover => {
+                self.must_lead()?;
+                self.recover(&who, request).await
+            }
+            Resource::Log => self.log(&who, &request.head),
+            Resource::Promote => self.promote(&who).await,
+            Resource::Superseded => self.superseded(&who, &request.head),
             Resource::Fence(edge) => self.fence(&who, edge).await,
             Resource::User(full) => self.home_of(&full),
             Resource::Ack => self.ack(&who, request.body).await,
@@ -261,7 +292,7 @@ impl Central {
             .map(|edge| json!({ "name": edge.name, "idx": edge.idx, "state": edge.state, "ack": self.acks.show(&edge.name, now) }))
             .collect();
         ok(json!({
-            "feed": self.feed_id, "term": self.term(), "awaited": self.awaited(), "head": head, "oldest": self.oldest(), "keys": keys,
+            "feed": self.feed_id, "term": self.term(), "awaited": self.awaited(), "standby_of": self.standby_of(), "head": head, "oldest": self.oldest(), "keys": keys,
             "up_seconds": now.saturating_duration_since(self.began).as_secs(), "edges": edges,
             "trouble": *super::lock(&self.trouble), "features": self.understood(&names),
         }))

@@ -65,6 +65,13 @@ pub enum Command {
         /// Whether it was taken, once what follows from it is durable.
         answer: oneshot::Sender<Result<(), String>>,
     },
+    /// Entries of the leader's log, for a standby.
+    Copy {
+        /// The entries, as they stand there.
+        payloads: Vec<Vec<u8>>,
+        /// Whether they follow ours, once durable.
+        answer: oneshot::Sender<Result<(), String>>,
+    },
     /// The operator says that an edge is fenced.
     Fence {
         /// The name of the edge.
@@ -168,6 +175,12 @@ impl Appender {
                 }
                 Ok(())
             }
+            Command::Copy { payloads, answer } => {
+                if let Some(copied) = self.copy(payloads)? {
+                    let _ = answer.send(copied);
+                }
+                Ok(())
+            }
             Command::Fence { edge, answer } => {
                 let is_known = write(&self.state).recovery_mut().is_some_and(|recovery| recovery.fence(&edge));
                 if self.recovered()? {
@@ -176,6 +189,26 @@ impl Appender {
                 Ok(())
             }
             other => self.register(other),
+        }
+    }
+
+    /// Takes entries that were decided elsewhere, if they follow ours; `None` if the disk refused.
+    fn copy(&mut self, payloads: Vec<Vec<u8>>) -> Result<Option<Result<(), String>>, String> {
+        let next = read(&self.state).head() + 1;
+        let entries: Result<Vec<Entry>, String> = payloads.iter().map(|payload| decode(payload)).collect();
+        let entries = match entries {
+            Ok(entries) if (next..).zip(&entries).all(|(seq, entry)| entry.seq() == seq) => entries,
+            Ok(_) => return Ok(Some(Err("the leader's entries do not follow ours".to_owned()))),
+            Err(why) => return Ok(Some(Err(why))),
+        };
+        match self.append_as(entries, &payloads) {
+            Ok(()) => Ok(Some(Ok(()))),
+            Err(Failure::Write(error)) => {
+                tracing::error!(%error, "the copy of the leader's log cannot be written");
+                self.note(Some(error.to_string()));
+                Ok(None)
+            }
+            Err(Failure::State(why)) => Err(why),
         }
     }
 
@@ -299,10 +332,14 @@ impl Appender {
             return Ok(());
         }
         let payloads: Vec<Vec<u8>> = entries.iter().map(encode).collect();
-        self.write(&payloads).map_err(Failure::Write)?;
+        self.append_as(entries, &payloads)
+    }
+
+    fn append_as(&mut self, entries: Vec<Entry>, payloads: &[Vec<u8>]) -> Result<(), Failure> {
+        self.write(payloads).map_err(Failure::Write)?;
         let head = {
             let mut state = write(&self.state);
-            for (entry, payload) in entries.into_iter().zip(&payloads) {
+            for (entry, payload) in entries.into_iter().zip(payloads) {
                 state.apply(entry).map_err(Failure::State)?;
                 state.chained(payload);
             }
@@ -324,6 +361,7 @@ impl Command {
     fn size(&self) -> usize {
         match self {
             Command::Homes { wants, .. } => wants.len(),
+            Command::Copy { payloads, .. } => payloads.len(),
             Command::Report { report, .. } => report.rows.len().max(1),
             Command::Purge { .. } => 1,
             Command::Register { .. } | Command::Replace { .. } | Command::Restore { .. } | Command::Fence { .. } => 1,

@@ -12,6 +12,7 @@ pub mod outbox;
 pub mod publish;
 mod recover;
 pub mod rights;
+pub mod standby;
 pub mod state;
 
 use crate::base::backoff::random;
@@ -21,7 +22,7 @@ use crate::config::plan::Plan;
 use crate::home::cursor::FeedId;
 use crate::home::key;
 use crate::store::files;
-use crate::store::log::{Log, LogError};
+use crate::store::log::{Log, LogError, LogReader};
 use api::Refusal;
 use appender::{Appender, Command, QUEUE_MAX, read};
 use feed::{Acks, Images};
@@ -59,10 +60,31 @@ pub struct Central {
     acks: Acks,
     /// Names this process's wait for reports: an edge reports once to each.
     round: u64,
+    /// The log, for standbys.
+    reader: LogReader,
+    /// Whom this Central copies, while it is a standby.
+    standby_of: Mutex<Option<String>>,
+    promoted: watch::Sender<bool>,
     /// The higher term that an edge was seen to follow: another Central has taken over.
     superseded: Mutex<Option<u64>>,
     /// Cut = this Central is stopped on purpose.
     stop: Fault,
+}
+
+/// What the data folder of a Central is, by what its operator says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun<'a> {
+    /// Its own log, whole.
+    Here,
+    /// A copy, older than what the edges may have seen (HOMES 2.2, Restore).
+    Restored,
+    /// The copy of a leader's log, which goes on being copied.
+    Standby {
+        /// The leader's door.
+        of: &'a str,
+        /// Its feed.
+        feed: FeedId,
+    },
 }
 
 impl Central {
@@ -70,11 +92,11 @@ impl Central {
     ///
     /// Errors: why it cannot start, for people. Cost: reads the whole log.
     pub fn open(plan: &Plan) -> Result<Arc<Central>, String> {
-        Central::open_as(plan, false)
+        Central::open_as(plan, Begun::Here)
     }
 
-    /// The same; `is_restored` says that its data is a copy.
-    pub fn open_as(plan: &Plan, is_restored: bool) -> Result<Arc<Central>, String> {
+    /// The same; `begun` says what its data is.
+    pub fn open_as(plan: &Plan, begun: Begun<'_>) -> Result<Arc<Central>, String> {
         let data = plan.own.data.as_deref().ok_or("Central needs `data` in `[central]`: a folder for its log")?;
         let edges: Vec<(String, Option<String>)> = plan
             .edges
@@ -82,37 +104,37 @@ impl Central {
             .into_iter()
             .map(|edge| (edge.name.clone(), edge.peer.as_ref().map(ToString::to_string)))
             .collect();
-        Central::start_as(data, &edges, BACKLOG_MAX, is_restored)
+        Central::start_as(data, &edges, BACKLOG_MAX, begun)
     }
 
     /// The same from its parts. Streams may start at most `backlog` seqs behind the head.
     pub fn start(data: &Path, edges: &[(String, Option<String>)], backlog: u64) -> Result<Arc<Central>, String> {
-        Central::start_as(data, edges, backlog, false)
+        Central::start_as(data, edges, backlog, Begun::Here)
     }
 
-    /// The same; `is_restored` says that `data` is a copy, older than what the edges may have seen (HOMES 2.2, Restore).
+    /// The same; `begun` says what `data` is.
     pub fn start_as(
         data: &Path,
         edges: &[(String, Option<String>)],
         backlog: u64,
-        is_restored: bool,
+        begun: Begun<'_>,
     ) -> Result<Arc<Central>, String> {
         let folder = Folder::lock(data)?;
-        let (log, state) = replay(data)?;
-        let feed = FeedId(log.label());
+        let (log, state) = replay(data, begun)?;
+        let (feed, reader) = (FeedId(log.label()), log.reader());
         let state = Arc::new(RwLock::new(state));
         let head = watch::Sender::new(read(&state).head());
         let trouble = Arc::new(Mutex::new(None));
         edges.iter().try_for_each(|(name, _)| key::check_name("edge", name))?;
         let (state_of, head_of, trouble_of) = (state.clone(), head.clone(), trouble.clone());
         let mut appender = Appender { log, state: state_of, head: head_of, edges: edges.to_vec(), trouble: trouble_of };
-        if is_restored {
+        if begun == Begun::Restored {
             appender.restore(0)?.ok_or("Central's log cannot be written")?;
         }
         if read(&state).recovery().is_some() {
             // Indices are given out again only once the edges have said which are taken.
             appender.await_configured();
-        } else {
+        } else if !matches!(begun, Begun::Standby { .. }) {
             register_edges(&mut appender)?;
         }
         let (commands, queue) = mpsc::channel(QUEUE_MAX);
@@ -123,6 +145,13 @@ impl Central {
             }
         });
         let thread = thread.map_err(|error| format!("Central's log thread cannot be started: {error}"))?;
+        let standby_of = match begun {
+            Begun::Standby { of, feed: theirs } if theirs == feed => Some(of.to_owned()),
+            Begun::Standby { of, .. } => {
+                return Err(format!("{} is the log of another feed than that of {of}", data.display()));
+            }
+            Begun::Here | Begun::Restored => None,
+        };
         Ok(Arc::new(Central {
             feed,
             feed_id: feed.to_string(),
@@ -137,6 +166,9 @@ impl Central {
             images: Images::default(),
             acks: Acks::default(),
             round: random(),
+            reader,
+            standby_of: Mutex::new(standby_of),
+            promoted: watch::Sender::new(false),
             superseded: Mutex::new(None),
             stop: Fault::default(),
         }))
@@ -255,7 +287,7 @@ impl Folder {
 }
 
 /// Reads the log, or begins one under a new feed id.
-fn replay(data: &Path) -> Result<(Log, State), String> {
+fn replay(data: &Path, begun: Begun<'_>) -> Result<(Log, State), String> {
     let fail = |error: LogError| {
         format!(
             "Central's log cannot be read, and is left as it is (restore it from a copy, or move it away to start over): {error}"
@@ -263,6 +295,9 @@ fn replay(data: &Path) -> Result<(Log, State), String> {
     };
     let mut fresh = [0; 16];
     getrandom::fill(&mut fresh).map_err(|error| format!("the system gives no random octets: {error}"))?;
+    if let Begun::Standby { feed, .. } = begun {
+        fresh = feed.0;
+    }
     let log = Log::open(data, LOG, fresh, 1, |_, _| {}).map_err(fail)?;
     // A second pass: the label that keys the hashes is known only now.
     let mut state = State::new(FeedId(log.label()));

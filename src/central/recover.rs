@@ -16,6 +16,7 @@ use serde_json::json;
 impl Central {
     /// Refuses what a Central must not answer that waits for reports, or was superseded.
     pub(super) fn must_be_open(&self) -> Result<(), Refusal> {
+        self.must_lead()?;
         if let Some(term) = *lock(&self.superseded) {
             let detail = format!(
                 "this Central is in term {}, and an edge follows term {term}: stop this one, unless it is a restored one: then start it with --restored",

@@ -68,6 +68,14 @@ impl Who {
         }
     }
 
+    /// Whether it may copy the log itself, as a standby does.
+    pub fn must_copy(&self) -> Result<(), Refusal> {
+        match self {
+            Who::Central | Who::Local(None) => Ok(()),
+            _ => Err(Refusal::forbidden("the log is for a standby: use Central's own certificate")),
+        }
+    }
+
     /// The edge that asks, if it is one.
     pub fn edge(&self) -> Option<&str> {
         match self {

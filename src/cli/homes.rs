@@ -136,6 +136,19 @@ pub(super) fn tell(door: &CentralDoor, path: &str) -> ExitCode {
     }
 }
 
+/// Arguments of `promote`.
+#[derive(Debug, clap::Args)]
+pub struct PromoteArgs {
+    /// The door of the standby
+    #[command(flatten)]
+    pub central: CentralDoor,
+}
+
+/// Promotes a standby. Exit code 0; 1 if it refuses or cannot be reached; 2 for bad usage.
+pub fn promote(args: &PromoteArgs) -> ExitCode {
+    tell(&args.central, "/v1/promote")
+}
+
 /// Does it. Exit code 0; 1 if there is no such home, a line was refused or Central failed; 2 for bad usage.
 pub fn run(args: &Args) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -42,6 +42,8 @@ enum Command {
     Homes(homes::Args),
     /// Tell Central that an edge, or its disks, are gone for good
     Edge(edge::Args),
+    /// Make a standby the Central: it takes the next term, and grants nothing before every edge has reported
+    Promote(homes::PromoteArgs),
     /// Make a CA and the certificates of a deployment
     Certs(certs::Args),
     /// Print the JSON Schema of the configuration
@@ -76,6 +78,7 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Homes(args) => homes::run(&args),
         Command::Edge(args) => edge::run(&args),
+        Command::Promote(args) => homes::promote(&args),
         Command::Certs(args) => certs::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Demo(args) => demo::run(&args),

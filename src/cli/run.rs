@@ -2,7 +2,7 @@
 
 use crate::base::service::{self, State};
 use crate::config::load::{self, Outcome, Strictness};
-use crate::config::plan::{Log, Plan};
+use crate::config::plan::{Log, Plan, Url};
 use crate::edge::{ReadPlan, Running, Source};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -28,6 +28,13 @@ pub struct CentralArgs {
     /// Its data is a copy that may be older than what the edges have seen: grant nothing before every edge has reported
     #[arg(long)]
     pub restored: bool,
+    /// Copy the log of the Central at this URL and answer nothing, until `coordinator promote` says otherwise
+    #[arg(long, value_name = "URL", value_parser = url, conflicts_with = "restored")]
+    pub standby: Option<Url>,
+}
+
+fn url(text: &str) -> Result<Url, String> {
+    crate::config::door_url(text).ok_or_else(|| "a URL such as https://central.example.com:8444".to_owned())
 }
 
 type Load = fn(&Path, load::Env<'_>, Strictness) -> Outcome;
@@ -39,10 +46,14 @@ pub fn edge(args: &Args) -> ExitCode {
 
 /// Runs Central until it is told to stop.
 pub fn central(args: &CentralArgs) -> ExitCode {
-    start(&args.common, load::central, if args.restored { Running::restored_central } else { Running::central })
+    match &args.standby {
+        Some(leader) => start(&args.common, load::central, |plan, read| Running::standby(plan, read, leader.clone())),
+        None if args.restored => start(&args.common, load::central, Running::restored_central),
+        None => start(&args.common, load::central, Running::central),
+    }
 }
 
-fn start(args: &Args, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, String>) -> ExitCode {
+fn start(args: &Args, load: Load, run: impl FnOnce(Plan, ReadPlan) -> Result<Running, String>) -> ExitCode {
     // Before anything opens descriptors of its own.
     let handed = match service::take_sockets() {
         Ok(handed) => handed,

@@ -155,6 +155,9 @@ fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receive
     tokio::task::spawn_local(certificates(shared.clone()));
     tokio::task::spawn_local(alive(shared.clone()));
     tokio::task::spawn_local(looks(shared.clone()));
+    if let (Some(leader), Some(central)) = (&shared.leader, &shared.central) {
+        tokio::task::spawn_local(central.clone().copy(leader.clone()));
+    }
     // Central calls no edge: each edge measures its way to Central, and tells.
     if shared.central.is_none() {
         tokio::task::spawn_local(pulse::run(shared.live.reader()));

@@ -37,7 +37,7 @@ pub fn other_hash(feed: FeedId, space: &str, key: &str, number: u32) -> KeyHash 
 }
 
 /// The space of keys of which only the hash is known, `#:0123456789abcdef`: a Central that was restored learns from the
-/// edges' ledgers of keys whose names it has lost (docs/decisions/0016). No configured space can be called so.
+/// edges' ledgers of keys whose names it has lost (docs/decisions/0020). No configured space can be called so.
 pub const NAMELESS: &str = "#";
 
 /// A key of which only the hash is known, in full.

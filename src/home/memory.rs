@@ -109,7 +109,8 @@ pub(super) mod model {
         }
     }
 
-    pub(in crate::home) fn lines(count: usize) -> Arc<Vec<Line>> {
+    /// Lines of any length: a table's reader looks at all words of one, and the orders to check multiply with each.
+    pub(in crate::home) fn lines<const N: usize>(count: usize) -> Arc<Vec<[AtomicU64; N]>> {
         Arc::new((0..count).map(|_| std::array::from_fn(|_| AtomicU64::new(0))).collect())
     }
 }

@@ -84,25 +84,46 @@ fn home(hash: KeyHash, buckets: usize) -> usize {
 
 /// The slot with a hash's tag, and its word.
 #[inline]
-fn find<W: Word>(buckets: &[[W; SLOTS]], hash: KeyHash) -> Option<(&W, u64)> {
+fn find<W: Word, const N: usize>(buckets: &[[W; N]], hash: KeyHash) -> Option<(&W, u64)> {
     let wanted = tag(hash);
     for bucket in probe(hash, buckets.len()).filter_map(|at| buckets.get(at)) {
-        for slot in bucket {
-            let word = slot.read();
-            if word == 0 {
-                return None;
-            }
-            if tag_of(word) == wanted {
-                return Some((slot, word));
-            }
+        // All slots without a branch: a branch on what was just fetched from memory cannot be foretold, and the processor
+        // would not begin the next look-up before this one's line has come.
+        let words: [u64; N] = std::array::from_fn(|at| bucket[at].read());
+        let Seen { hits, is_full } = Seen::in_bucket(&words, wanted);
+        let at = hits.trailing_zeros() as usize;
+        if let (Some(slot), Some(word)) = (bucket.get(at), words.get(at)) {
+            return Some((slot, *word));
+        }
+        if !is_full {
+            return None;
         }
     }
     None
 }
 
+/// What one bucket says of a tag.
+struct Seen {
+    /// One bit for each slot that has it.
+    hits: u32,
+    is_full: bool,
+}
+
+impl Seen {
+    #[inline]
+    fn in_bucket<const N: usize>(words: &[u64; N], wanted: u64) -> Seen {
+        let (mut hits, mut is_full) = (0, true);
+        for (at, word) in words.iter().enumerate() {
+            hits |= u32::from((*word != 0) & (tag_of(*word) == wanted)) << at;
+            is_full &= *word != 0;
+        }
+        Seen { hits, is_full }
+    }
+}
+
 /// The slot with a hash's tag, or the empty one where it belongs; `None` if there is neither.
 #[inline]
-fn place<W: Word>(buckets: &[[W; SLOTS]], hash: KeyHash) -> Option<(&W, u64)> {
+fn place<W: Word, const N: usize>(buckets: &[[W; N]], hash: KeyHash) -> Option<(&W, u64)> {
     let wanted = tag(hash);
     let mut slots = probe(hash, buckets.len()).filter_map(|at| buckets.get(at)).flatten();
     slots.find_map(|slot| {

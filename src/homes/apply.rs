@@ -1,16 +1,18 @@
 //! What the feed says, made durable, then visible, then counted (HOMES 2.1 to 2.3).
 //!
 //! The order of one batch, and what a crash after each step leaves:
-//! 1. rows of the ledger, fsync: the ledger is ahead of the map. The batch comes again, and the ledger passes over what
-//!    its own cursor covers.
+//! 1. rows of the ledger, and with them in one frame those of the map, fsync: all is durable, and the next start gives
+//!    the map what it lacks. (A batch that is too long for that: the ledger is ahead of the map, the batch comes again,
+//!    and the ledger passes over what its own cursor covers.)
 //! 2. the ledger's table: a key that became ours is served, one that ceased to be is not.
-//! 3. rows of the map with the new cursor, fsync: the batch will not come again.
+//! 3. rows of the map with the new cursor; an fsync only where the ledger had nothing to say, or carries nothing.
 //! 4. the map's table, then corrections, absent keys and claims that the batch has overtaken.
 //! 5. the cursor.
 //!
 //! The map is never ahead of the ledger, so it never shows a key as ours that the ledger could not know.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +35,7 @@ use crate::home::slot::State as Slot;
 use crate::home::standing::{About, Boot, Meaning, Stage, Standing};
 use crate::home::{exact, table};
 use crate::store::log::LogError;
-use crate::store::rows::{self, Mark, Rows};
+use crate::store::rows::{self, Mark, Merging, Rows};
 
 /// The one writer of what the feed says. Its calls block on the disk: it lives on a thread of its own.
 #[derive(Debug)]
@@ -69,10 +71,35 @@ struct Change<'a> {
     epoch: u32,
 }
 
+/// A snapshot that changes at most so many rows of the ledger has them appended to its log; by more, a new image is made
+/// while they come, so that they need not be held.
+const APPEND_MAX: usize = 1 << 16;
+
+/// Rows of the ledger by hash, which is one already.
+type RowsByHash = HashMap<KeyHash, Row, BuildHasherDefault<Hashed>>;
+
+/// Takes a hash as it is.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, octets: &[u8]) {
+        octets.iter().for_each(|octet| self.0 = self.0.rotate_left(8) ^ u64::from(*octet));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// What a number of changes asks of the ledger.
 #[derive(Default)]
 struct Orders {
-    rows: HashMap<KeyHash, Row>,
+    rows: RowsByHash,
     settled: HashSet<KeyText>,
     clashes: Vec<(KeyText, EdgeId, u32)>,
     /// Keys whose home becomes another one.
@@ -300,17 +327,16 @@ impl Applier {
                 self.order(change, &mut orders);
             }
         }
-        self.record(mark, &orders, false)?;
         let own = self.homes.view.load().own.unwrap_or(EdgeId(0));
         let rows: Vec<rows::Row> =
             changes.iter().map(|(_, change)| view::map_row(change.hash, change.home, own, change.epoch)).collect();
+        let is_carried = self.record(mark, &orders, &rows)?;
         let ledger = self.ledger_rows.as_ref().map_or(0, |rows| rows.mark().seq);
         let map = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        map.append(Mark { ledger, ..mark }, &rows).map_err(stored)?;
+        let at = Mark { ledger, ..mark };
+        if is_carried { map.append_carried(at, &rows) } else { map.append(at, &rows) }.map_err(stored)?;
         let changed = self.show(&rows)?;
-        for (_, change) in changes {
-            self.overtake(change);
-        }
+        self.overtake(changes);
         self.settle(orders.settled);
         self.reach(mark);
         Ok(changed)
@@ -370,26 +396,60 @@ impl Applier {
         self.ledger.table().get(hash).and_then(view::unpack_row)
     }
 
-    /// Steps 1 and 2. Clashes come first of all: nobody is accepted any more by a claim that is lost. `always` writes
-    /// the mark even if nothing changed.
-    fn record(&mut self, mark: Mark, orders: &Orders, always: bool) -> Result<(), ApplyError> {
-        for (key, to, epoch) in &orders.clashes {
-            self.homes.durable.send_blocking(self.homes.lost(key, *to, *epoch));
-        }
-        if orders.rows.is_empty() && !always {
-            return Ok(());
+    /// Steps 1 and 2. Clashes come first of all: nobody is accepted any more by a claim that is lost. Says whether the
+    /// ledger carries `map`'s rows, which are thereby durable.
+    fn record(&mut self, mark: Mark, orders: &Orders, map: &[rows::Row]) -> Result<bool, ApplyError> {
+        self.lose(&orders.clashes);
+        if orders.rows.is_empty() {
+            return Ok(false);
         }
         let rows: Vec<rows::Row> = orders.rows.iter().map(|(hash, row)| view::ledger_row(*hash, *row)).collect();
+        let since = self.cursor().seq;
         let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        ledger.append_many(mark, rows).map_err(stored)?;
+        let is_carried = ledger.append_carrying(mark, &rows, since, map).map_err(stored)?;
+        if !is_carried {
+            ledger.append(mark, &rows).map_err(stored)?;
+        }
+        self.show_ledger(&rows);
+        Ok(is_carried)
+    }
+
+    /// Claims that are lost.
+    fn lose(&self, clashes: &[(KeyText, EdgeId, u32)]) {
+        for (key, to, epoch) in clashes {
+            self.homes.durable.send_blocking(self.homes.lost(key, *to, *epoch));
+        }
+    }
+
+    fn show_ledger(&mut self, rows: &[rows::Row]) {
         let mut has_grown = false;
-        for (hash, row) in &orders.rows {
-            has_grown |= self.ledger.set_or_grow(*hash, view::pack_row(*row));
+        for row in rows {
+            has_grown |= self.ledger.set_or_grow(KeyHash(row.hash), view::packed(*row));
         }
         if has_grown {
             let ledger = self.ledger.table().clone();
             self.publish(|view| view.ledger = ledger);
         }
+    }
+
+    /// Steps 1 and 2 of a snapshot that is news to the ledger.
+    fn record_snapshot(&mut self, mark: Mark, owned: Owned) -> Result<(), ApplyError> {
+        let Owned { few, image, .. } = owned;
+        if let Some(image) = image {
+            let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
+            // What comes after the image must not seem to be in it.
+            let reached = if few.is_empty() { mark } else { ledger.mark() };
+            let image = ledger.merged(image, reached).map_err(stored)?;
+            ledger.replace(image).map_err(stored)?;
+            self.ledger = open::fill_ledger(ledger).map_err(stored)?;
+            let ledger = self.ledger.table().clone();
+            self.publish(|view| view.ledger = ledger);
+        }
+        let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
+        if !few.is_empty() || ledger.mark() != mark {
+            ledger.append(mark, &few).map_err(stored)?;
+        }
+        self.show_ledger(&few);
         Ok(())
     }
 
@@ -428,11 +488,15 @@ impl Applier {
         Ok(())
     }
 
-    /// What an entry makes obsolete.
-    fn overtake(&self, change: &Change<'_>) {
-        self.homes.overlay.caught_up(change.hash, change.epoch);
-        if let Some((space, key)) = change.key.filter(|_| self.homes.absent.len() > 0) {
-            self.homes.absent.forget(&KeyText::new(space, key));
+    /// What entries make obsolete.
+    fn overtake(&self, changes: &[(u64, Change<'_>)]) {
+        // Counting them takes all their locks: once for all.
+        let has_absent = self.homes.absent.len() > 0;
+        for (_, change) in changes {
+            self.homes.overlay.caught_up(change.hash, change.epoch);
+            if let Some((space, key)) = change.key.filter(|_| has_absent) {
+                self.homes.absent.forget(&KeyText::new(space, key));
+            }
         }
     }
 
@@ -462,6 +526,14 @@ impl Applier {
     }
 
     fn absorb(&mut self) {
+        // What the ledger drops it carries no longer.
+        if let (Some(ledger), Some(map)) = (&self.ledger_rows, &mut self.map_rows)
+            && ledger.may_drop()
+            && let Err(error) = map.sync()
+        {
+            tracing::error!(%error, "the map's log could not be made durable");
+            return;
+        }
         for rows in [&mut self.ledger_rows, &mut self.map_rows].into_iter().flatten() {
             if let Err(error) = rows.absorb_if_long() {
                 tracing::error!(%error, "the log could not be absorbed into the image; it grows on");
@@ -529,7 +601,8 @@ impl Applier {
         let is_news = is_complete && (meaning == Meaning::Rebuild || standing.cursor < seq);
         let mark = Mark { term, seq, chain, ledger: if is_complete { rebuilt.cursor.max(seq) } else { 0 } };
         let (mut orders, mut kept_out) = (Orders::default(), 0);
-        let prepared = self.prepare(feed, mark, rows, &mut orders, &mut kept_out)?;
+        let mut owned = Owned { is_news, ..Owned::default() };
+        let prepared = self.prepare(feed, mark, rows, &mut orders, &mut owned, &mut kept_out)?;
         self.homes.brake.pass(orders.changed, self.map.keys(), &mut self.brake)?;
         if !is_news {
             orders = Orders::default();
@@ -537,7 +610,10 @@ impl Applier {
         if meaning == Meaning::Rebuild {
             self.homes.identity.found(&self.dir).map_err(|error| ApplyError::Store(error.to_string()))?;
         }
-        self.record(mark, &orders, is_news)?;
+        self.lose(&orders.clashes);
+        if is_news {
+            self.record_snapshot(mark, owned)?;
+        }
         self.homes.identity.stands(rebuilt);
         self.homes.ledger_lost.fetch_and(!is_complete, Ordering::Relaxed);
         let changed = prepared.count();
@@ -589,9 +665,12 @@ impl Applier {
         mark: Mark,
         rows: impl Iterator<Item = SnapshotRow>,
         orders: &mut Orders,
+        owned: &mut Owned,
         kept_out: &mut u64,
     ) -> Result<rows::Prepared, ApplyError> {
-        let mut map = self.map_rows.take().ok_or(ApplyError::NoHistory)?;
+        let (Some(mut map), Some(mut ledger)) = (self.map_rows.take(), self.ledger_rows.take()) else {
+            return Err(ApplyError::NoHistory);
+        };
         let table = self.homes.edges.load_full();
         let view = self.homes.view.load_full();
         let own = view.own;
@@ -610,11 +689,16 @@ impl Applier {
             let key = claimed.get(&row.kh).map(KeyText::parts);
             let change = Change { hash: row.kh, key, home, epoch: row.epoch };
             self.order(&change, orders);
+            for (hash, row) in orders.rows.drain() {
+                owned.take(&mut ledger, view::ledger_row(hash, row));
+            }
             Some(view::map_row(change.hash, change.home, own.unwrap_or(EdgeId(0)), change.epoch))
         });
         let prepared = map.prepare(mark, rows);
-        self.map_rows = Some(map);
-        prepared.map_err(stored)
+        // What the ledger is about to drop was carried for a map that goes.
+        let synced = map.sync();
+        (self.map_rows, self.ledger_rows) = (Some(map), Some(ledger));
+        synced.and(prepared).and_then(|prepared| owned.refused.take().map_or(Ok(prepared), Err)).map_err(stored)
     }
 
     /// Puts the image in place, then its table before the readers.
@@ -639,6 +723,51 @@ impl Drop for Applier {
         if let Some(Pending::Filling(thread)) = self.filling.take() {
             drop(thread.join());
         }
+    }
+}
+
+/// What a snapshot asks of the ledger: few rows, or the image of many, which is made while they come.
+#[derive(Default)]
+struct Owned {
+    is_news: bool,
+    /// Rows that are to be appended; with an image, those that did not rise.
+    few: Vec<rows::Row>,
+    image: Option<Merging>,
+    refused: Option<LogError>,
+}
+
+impl Owned {
+    fn take(&mut self, ledger: &mut Rows, row: rows::Row) {
+        if !self.is_news || self.refused.is_some() {
+            return;
+        }
+        let taken = match &mut self.image {
+            None if self.few.len() < APPEND_MAX => {
+                self.few.push(row);
+                Ok(())
+            }
+            None => self.begin_image(ledger, row),
+            Some(image) if image.is_behind(row) => {
+                self.few.push(row);
+                Ok(())
+            }
+            Some(image) => image.push(row),
+        };
+        self.refused = taken.err();
+    }
+
+    fn begin_image(&mut self, ledger: &mut Rows, row: rows::Row) -> Result<(), LogError> {
+        let mut image = ledger.merge()?;
+        self.few.push(row);
+        for row in std::mem::take(&mut self.few) {
+            if image.is_behind(row) {
+                self.few.push(row);
+            } else {
+                image.push(row)?;
+            }
+        }
+        self.image = Some(image);
+        Ok(())
     }
 }
 

@@ -37,7 +37,7 @@ use crate::home::{Home, exact, table};
 use crate::store::durable::{self, ClaimRow, Durable, Write};
 use crate::store::files;
 use crate::store::log::LogError;
-use crate::store::rows::{self, Cold, Mark, Rows, Sorted};
+use crate::store::rows::{self, Batch, Cold, Mark, Rows, Sorted};
 
 const CLAIMS: &str = "claims.sqlite";
 pub(super) const MAP: &str = "map";
@@ -141,8 +141,11 @@ pub(super) fn open_with(
 
 /// Ledger, map and edge table, as far as they are readable and belong together.
 fn open_fed(dir: &Path, aside: &mut Vec<PathBuf>) -> Result<Fed, OpenError> {
-    let mut ledger = open_rows(dir, LEDGER, aside)?;
     let mut map = open_rows(dir, MAP, aside)?;
+    let (mut ledger, missing) = open_beside(dir, LEDGER, mark(&map.rows), aside)?;
+    if catch_up(&mut map, missing)? {
+        map = open_rows(dir, MAP, aside)?;
+    }
     let (reached, was_at) = (mark(&ledger.rows).seq, mark(&map.rows).ledger);
     // In a new term both count anew, and the ledger goes first.
     if reached < was_at && mark(&ledger.rows).term <= mark(&map.rows).term {
@@ -376,12 +379,34 @@ fn label(rows: &Option<Rows>) -> Option<[u8; 16]> {
 }
 
 fn open_rows(dir: &Path, name: &'static str, aside: &mut Vec<PathBuf>) -> Result<Found, OpenError> {
-    match Rows::open(dir, name) {
-        Ok(None) => Ok(Found::default()),
-        Ok(Some((rows, cold))) => Ok(Found { rows: Some(rows), cold, was_lost: false }),
+    open_beside(dir, name, Mark::default(), aside).map(|(found, _)| found)
+}
+
+/// Gives the map what the ledger carries for it; false if there is nothing.
+fn catch_up(map: &mut Found, missing: Vec<Batch>) -> Result<bool, OpenError> {
+    let Some(rows) = map.rows.as_mut().filter(|_| !missing.is_empty()) else { return Ok(false) };
+    tracing::info!(batches = missing.len(), "the map lacked what the ledger has carried for it");
+    for Batch { mark, rows: batch } in missing {
+        rows.append(mark, &batch).map_err(failed)?;
+    }
+    // Read anew: the view of it is from before. One owner at a time has its files.
+    map.rows = None;
+    Ok(true)
+}
+
+/// With what it carries for a set that has come as far as `other`.
+fn open_beside(
+    dir: &Path,
+    name: &'static str,
+    other: Mark,
+    aside: &mut Vec<PathBuf>,
+) -> Result<(Found, Vec<Batch>), OpenError> {
+    match Rows::open_beside(dir, name, other) {
+        Ok(None) => Ok((Found::default(), Vec::new())),
+        Ok(Some((rows, cold, missing))) => Ok((Found { rows: Some(rows), cold, was_lost: false }, missing)),
         Err(LogError::Damaged { path, offset, why }) => {
             tracing::error!(file = %path.display(), offset, why, "the {name} is unreadable");
-            lost(dir, name, aside)
+            Ok((lost(dir, name, aside)?, Vec::new()))
         }
         Err(error) => Err(failed(error)),
     }
@@ -446,8 +471,17 @@ pub(super) fn grow_map(rows: &Rows, keys: usize) -> Result<table::Writer, LogErr
 
 /// A ledger's table of all rows on disk.
 fn ledger_of(cold: &Cold) -> Result<exact::Writer, LogError> {
-    let mut table = exact::Writer::with_room(room(cold.count()));
-    for row in cold.sorted() {
+    ledger_table(cold.count(), cold.sorted())
+}
+
+/// The same of rows that are open.
+pub(super) fn fill_ledger(rows: &Rows) -> Result<exact::Writer, LogError> {
+    ledger_table(rows.count(), rows.sorted()?)
+}
+
+fn ledger_table(count: u64, sorted: Sorted) -> Result<exact::Writer, LogError> {
+    let mut table = exact::Writer::with_room(room(count));
+    for row in sorted {
         let row = row?;
         table.set_or_grow(KeyHash(row.hash), view::packed(row));
     }

@@ -6,6 +6,7 @@
 use super::drain::{Drain, Open, Phase, Watcher};
 use super::{DoorSpec, Service, Summary, alarm::Alarm, h1, h2};
 use crate::base::clock;
+use crate::body::held::Held;
 use crate::body::io::{Io, Stream};
 use crate::body::{Body, Door, Downstream, Identity, Request, Response};
 use crate::config::plan::Plan;
@@ -14,6 +15,7 @@ use crate::message::{Name, RequestHead, Scheme, forwarded, request};
 use crate::metrics::{self, Cut, DoorLabel, Handshake};
 use crate::record::Record;
 use crate::tls::server::ServerTls;
+use rustls::ProtocolVersion;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -159,18 +161,28 @@ async fn handshake<S: Service>(
     desk: &Desk<S>,
     tcp: TcpStream,
     tls: &ServerTls,
-) -> Result<(TlsStream<TcpStream>, Identity), Handshake> {
-    let accept = tokio_rustls::TlsAcceptor::from(tls.config()).accept(tcp);
+) -> Result<(TlsStream<Held>, Identity), Handshake> {
+    let accept = tokio_rustls::TlsAcceptor::from(tls.config()).accept(Held::new(tcp));
     let accepted = tokio::time::timeout(desk.service.plan().timeouts.head, accept).await;
-    let stream = accepted.map_err(|_| Handshake::Late)?.map_err(|_| Handshake::Failed)?;
+    let mut stream = accepted.map_err(|_| Handshake::Late)?.map_err(|_| Handshake::Failed)?;
     let Some(identity) = tls.identify(stream.get_ref().1.peer_certificates()) else {
         // Only holders of a certificate of our CA get here: a mistake of the operator's, who must be able to find it.
-        let client = stream.get_ref().0.peer_addr().ok();
+        let client = stream.get_ref().0.tcp().peer_addr().ok();
         tracing::warn!(?client, "a certificate of our CA names no party of this deployment; connection closed");
         return Err(Handshake::Stranger);
     };
+    let (socket, session) = stream.get_mut();
+    if session.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
+        // In TLS 1.2 our words are the last: they leave when we wait for the request.
+        socket.shaken();
+    }
+    session.set_buffer_limit(Some(SEALED_MAX));
     Ok((stream, identity))
 }
+
+/// Sealed octets that may wait for the client. Long content is sealed and sent in pieces of this size, so each costs one
+/// call; a client that takes nothing makes us hold as much.
+const SEALED_MAX: usize = 256 << 10;
 
 /// What an HTTP/2 client begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -57,6 +57,8 @@ pub enum Step {
     Frame,
     /// The end of the file, right behind the last frame.
     End,
+    /// Zeros where a frame would begin: space that was prepared and not written yet, or cut off.
+    Blank,
     /// Something that is no frame, or half of one.
     Broken,
 }
@@ -94,6 +96,9 @@ impl<R: Read> Frames<R> {
         let got = fill(&mut self.input, &mut head)?;
         if got == 0 {
             return Ok(Step::End);
+        }
+        if head.iter().all(|octet| *octet == 0) {
+            return Ok(Step::Blank);
         }
         let Some(fields) = (if got == HEAD { Fields::read(&head) } else { None }) else { return Ok(Step::Broken) };
         self.payload.resize(fields.length as usize, 0);
@@ -225,6 +230,6 @@ mod tests {
         let whole = file(&[b"same", b"same"]);
         assert_eq!(Frames::new(&whole[24..], SALT, 0).read().unwrap(), Step::Broken);
         assert_eq!(Frames::new(&whole[..], Salt(8), 0).read().unwrap(), Step::Broken);
-        assert_eq!(Frames::new(&[0; 64][..], SALT, 0).read().unwrap(), Step::Broken);
+        assert_eq!(Frames::new(&[0; 64][..], SALT, 0).read().unwrap(), Step::Blank);
     }
 }

@@ -12,6 +12,10 @@
 //! is the group commit. Nothing is readable or counted before its commit returned. Readers have files of their own and
 //! never wait for the writer.
 //!
+//! **Prepared space.** A segment is written with zeros ahead of its end, so that a commit overwrites what is there: its
+//! `fdatasync` writes the entries and nothing else, neither a length nor where blocks lie. Zeros are no frame, so the
+//! last frame ends the log as before.
+//!
 //! On opening, a torn tail (what was being written when the power went, so acknowledged to nobody) is cut; damage to
 //! what was once durable is an error and is left to the owner: an authority must stop, a copy may start over.
 
@@ -35,6 +39,13 @@ const SEGMENT_MAX: u64 = 64 << 20;
 
 /// Every so many entries of a segment, their offset is kept in memory, so that a reader starts near its first entry.
 const MARK_EVERY: u64 = 1024;
+
+/// So much is prepared ahead of the end: as much as is written already, within these bounds. Small logs stay small, and
+/// what it costs (a commit that writes so much more) comes seldom. In tests it is short: they bend every octet.
+const PREPARE_MIN: u64 = if cfg!(test) { 40 } else { 64 << 10 };
+const PREPARE_MAX: u64 = 4 << 20;
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 const MAGIC: [u8; 8] = *b"CRDLOG1\n";
 const HEADER: u64 = 44;
@@ -86,8 +97,14 @@ pub struct Log {
     file: File,
     path: PathBuf,
     salt: Salt,
-    /// The length of the current segment up to which it is durable.
+    /// Where the current segment's next frame begins.
     end: u64,
+    /// Up to where it is durable: to the end, unless something was [`Log::write`]n only.
+    durable: u64,
+    /// Up to where it holds zeros at least.
+    prepared: u64,
+    /// Whether another process wrote it, and perhaps made nothing durable: what follows must not claim that it is.
+    is_foreign: bool,
     /// Frames gathered since the last commit, and how many; `marks` of them are not yet published.
     gathered: Vec<u8>,
     gathered_count: u64,
@@ -161,10 +178,15 @@ impl Log {
     fn resume(dir: &Path, name: &str, segments: Vec<Segment>, path: &Path, tail: Tail) -> Result<Log, LogError> {
         let file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| io_at(path, error))?;
         let length = file.metadata().map_err(|error| io_at(path, error))?.len();
-        if length > tail.end {
+        let is_prepared = is_blank(&file, tail.end).map_err(|error| io_at(path, error))?;
+        if !is_prepared {
             file.set_len(tail.end).and_then(|()| file.sync_all()).map_err(|error| io_at(path, error))?;
         }
-        Ok(Log::with(dir, name, tail.label, segments, tail.next, (file, path.to_path_buf(), tail.salt, tail.end)))
+        let current = (file, path.to_path_buf(), tail.salt, tail.end);
+        let mut log = Log::with(dir, name, tail.label, segments, tail.next, current);
+        log.prepared = if is_prepared { length } else { tail.end };
+        log.is_foreign = tail.end > HEADER;
+        Ok(log)
     }
 
     fn create(dir: &Path, name: &str, label: Label, first: u64) -> Result<Log, LogError> {
@@ -191,6 +213,9 @@ impl Log {
             path,
             salt,
             end,
+            durable: end,
+            prepared: end,
+            is_foreign: false,
             gathered: Vec::new(),
             gathered_count: 0,
             gathered_marks: Vec::new(),
@@ -224,12 +249,16 @@ impl Log {
         if payload.len() > frame::PAYLOAD_MAX {
             return Err(LogError::TooLong(payload.len()));
         }
+        if self.is_foreign {
+            self.sync_file()?;
+            self.is_foreign = false;
+        }
         let number = self.next() + self.gathered_count;
         let offset = self.end + self.gathered.len() as u64;
         if self.mark_due(number) {
             self.gathered_marks.push(offset);
         }
-        frame::encode(self.salt, offset, self.end, payload, &mut self.gathered);
+        frame::encode(self.salt, offset, self.durable, payload, &mut self.gathered);
         self.gathered_count += 1;
         Ok(number)
     }
@@ -251,6 +280,28 @@ impl Log {
     /// Errors: nothing gathered was kept. After a failed write the log goes on; after a failed fsync it is `Poisoned`,
     /// because the kernel may have dropped what it could not write and would report success next time.
     pub fn commit(&mut self) -> Result<(), LogError> {
+        self.flush(true)
+    }
+
+    /// As [`Log::commit`] without the fsync: for entries that are durable elsewhere until [`Log::sync`], or a later
+    /// commit, has made them so here.
+    pub fn write(&mut self) -> Result<(), LogError> {
+        self.flush(false)
+    }
+
+    /// Makes durable what was only written.
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        if self.poisoned {
+            return Err(LogError::Poisoned);
+        }
+        if self.durable < self.end || self.is_foreign {
+            self.sync_file()?;
+            (self.durable, self.is_foreign) = (self.end, false);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, is_durable: bool) -> Result<(), LogError> {
         if self.poisoned {
             self.discard();
             return Err(LogError::Poisoned);
@@ -258,12 +309,13 @@ impl Log {
         if self.gathered_count == 0 {
             return Ok(());
         }
-        let written = self.write_gathered();
+        let written = self.write_gathered(is_durable);
         let (octets, count) = (self.gathered.len() as u64, self.gathered_count);
         let marks = std::mem::take(&mut self.gathered_marks);
         self.discard();
         written?;
         self.end += octets;
+        self.durable = if is_durable { self.end } else { self.durable };
         if let Some(segment) = self.shared.segments().last_mut() {
             segment.marks.extend(marks);
         }
@@ -275,16 +327,39 @@ impl Log {
         Ok(())
     }
 
-    fn write_gathered(&mut self) -> Result<(), LogError> {
+    fn write_gathered(&mut self, is_durable: bool) -> Result<(), LogError> {
         if let Err(error) = self.file.write_all_at(&self.gathered, self.end) {
             // Half a write must not stand where the next one begins; if even this fails, opening again will cut it.
             self.poisoned = self.file.set_len(self.end).is_err();
+            self.prepared = self.end;
             return Err(io_at(&self.path, error));
         }
+        let end = self.end + self.gathered.len() as u64;
+        if end > self.prepared {
+            self.prepare(end);
+        }
+        if is_durable { self.sync_file() } else { Ok(()) }
+    }
+
+    fn sync_file(&mut self) -> Result<(), LogError> {
         self.file.sync_data().map_err(|error| {
             self.poisoned = true;
             io_at(&self.path, error)
         })
+    }
+
+    /// Writes zeros behind `end`. A disk that has no room for them may still have some for entries.
+    fn prepare(&mut self, end: u64) {
+        let ahead = end.clamp(PREPARE_MIN, PREPARE_MAX);
+        let until = (end + ahead).min(SEGMENT_MAX.max(end));
+        self.prepared = end;
+        while self.prepared < until {
+            let length = (until - self.prepared).min(ZEROS.len() as u64) as usize;
+            if self.file.write_all_at(ZEROS.get(..length).unwrap_or_default(), self.prepared).is_err() {
+                return;
+            }
+            self.prepared += length as u64;
+        }
     }
 
     /// Goes on in a new segment, so that all entries so far can be dropped together. Does nothing to an empty segment.
@@ -294,11 +369,14 @@ impl Log {
         if self.end == HEADER || self.gathered_count > 0 {
             return Ok(());
         }
+        self.sync()?;
         let (segment, file) = new_segment(&self.dir, &self.name, self.label, self.next())?;
+        // What was prepared and is not needed; a reader takes what is left of it for the end.
+        let _ = self.file.set_len(self.end);
         self.file = file;
         self.path = segment.path.clone();
         self.salt = segment.salt;
-        self.end = HEADER;
+        (self.end, self.durable, self.prepared) = (HEADER, HEADER, HEADER);
         self.shared.segments().push(segment);
         Ok(())
     }
@@ -402,7 +480,13 @@ impl Entries {
                 return Ok(None);
             }
             match frames.read().map_err(|error| io_at(path, error))? {
-                Step::End => self.current = None,
+                Step::End | Step::Blank => {
+                    let follows = self.segments.as_slice().first().is_some_and(|next| next.first == *number);
+                    if !follows {
+                        return Err(damaged(path, frames.offset(), "a committed frame is missing"));
+                    }
+                    self.current = None;
+                }
                 Step::Broken => return Err(damaged(path, frames.offset(), "a committed frame is unreadable")),
                 Step::Frame => {
                     let entry = (*number, frames.payload().to_vec());
@@ -502,10 +586,14 @@ fn scan(
                 visit(number, frames.payload());
                 number = number.checked_add(1).ok_or_else(|| damaged(path, offset, "the numbering overflows"))?;
             }
-            Step::Broken if !is_last || is_damage(path, header.salt, offset)? => {
+            Step::Broken if !is_last => {
                 return Err(damaged(path, offset, "a frame that was once durable is unreadable"));
             }
-            Step::Broken | Step::End => {
+            Step::Broken | Step::Blank if is_damage(path, header.salt, offset)? => {
+                return Err(damaged(path, offset, "a frame that was once durable is unreadable"));
+            }
+            // Of a segment that is not the last, the next one's number tells whether this is where it ended.
+            Step::Broken | Step::Blank | Step::End => {
                 let segment = Segment { first: header.first, path: path.to_path_buf(), salt: header.salt, marks };
                 return Ok((segment, number, offset));
             }
@@ -522,6 +610,19 @@ fn is_damage(path: &Path, salt: Salt, offset: u64) -> Result<bool, LogError> {
         })
         .map_err(|error| io_at(path, error))?;
     Ok(frame::proves_damage(salt, offset, &rest))
+}
+
+/// Whether a file holds nothing but zeros from `offset` on.
+fn is_blank(file: &File, mut offset: u64) -> io::Result<bool> {
+    let mut buffer = vec![0; ZEROS.len()];
+    loop {
+        let got = file.read_at(&mut buffer, offset)?;
+        match buffer.get(..got) {
+            None | Some([]) => return Ok(true),
+            Some(octets) if octets.iter().any(|octet| *octet != 0) => return Ok(false),
+            Some(_) => offset += got as u64,
+        }
+    }
 }
 
 /// Puts an empty segment in place, whole and durable with its name.

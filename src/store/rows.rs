@@ -5,7 +5,12 @@
 //! NAME.image    sorted, packed; names the entry of the log from which on the log belongs to it
 //! NAME-*.log    frames:   | mark 24 | rows |
 //! row           | hash 8 | epoch 4 | value 4 |           as they came
+//!         or    | CARRIED\n | since 8 | octets 8 | such a frame | rows of another set |
 //! ```
+//! **Carried rows.** One set can carry in its log what another one is given together with it ([`Rows::append_carrying`]):
+//! one fsync makes both durable, and the other set is only written. Should the power fail before the other set is on disk,
+//! [`Rows::open_beside`] gives back what it lacks.
+//!
 //!
 //! The [`Mark`] says up to where in the feed the rows reach; it travels with them, so the two cannot disagree. A batch
 //! that takes several frames moves the mark only with its last. A long log is absorbed into a new image by a thread of
@@ -51,6 +56,15 @@ const LOG_SHARE: u64 = 16;
 /// If absorbing does not keep up, appending waits for it at so many times the rows.
 const LOG_WAIT: u64 = 4;
 
+/// Rows that are carried for another set are passed over when a log is read, so they count so much less for its length.
+const CARRIED_SHARE: u64 = 4;
+
+/// The most rows of a frame that carries: 1 MiB. It is one frame, so that both sets get all of it or nothing.
+const CARRY_MAX: usize = 1 << 16;
+
+/// Begins a frame that carries; no term begins so.
+const CARRIED: [u8; 8] = *b"CARRIED\n";
+
 /// Rows of a frame of the log: 64 KiB.
 const BLOCK: usize = 4096;
 
@@ -67,22 +81,31 @@ pub struct Rows {
     mark: Mark,
     /// Rows of the log that the image has not.
     logged: u64,
+    /// Rows of the log that it carries for another set.
+    carried: u64,
     log_min: u64,
     absorbing: Option<Absorbing>,
     /// After a failure: rows of the log at which it is tried again.
     again_at: u64,
+    /// A frame in the making; reused from batch to batch.
+    buffer: Vec<u8>,
 }
 
 /// An image on its way.
 #[derive(Debug)]
 struct Absorbing {
-    /// Rows of the log that it will hold.
+    /// Rows of the log that it will hold, and carried ones that it makes superfluous.
     logged: u64,
+    carried: u64,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Image, LogError>>>,
 }
 
 impl Absorbing {
+    fn length(&self) -> u64 {
+        self.logged + self.carried / CARRIED_SHARE
+    }
+
     fn is_finished(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
@@ -120,6 +143,16 @@ impl Rows {
     ///
     /// Errors: `Damaged` if what was once durable cannot be read; [`set_aside`] makes room for a new beginning.
     pub fn open(dir: &Path, name: &'static str) -> Result<Option<(Rows, Cold)>, LogError> {
+        let opened = Rows::open_beside(dir, name, Mark::default())?;
+        Ok(opened.map(|(rows, cold, _)| (rows, cold)))
+    }
+
+    /// The same, and what it carries for a set that has come as far as `other`: the batches that are missing there.
+    pub fn open_beside(
+        dir: &Path,
+        name: &'static str,
+        mut other: Mark,
+    ) -> Result<Option<(Rows, Cold, Vec<Batch>)>, LogError> {
         let image = Image::open(dir, name)?.map(Arc::new);
         if !Log::exists(dir, name)? {
             return match image {
@@ -129,12 +162,17 @@ impl Rows {
         }
         let from = image.as_ref().map_or(0, |image| image.head.log_from);
         let mut mark = image.as_ref().map_or(Mark::default(), |image| image.head.mark);
-        let (mut tail, mut sound) = (Vec::new(), true);
-        let log = Log::open(dir, name, [0; 16], 0, |number, payload| match batch(payload) {
+        let (mut tail, mut carried, mut missing, mut sound) = (Vec::new(), 0, Vec::new(), true);
+        let log = Log::open(dir, name, [0; 16], 0, |number, payload| match Logged::read(payload) {
             Some(_) if number < from => {}
-            Some((reached, rows)) => {
-                mark = reached;
-                tail.extend(rows.iter().map(decode));
+            Some(logged) => {
+                mark = logged.mark;
+                tail.extend(logged.rows.iter().map(decode));
+                carried += logged.carried.len() as u64;
+                if logged.follows(other) {
+                    other = mark;
+                    missing.push(Batch { mark, rows: logged.carried.iter().map(decode).collect() });
+                }
             }
             None => sound = false,
         })?;
@@ -144,18 +182,33 @@ impl Rows {
             return Err(damaged(&dir.join(name), 0, "image and log do not belong together"));
         }
         let cold = Cold { image: image.clone(), tail: Arc::new(Tail { raw: tail, sorted: OnceLock::new() }) };
-        let dir = dir.to_path_buf();
-        Ok(Some((
-            Rows { dir, name, label, log, image, mark, logged, log_min: LOG_MIN, absorbing: None, again_at: 0 },
-            cold,
-        )))
+        let rows = Rows { image, mark, logged, carried, ..Rows::of_log(dir, name, log) };
+        Ok(Some((rows, cold, missing)))
+    }
+
+    fn of_log(dir: &Path, name: &'static str, log: Log) -> Rows {
+        let (dir, label, mark) = (dir.to_path_buf(), log.label(), Mark::default());
+        let (log_min, absorbing, again_at) = (LOG_MIN, None, 0);
+        Rows {
+            dir,
+            name,
+            label,
+            log,
+            image: None,
+            mark,
+            logged: 0,
+            carried: 0,
+            log_min,
+            absorbing,
+            again_at,
+            buffer: Vec::new(),
+        }
     }
 
     /// Begins an empty set.
     pub fn create(dir: &Path, name: &'static str, label: Label) -> Result<Rows, LogError> {
         let log = Log::open(dir, name, label, 0, |_, _| {})?;
-        let (dir, mark) = (dir.to_path_buf(), Mark::default());
-        Ok(Rows { dir, name, label, log, image: None, mark, logged: 0, log_min: LOG_MIN, absorbing: None, again_at: 0 })
+        Ok(Rows::of_log(dir, name, log))
     }
 
     /// Whom the rows belong to.
@@ -182,36 +235,60 @@ impl Rows {
     ///
     /// Errors: none of them was kept.
     pub fn append(&mut self, mark: Mark, rows: &[Row]) -> Result<(), LogError> {
+        self.gather(mark, rows)?;
+        self.log.commit()?;
+        self.reached(mark, rows);
+        Ok(())
+    }
+
+    /// The same without an fsync, for rows that another set carries: [`Rows::sync`], before that one drops them.
+    pub fn append_carried(&mut self, mark: Mark, rows: &[Row]) -> Result<(), LogError> {
+        self.gather(mark, rows)?;
+        self.log.write()?;
+        self.reached(mark, rows);
+        Ok(())
+    }
+
+    /// As [`Rows::append`], and carries `others` for a set that goes by them from `since` to the same mark. False if they
+    /// are too many: then nothing was done.
+    pub fn append_carrying(&mut self, mark: Mark, rows: &[Row], since: u64, others: &[Row]) -> Result<bool, LogError> {
+        if rows.len() + others.len() > CARRY_MAX {
+            return Ok(false);
+        }
+        self.buffer.clear();
+        encode_carrying(mark, rows, since, others, &mut self.buffer);
+        self.log.append(&self.buffer)?;
+        self.log.commit()?;
+        self.reached(mark, rows);
+        self.carried += others.len() as u64;
+        Ok(true)
+    }
+
+    /// Makes durable what was only written.
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        self.log.sync()
+    }
+
+    fn gather(&mut self, mark: Mark, rows: &[Row]) -> Result<(), LogError> {
         let mut blocks = rows.chunks(BLOCK).peekable();
         let mut first = true;
         while first || blocks.peek().is_some() {
             first = false;
             let block = blocks.next().unwrap_or_default();
             let reached = if blocks.peek().is_some() { self.mark } else { mark };
-            if let Err(error) = self.log.append(&encode_batch(reached, block)) {
+            self.buffer.clear();
+            encode_batch(reached, block, &mut self.buffer);
+            if let Err(error) = self.log.append(&self.buffer) {
                 self.log.discard();
                 return Err(error);
             }
         }
-        self.log.commit()?;
-        self.mark = mark;
-        self.logged += rows.len() as u64;
         Ok(())
     }
 
-    /// The same as [`Rows::append`] for so many rows that they had better stand in an image at once. Cost: rewrites it.
-    ///
-    /// Errors: none of them was kept.
-    pub fn append_many(&mut self, mark: Mark, mut rows: Vec<Row>) -> Result<(), LogError> {
-        if (rows.len() as u64) < self.log_max() / LOG_WAIT {
-            return self.append(mark, &rows);
-        }
-        let mut run = logged_rows(self.logged_entries()?, &self.dir.join(self.name))?;
-        run.append(&mut rows);
-        newest_of_each(&mut run);
-        self.log.rotate()?;
-        let image = self.image_of(mark, merged(self.image.as_ref(), run))?;
-        self.replace(Prepared(image))
+    fn reached(&mut self, mark: Mark, rows: &[Row]) {
+        self.mark = mark;
+        self.logged += rows.len() as u64;
     }
 
     /// All rows in the order of their hashes, the newest of each. Cost: reads everything; holds the log's rows.
@@ -232,11 +309,25 @@ impl Rows {
     pub fn absorb_if_long(&mut self) -> Result<(), LogError> {
         let max = self.log_max();
         if let Some(absorbing) = &self.absorbing
-            && (absorbing.is_finished() || self.logged - absorbing.logged >= max * LOG_WAIT)
+            && (absorbing.is_finished() || self.length() - absorbing.length() >= max * LOG_WAIT)
         {
             self.finish_absorbing()?;
         }
-        if self.absorbing.is_none() && self.logged >= max.max(self.again_at) { self.begin_absorbing() } else { Ok(()) }
+        if self.absorbing.is_none() && self.length() >= max.max(self.again_at) {
+            self.begin_absorbing()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether [`Rows::absorb_if_long`] may drop a part of the log, and with it what it carries.
+    pub fn may_drop(&self) -> bool {
+        self.absorbing.is_some()
+    }
+
+    /// What the log's length costs, in rows.
+    fn length(&self) -> u64 {
+        self.logged + self.carried / CARRIED_SHARE
     }
 
     fn log_max(&self) -> u64 {
@@ -264,7 +355,8 @@ impl Rows {
         };
         let thread = std::thread::Builder::new().name(format!("absorb-{}", self.name)).spawn(absorb);
         let thread = thread.map_err(|source| LogError::Io { path: self.dir.clone(), source })?;
-        self.absorbing = Some(Absorbing { logged: self.logged, stop, thread: Some(thread) });
+        let (logged, carried) = (self.logged, self.carried);
+        self.absorbing = Some(Absorbing { logged, carried, stop, thread: Some(thread) });
         Ok(())
     }
 
@@ -274,8 +366,11 @@ impl Rows {
         let Some(made) = absorbing.join() else { return Ok(()) };
         let placed = made.and_then(|image| self.put(image));
         match placed {
-            Ok(()) => (self.logged, self.again_at) = (self.logged - absorbing.logged, 0),
-            Err(_) => self.again_at = self.logged + self.log_max() / LOG_WAIT,
+            Ok(()) => {
+                (self.logged, self.carried) = (self.logged - absorbing.logged, self.carried - absorbing.carried);
+                self.again_at = 0;
+            }
+            Err(_) => self.again_at = self.length() + self.log_max() / LOG_WAIT,
         }
         placed
     }
@@ -316,8 +411,25 @@ impl Rows {
         let mark = prepared.0.head.mark;
         self.put(prepared.0)?;
         self.mark = mark;
-        self.logged = 0;
+        (self.logged, self.carried) = (0, 0);
         Ok(())
+    }
+
+    /// Begins an image of what stands, into which rows are merged as they come in the order of their hashes; nothing but
+    /// the log's rows is held in memory.
+    pub fn merge(&mut self) -> Result<Merging, LogError> {
+        self.log.rotate()?;
+        let older = self.sorted()?.peekable();
+        Ok(Merging { older, last: None, writer: ImageWriter::create(&self.dir, self.name)? })
+    }
+
+    /// Ends the image, before anything else was appended; [`Rows::replace`] puts it in place.
+    pub fn merged(&self, merging: Merging, mark: Mark) -> Result<Prepared, LogError> {
+        let Merging { older, mut writer, .. } = merging;
+        for row in older {
+            writer.push(row?)?;
+        }
+        writer.finish(self.label, self.log.next(), mark).map(Prepared)
     }
 
     /// Puts a finished image in place and drops what it has absorbed.
@@ -328,6 +440,33 @@ impl Rows {
         // What the image has absorbed is passed over; if it cannot be removed now, the next absorbing tries again.
         let _ = self.log.drop_before(absorbed);
         Ok(())
+    }
+}
+
+/// A new image in the making.
+pub struct Merging {
+    older: Peekable<Sorted>,
+    last: Option<u64>,
+    writer: ImageWriter,
+}
+
+impl Merging {
+    /// Whether a row comes too late: it does not rise above the one before.
+    pub fn is_behind(&self, row: Row) -> bool {
+        self.last.is_some_and(|last| row.hash <= last)
+    }
+
+    /// Takes the next row. Errors: it does not rise above the one before, or the disk refused.
+    pub fn push(&mut self, row: Row) -> Result<(), LogError> {
+        while let Some(old) = self.older.next_if(|old| old.as_ref().map_or(true, |old| old.hash < row.hash)) {
+            self.writer.push(old?)?;
+        }
+        self.last = Some(row.hash);
+        let same = self.older.next_if(|old| old.as_ref().is_ok_and(|old| old.hash == row.hash));
+        self.writer.push(match same {
+            Some(old) => newer(old?, row),
+            None => row,
+        })
     }
 }
 
@@ -444,8 +583,8 @@ fn logged_rows(entries: Entries, name: &Path) -> Result<Vec<Row>, LogError> {
     let mut run = Vec::new();
     for entry in entries {
         let (_, payload) = entry?;
-        let (_, rows) = batch(&payload).ok_or_else(|| damaged(name, 0, "a batch is malformed"))?;
-        run.extend(rows.iter().map(decode));
+        let logged = Logged::read(&payload).ok_or_else(|| damaged(name, 0, "a batch is malformed"))?;
+        run.extend(logged.rows.iter().map(decode));
     }
     Ok(run)
 }
@@ -482,17 +621,74 @@ fn decode(octets: &[u8; ROW]) -> Row {
     }
 }
 
-fn encode_batch(mark: Mark, rows: &[Row]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(24 + rows.len() * ROW);
+fn encode_batch(mark: Mark, rows: &[Row], out: &mut Vec<u8>) {
     for number in mark.words() {
         out.extend_from_slice(&number.to_le_bytes());
     }
-    for row in rows {
-        out.extend_from_slice(&row.hash.to_le_bytes());
-        out.extend_from_slice(&row.epoch.to_le_bytes());
-        out.extend_from_slice(&row.value.to_le_bytes());
+    encode_rows(rows, out);
+}
+
+fn encode_carrying(mark: Mark, rows: &[Row], since: u64, others: &[Row], out: &mut Vec<u8>) {
+    out.extend_from_slice(&CARRIED);
+    out.extend_from_slice(&since.to_le_bytes());
+    let length_at = out.len();
+    out.extend_from_slice(&[0; 8]);
+    let begin = out.len();
+    encode_batch(mark, rows, out);
+    let octets = ((out.len() - begin) as u64).to_le_bytes();
+    if let Some(length) = out.get_mut(length_at..begin) {
+        length.copy_from_slice(&octets);
     }
-    out
+    encode_rows(others, out);
+}
+
+fn encode_rows(rows: &[Row], out: &mut Vec<u8>) {
+    out.reserve(rows.len() * ROW);
+    for row in rows {
+        let mut octets = [0; ROW];
+        octets[..8].copy_from_slice(&row.hash.to_le_bytes());
+        octets[8..12].copy_from_slice(&row.epoch.to_le_bytes());
+        octets[12..].copy_from_slice(&row.value.to_le_bytes());
+        out.extend_from_slice(&octets);
+    }
+}
+
+/// Rows of another set, with the mark that they reach.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// The mark.
+    pub mark: Mark,
+    /// The rows.
+    pub rows: Vec<Row>,
+}
+
+/// A frame of the log.
+struct Logged<'a> {
+    mark: Mark,
+    rows: &'a [[u8; ROW]],
+    /// Where in the feed the other set was before the rows that are carried for it.
+    since: Option<u64>,
+    carried: &'a [[u8; ROW]],
+}
+
+impl Logged<'_> {
+    fn read(payload: &[u8]) -> Option<Logged<'_>> {
+        let Some(rest) = payload.strip_prefix(&CARRIED) else {
+            let (mark, rows) = batch(payload)?;
+            return Some(Logged { mark, rows, since: None, carried: &[] });
+        };
+        let (since, rest) = rest.split_first_chunk::<8>()?;
+        let (octets, rest) = rest.split_first_chunk::<8>()?;
+        let (own, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*octets)).ok()?)?;
+        let (mark, rows) = batch(own)?;
+        let (carried, odd) = rest.as_chunks::<ROW>();
+        odd.is_empty().then_some(Logged { mark, rows, since: Some(u64::from_le_bytes(*since)), carried })
+    }
+
+    /// Whether it carries what comes next after `other`.
+    fn follows(&self, other: Mark) -> bool {
+        self.mark.term == other.term && self.since.is_some_and(|since| since <= other.seq) && self.mark.seq > other.seq
+    }
 }
 
 /// The mark of a batch, and its rows as octets, a whole number of them.

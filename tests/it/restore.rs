@@ -198,3 +198,30 @@ fn a_map_that_is_not_centrals_is_found_by_its_digest_and_taken_anew() {
     wait::until("all edges to say so", told, |told| *told);
     assert_eq!(status(&world)["features"], json!(coordinator::home::event::FEATURES));
 }
+
+#[test]
+fn a_standby_is_promoted_while_the_old_central_still_runs() {
+    let mut world = setup().with_standby().start();
+    world.central().put_home("user", "early", "fr");
+    world.start_standby();
+    world.central().put_home("user", "late", "us");
+    let head = world.central().head();
+    let copied = || world.ask_standby("GET", "/v1/status", "").json()["head"].clone();
+    wait::until("the log to be copied", copied, |copied| *copied == json!(head));
+    assert_eq!(world.ask_standby("GET", "/v1/homes/user/late", "").status, 503);
+    assert_eq!(world.central().ask("POST", "/v1/promote", "").status, 409, "it leads already");
+    let promoted = world.ask_standby("POST", "/v1/promote", "");
+    assert_eq!((promoted.status, &promoted.json()["term"]), (200, &json!(2)));
+    let open = || world.ask_standby("GET", "/v1/status", "").json()["awaited"].clone();
+    wait::until("all edges to report to the promoted one", open, Value::is_null);
+    for name in EDGES {
+        let followed = || world.edge(name).homes().cursor().term;
+        wait::until("the edge to follow the new term", followed, |now| *now == 2);
+    }
+    assert_eq!(world.central().ask("PUT", "/v1/homes/user/new", r#"{"home":"fr"}"#).status, 503, "superseded");
+    assert_eq!(world.ask_standby("PUT", "/v1/homes/user/new", r#"{"home":"jp"}"#).status, 201);
+    let home = || matches!(world.edge("jp").home("new"), Home::Ours { epoch: 1, .. });
+    wait::until("the new user's home to arrive", home, |is_ours| *is_ours);
+    assert!(matches!(world.edge("us").home("late"), Home::Ours { epoch: 1, .. }));
+    assert!(matches!(world.edge("fr").home("late"), Home::At { epoch: 1, .. }));
+}

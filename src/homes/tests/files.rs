@@ -28,7 +28,7 @@ fn a_key_that_is_filed_under_another_hash_is_not_taken_for_the_one_that_has_its_
 }
 
 /// A map and a ledger of many keys, on disk.
-fn many(dir: &Path, keys: u64) -> Vec<(String, Home)> {
+pub(super) fn many(dir: &Path, keys: u64) -> Vec<(String, Home)> {
     let mut edge = open(dir);
     edge.applier.begin_feed(FEED, 1).unwrap();
     let home = |key: u64| ["fr", "de", "us", "-"][(key % 4) as usize];
@@ -40,8 +40,8 @@ fn many(dir: &Path, keys: u64) -> Vec<(String, Home)> {
 }
 
 /// Opens as if there were too many keys to read first.
-fn open_cold(dir: &Path) -> Edge {
-    let (homes, applier, asks) = super::open::open_with(dir, "fr", &["user".into()], 0).unwrap();
+pub(super) fn open_cold(dir: &Path) -> Edge {
+    let (homes, applier, asks) = super::super::open::open_with(dir, "fr", &["user".into()], 0).unwrap();
     Edge { homes, applier, asks }
 }
 
@@ -96,35 +96,5 @@ fn files_that_turn_out_damaged_answer_nothing_wrong() {
             std::fs::remove_dir_all(dir.path()).unwrap();
             std::fs::create_dir(dir.path()).unwrap();
         }
-    }
-}
-
-/// Turns the ledger's log into an image, as absorbing would.
-fn ledger_as_image(dir: &Path) {
-    let (mut rows, cold) = crate::store::rows::Rows::open(dir, "ledger").unwrap().unwrap();
-    let all: Vec<_> = cold.sorted().map(Result::unwrap).collect();
-    let prepared = rows.prepare(rows.mark(), all.into_iter()).unwrap();
-    rows.replace(prepared).unwrap();
-}
-
-#[test]
-fn a_ledger_that_proves_damaged_after_the_start_makes_its_disk_start_over() {
-    let dir = tempfile::tempdir().unwrap();
-    many(dir.path(), 3000);
-    ledger_as_image(dir.path());
-    let boot = open(dir.path()).homes.identity.standing().boot;
-    let path = dir.path().join("ledger.image");
-    let mut bent = std::fs::read(&path).unwrap();
-    let middle = bent.len() / 2;
-    bent[middle] ^= 0x20;
-    std::fs::write(&path, bent).unwrap();
-    for cold in [true, false] {
-        let mut edge = if cold { open_cold(dir.path()) } else { open(dir.path()) };
-        edge.applier.warm().unwrap();
-        assert!(!edge.homes.is_founded() && !edge.homes.identity.may_accept(), "cold {cold}");
-        let next = edge.homes.incarnation();
-        assert!(!cold || (next.replaces == Some(boot) && next.boot != boot), "{next:?}");
-        assert_eq!(edge.look("4"), Home::Disputed, "cold {cold}");
-        assert_eq!(edge.applier.begin_feed(FEED, 1).unwrap(), FeedCheck::Snapshot);
     }
 }

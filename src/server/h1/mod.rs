@@ -64,8 +64,13 @@ enum Start {
 }
 
 /// Serves a connection whose first octets may be in the inbox already.
-pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
+pub(super) fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) -> impl Future<Output = ()> {
+    // Outside of the future, which would keep a place for what it was given.
     let link = Link { watcher: visit.watcher(), visit, wire: Wire::new(io) };
+    run(link)
+}
+
+async fn run<S: Service>(link: Link<S>) {
     let (mut reader, mut alarm) = (HeadReader::default(), Alarm::default());
     loop {
         let plan = link.visit.plan();

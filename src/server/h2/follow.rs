@@ -68,6 +68,11 @@ pub(super) struct Follow {
     block: bool,
     /// Since when the client owes the rest of something other than DATA.
     owing: Option<Instant>,
+    /// The newest stream of the client's, and whether its first header block is on its way.
+    newest: u32,
+    opening: bool,
+    /// Streams whose first header block came whole.
+    opened: u64,
     streams: u64,
     resets: u64,
     control: Spent,
@@ -86,6 +91,9 @@ impl Follow {
             flags: 0,
             block: false,
             owing: Some(now),
+            newest: 0,
+            opening: false,
+            opened: 0,
             streams: 0,
             resets: 0,
             control: CONTROL.fresh(now),
@@ -102,6 +110,11 @@ impl Follow {
     /// Whether a header block has begun and not ended.
     pub(super) fn in_block(&self) -> bool {
         self.block
+    }
+
+    /// Streams that the client has opened. The engine hands out those that it does not refuse by itself.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened
     }
 
     /// The flood that was seen, if any.
@@ -125,13 +138,17 @@ impl Follow {
                     self.frame(now);
                 }
             }
+            if self.opening && self.skip == 0 && self.have == 0 && !self.block {
+                self.opening = false;
+                self.opened += 1;
+            }
         }
         self.owe(now);
     }
 
     /// A frame header is complete.
     fn frame(&mut self, now: Instant) {
-        let [a, b, c, kind, flags, ..] = self.header;
+        let [a, b, c, kind, flags, stream @ ..] = self.header;
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         (self.have, self.kind, self.flags) = (0, kind, flags);
         let fine = match kind {
@@ -139,6 +156,9 @@ impl Follow {
             DATA | WINDOW_UPDATE | CONTINUATION => true,
             HEADERS => {
                 self.streams += 1;
+                let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+                self.opening |= stream > self.newest;
+                self.newest = self.newest.max(stream);
                 true
             }
             RST_STREAM => {
@@ -200,6 +220,25 @@ mod tests {
         assert_eq!(fed(&mut follow, &frame(DATA, 0, 30)[..20], start), None, "content has its own timer");
         assert_eq!(fed(&mut follow, &[0; 19], start), None);
         assert_eq!(fed(&mut follow, &frame(6, 0, 8)[..12], start), Some(start));
+    }
+
+    #[test]
+    fn streams_count_once_their_block_is_whole() {
+        let now = Instant::now();
+        let mut follow = Follow::new(now);
+        let mut opened = |octets: &[u8]| {
+            fed(&mut follow, octets, now);
+            follow.opened()
+        };
+        assert_eq!(opened(&[0; PREFACE]), 0);
+        let whole = frame(HEADERS, 0, 3);
+        assert_eq!(opened(&whole[..10]), 0);
+        assert_eq!(opened(&whole[10..]), 0, "its rest is to come");
+        assert_eq!(opened(&frame(CONTINUATION, END_HEADERS, 3)), 1);
+        assert_eq!(opened(&frame(HEADERS, END_HEADERS, 3)), 1, "trailers open nothing");
+        let mut next = frame(HEADERS, END_HEADERS, 0);
+        next[8] = 3;
+        assert_eq!(opened(&next), 2);
     }
 
     #[test]

@@ -11,10 +11,12 @@ mod wire;
 
 use super::Service;
 use super::alarm::Alarm;
-use super::conn::Visit;
+use super::conn::{Account, Visit};
 use super::drain::{Phase, Watcher};
+use crate::base::clock;
 use crate::body::io::Io;
 use crate::config::plan::Plan;
+use crate::error::Error;
 use crate::metrics::Cut;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
@@ -62,6 +64,7 @@ pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
         connection,
         wire,
         streams: Rc::default(),
+        known: 0,
         idle: Alarm::default(),
         block: Alarm::default(),
         goodbye: Alarm::default(),
@@ -106,6 +109,8 @@ struct Link<S: Service> {
     connection: Connection<Shared, Bytes>,
     wire: Shared,
     streams: Rc<Cell<usize>>,
+    /// Streams that the engine handed out, or refused and we noted.
+    known: u64,
     watcher: Watcher,
     idle: Alarm,
     block: Alarm,
@@ -143,6 +148,7 @@ impl<S: Service> Link<S> {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let (visit, seat) = (self.visit.clone(), Seat::take(&self.streams));
+                    self.known += 1;
                     let job = Job { visit, request, respond, _seat: seat };
                     // A panic drops the stream, which resets it; the connection goes on.
                     self.visit.desk.lanes.start(job, stream::serve);
@@ -157,6 +163,7 @@ impl<S: Service> Link<S> {
                 Poll::Pending => break,
             }
         }
+        self.note_refused();
         self.poll_flood(cx);
         self.poll_block(cx);
         self.poll_idle(cx);
@@ -164,6 +171,24 @@ impl<S: Service> Link<S> {
             return Poll::Ready(());
         }
         self.poll_leave(cx)
+    }
+
+    /// Streams that the engine refused by itself: heads beyond the limit, malformed heads, streams beyond their number.
+    /// They never come to the service, and are requests all the same.
+    fn note_refused(&mut self) {
+        let opened = self.wire.follow().opened();
+        let refused = opened.saturating_sub(self.known);
+        self.known = self.known.max(opened);
+        if self.leaving || self.goodbye.is_set() {
+            // After our goodbye the engine ignores what is new, as RFC 9113 section 6.8 has it.
+            return;
+        }
+        for _ in 0..refused {
+            let error = Error::bad_request("the engine refused the head: too large, or malformed");
+            let mut account = Account::open(&self.visit, clock::now());
+            account.record().status = error.status();
+            account.record().failed(&error);
+        }
     }
 
     /// What the engine found wrong. It calls for calm when a header block has too many frames, and when it had to reset

@@ -77,7 +77,9 @@ fn the_deadline_cuts_what_is_left() {
 fn http2_hears_goodbye_and_finishes_its_streams() {
     let world = world();
     let address = world.address;
+    let mut idle = kept_alive(&world);
     let (asked, begun) = std::sync::mpsc::channel();
+    let (counted, go_on) = tokio::sync::oneshot::channel();
     let client = std::thread::spawn(move || {
         client_h2::run(async {
             let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -95,14 +97,18 @@ fn http2_hears_goodbye_and_finishes_its_streams() {
                 }
             };
             assert!(refused.is_go_away() || refused.is_reset(), "{refused:?}");
+            go_on.await.unwrap();
             body.send_data("cd".into(), true).unwrap();
             client_h2::content(response.await.unwrap()).await.0
         })
     });
     begun.recv().unwrap();
-    let (drained, _) = draining(world, Duration::from_secs(20)).join().unwrap();
-    // The client may have heard, finished and left before the doors were closed.
-    assert_eq!(drained.cut, 0);
+    let leaving = draining(world, Duration::from_secs(6));
+    // Idle connections close at half time, which is after the open ones were counted.
+    assert_eq!(rest(&mut idle), "");
+    counted.send(()).unwrap();
+    let (drained, _) = leaving.join().unwrap();
+    assert_eq!((drained.open, drained.cut), (2, 0));
     assert_eq!(client.join().unwrap(), "abcd|[]");
 }
 

@@ -385,3 +385,43 @@ fn an_idle_connection_says_goodbye() {
     assert_eq!(farewell(&world, PREFACE), Some(Reason::NO_ERROR.into()));
     until("the count", || world.metric("coordinator_connections_cut_total{reason=\"idle\"}") == 1);
 }
+
+/// HEADERS that end their stream, with this block.
+fn headers(stream: u32, block: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(block.len()).unwrap().to_be_bytes();
+    [&length[1..], b"\x01\x05", &stream.to_be_bytes(), block].concat()
+}
+
+#[test]
+fn a_small_block_that_means_a_large_head_is_refused_and_recorded() {
+    let world = world();
+    // One field of 3900 octets goes into the table; each further octet repeats it.
+    let length = 3900u32 - 127;
+    let long = [0x7f, (length & 0x7f) as u8 | 0x80, (length >> 7) as u8];
+    let field = [&b"\x82\x86\x84\x41\x01h\x40\x01x"[..], &long, &[b'a'; 3900]].concat();
+    let bomb = |repeats: usize| [PREFACE, &headers(1, &[&field[..], &vec![0xbe; repeats]].concat())].concat();
+    assert!(farewell(&world, &bomb(4300)).is_some_and(|code| code != 0), "16 MiB of head in 8 KiB");
+    until("the close", || world.workers.connections() == 0);
+    let mut tcp = world.connect();
+    tcp.write_all(&bomb(plan().limits.head / 3900 + 1)).unwrap();
+    let ends = world.recorded(1);
+    assert_eq!(ends, [(400, "http_request_error")]);
+    // The connection, and its table, are as good as ever.
+    tcp.write_all(&headers(3, b"\x82\x86\x84\x41\x01h")).unwrap();
+    until("the next", || world.recorded(2).len() == 2);
+}
+
+#[test]
+fn a_client_that_opens_no_window_is_cut_and_holds_little() {
+    let mut hasty = plan();
+    hasty.timeouts.send = Duration::from_millis(300);
+    let world = world_of(hasty, door());
+    let mut tcp = world.connect();
+    // SETTINGS_INITIAL_WINDOW_SIZE 0: every answer waits for a window that never comes.
+    let settings = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\0\0\0\0";
+    let streams: Vec<u8> =
+        (0..50u32).flat_map(|each| headers(2 * each + 1, b"\x82\x86\x04\x06/hello\x41\x01h")).collect();
+    tcp.write_all(&[&settings[..], &streams].concat()).unwrap();
+    assert!(world.recorded(50).iter().all(|end| *end == (200, "connection_write_timeout")));
+    until("the count", || world.metric("coordinator_connections_cut_total{reason=\"slow_reader\"}") == 50);
+}

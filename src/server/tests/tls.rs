@@ -262,3 +262,98 @@ fn a_client_that_takes_nothing_over_tls_is_cut_in_time() {
         assert!(waited < std::time::Duration::from_secs(3), "{waited:?}");
     });
 }
+
+/// A client's side of a connection, with what the server has sent.
+struct Tapped {
+    tcp: tokio::net::TcpStream,
+    came: Arc<std::sync::Mutex<Vec<u8>>>,
+}
+
+impl tokio::io::AsyncRead for Tapped {
+    fn poll_read(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let read = std::pin::Pin::new(&mut self.tcp).poll_read(cx, buf);
+        self.came.lock().unwrap().extend_from_slice(&buf.filled()[before..]);
+        read
+    }
+}
+
+impl tokio::io::AsyncWrite for Tapped {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        octets: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        std::pin::Pin::new(&mut self.tcp).poll_write(cx, octets)
+    }
+
+    fn poll_flush(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        std::pin::Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+/// How many records of TLS these octets hold.
+fn records(mut octets: &[u8]) -> usize {
+    let mut count = 0;
+    while let [_, _, _, high, low, rest @ ..] = octets {
+        octets = rest.get(usize::from(*high) << 8 | usize::from(*low)..).unwrap_or_default();
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn answers_share_records_and_a_session_costs_one_ticket() {
+    let authority = Authority::new();
+    let (world, _) = public(&authority);
+    client_h2::run(async {
+        let came = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let taken = || std::mem::take(&mut *came.lock().unwrap());
+        let config = Arc::new(authority.client(None, &["http/1.1"]));
+        let name = ServerName::try_from("a.example").unwrap();
+        let tcp = tokio::net::TcpStream::connect(world.address).await.unwrap();
+        let tapped = Tapped { tcp, came: came.clone() };
+        let mut tls = TlsConnector::from(config).connect(name.clone(), tapped).await.unwrap();
+        let suite = tls.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+        assert_eq!(suite, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256, "the client names AES-256 first");
+        taken();
+        for expected in [2, 1] {
+            tls.write_all(b"GET /hello HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+            let (mut answer, mut piece) = (Vec::new(), [0; 1024]);
+            while !answer.ends_with(b"hello") {
+                let got = tls.read(&mut piece).await.unwrap();
+                answer.extend_from_slice(&piece[..got]);
+            }
+            assert_eq!(records(&taken()), expected, "head and content in one, the ticket before the first");
+        }
+        let config = Arc::new(authority.client(None, &["h2"]));
+        let tcp = tokio::net::TcpStream::connect(world.address).await.unwrap();
+        let tapped = Tapped { tcp, came: came.clone() };
+        let tls = TlsConnector::from(config).connect(name, tapped).await.unwrap();
+        let mut client = client_h2::client_over(tls).await;
+        client_h2::get(&mut client, "/hello").await.unwrap();
+        taken();
+        let answers = (0..32).map(|_| {
+            let mut client = client.clone();
+            tokio::task::spawn_local(async move { client_h2::get(&mut client, "/hello").await.unwrap().status() })
+        });
+        for answer in answers.collect::<Vec<_>>() {
+            assert_eq!(answer.await.unwrap(), 200);
+        }
+        assert!(records(&taken()) < 16, "32 answers");
+    });
+}

@@ -53,8 +53,8 @@ fn a_cut_at_any_octet_leaves_a_prefix_that_goes_on() {
             continue;
         }
         let (mut log, seen) = open(dir.path()).unwrap();
-        let kept = [HEADER as usize + 23, HEADER as usize + 46].iter().filter(|end| cut >= **end).count();
-        assert_eq!(seen, numbered(&[&b"one"[..], b"two"][..kept]), "cut at {cut}");
+        let kept = [23, 46, 71].iter().filter(|end| cut >= HEADER as usize + **end).count();
+        assert_eq!(seen, numbered(&[&b"one"[..], b"two", b"three"][..kept]), "cut at {cut}");
         log.append(b"next").unwrap();
         log.commit().unwrap();
         drop(log);
@@ -67,7 +67,8 @@ fn a_cut_at_any_octet_leaves_a_prefix_that_goes_on() {
 fn a_flip_of_any_octet_is_damage_or_a_cut_of_the_last_entry() {
     let origin = tempfile::tempdir().unwrap();
     let whole = std::fs::read(three(origin.path())).unwrap();
-    let last = HEADER as usize + 46;
+    let (last, behind) = (HEADER as usize + 46, HEADER as usize + 71);
+    assert!(whole.len() > behind, "space is prepared");
     for at in 0..whole.len() {
         let dir = tempfile::tempdir().unwrap();
         let mut bent = whole.clone();
@@ -75,7 +76,8 @@ fn a_flip_of_any_octet_is_damage_or_a_cut_of_the_last_entry() {
         std::fs::write(dir.path().join("t-00000000000000000001.log"), &bent).unwrap();
         match open(dir.path()) {
             Err(LogError::Damaged { .. }) => assert!(at < last, "octet {at}"),
-            Ok((_, seen)) => assert!(at >= last && seen == numbered(&[b"one", b"two"]), "octet {at}"),
+            Ok((_, seen)) if at < behind => assert!(at >= last && seen == numbered(&[b"one", b"two"]), "octet {at}"),
+            Ok((_, seen)) => assert_eq!(seen, numbered(&[b"one", b"two", b"three"]), "octet {at}"),
             Err(other) => panic!("octet {at}: {other}"),
         }
     }
@@ -163,6 +165,7 @@ fn a_full_disk_is_an_error_and_what_was_durable_stays() {
     let dir = tempfile::tempdir().unwrap();
     three(dir.path());
     let (mut log, _) = open(dir.path()).unwrap();
+    log.sync().unwrap();
     // The kernel's own full disk takes the next write.
     let full = Path::new("/dev/full");
     log.file = OpenOptions::new().write(true).open(full).unwrap();
@@ -178,4 +181,70 @@ fn a_full_disk_is_an_error_and_what_was_durable_stays() {
     assert_eq!(seen, numbered(&[b"one", b"two", b"three"]));
     assert_eq!(log.append(b"four").unwrap(), 4);
     log.commit().unwrap();
+}
+
+#[test]
+fn prepared_space_is_kept_if_it_is_blank_and_cut_if_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = three(dir.path());
+    let whole = std::fs::read(&path).unwrap();
+    let (log, _) = open(dir.path()).unwrap();
+    assert_eq!((log.end, log.prepared), (HEADER + 71, whole.len() as u64));
+    drop(log);
+    let mut bent = whole.clone();
+    *bent.last_mut().unwrap() = 1;
+    std::fs::write(&path, bent).unwrap();
+    let (mut log, seen) = open(dir.path()).unwrap();
+    assert_eq!((seen.len(), log.prepared, std::fs::metadata(&path).unwrap().len()), (3, HEADER + 71, HEADER + 71));
+    log.append(b"four").unwrap();
+    log.commit().unwrap();
+    assert!(log.prepared > log.end);
+    // Of a segment that is left, what was prepared goes; a crash may leave it.
+    log.rotate().unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), HEADER + 71 + 24);
+    log.append(b"five").unwrap();
+    log.commit().unwrap();
+    drop(log);
+    let mut left = std::fs::read(&path).unwrap();
+    left.resize(left.len() + 300, 0);
+    std::fs::write(&path, left).unwrap();
+    let (log, seen) = open(dir.path()).unwrap();
+    assert_eq!(seen, numbered(&[b"one", b"two", b"three", b"four", b"five"]));
+    assert_eq!(log.reader().read(1).unwrap().map(Result::unwrap).collect::<Seen>(), seen);
+    drop(log);
+    // Entries that were durable are not taken for space that was prepared.
+    let mut blank = std::fs::read(&path).unwrap();
+    blank[HEADER as usize + 71..].fill(0);
+    std::fs::write(&path, blank).unwrap();
+    assert!(matches!(open(dir.path()), Err(LogError::Damaged { .. })));
+}
+
+#[test]
+fn what_was_only_written_proves_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = three(dir.path());
+    let (mut log, _) = open(dir.path()).unwrap();
+    for payload in [&b"four"[..], b"five"] {
+        log.append(payload).unwrap();
+        log.write().unwrap();
+    }
+    assert_eq!(log.next(), 6);
+    let whole = std::fs::read(&path).unwrap();
+    drop(log);
+    let fourth = HEADER as usize + 71;
+    for at in fourth..fourth + 24 {
+        let mut bent = whole.clone();
+        bent[at] ^= 0x41;
+        std::fs::write(&path, &bent).unwrap();
+        assert_eq!(open(dir.path()).unwrap().1, numbered(&[b"one", b"two", b"three"]), "octet {at}");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    let (mut log, _) = open(dir.path()).unwrap();
+    log.append(b"six").unwrap();
+    log.commit().unwrap();
+    drop(log);
+    let mut bent = std::fs::read(&path).unwrap();
+    bent[fourth + 22] ^= 1;
+    std::fs::write(&path, &bent).unwrap();
+    assert!(matches!(open(dir.path()), Err(LogError::Damaged { .. })), "opening made it durable");
 }

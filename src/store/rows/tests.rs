@@ -101,7 +101,8 @@ fn a_batch_of_several_frames_moves_the_mark_with_its_last() {
     assert_eq!((reopened(dir.path()).mark(), read(&rows).len()), (mark(9), many.len()));
     let path = dir.path().join("t-00000000000000000000.log");
     let whole = std::fs::read(&path).unwrap();
-    std::fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+    let end = whole.iter().rposition(|octet| *octet != 0).unwrap();
+    std::fs::write(&path, &whole[..end]).unwrap();
     let torn = reopened(dir.path());
     assert_eq!(torn.mark(), mark(1));
     assert!(!torn.is_empty());
@@ -154,19 +155,98 @@ fn a_crash_before_the_log_is_dropped_leaves_the_image_in_charge() {
 }
 
 #[test]
-fn many_rows_go_into_an_image_at_once() {
+fn rows_are_merged_into_an_image_as_they_come() {
     let dir = tempfile::tempdir().unwrap();
     let mut rows = Rows::create(dir.path(), "t", LABEL).unwrap();
-    rows.append(mark(1), &[row(1, 1, 1), row(2, 9, 9)]).unwrap();
-    rows.log_min = 0;
-    let many: Vec<Row> = (0..5000).rev().map(|hash| row(hash, 2, 2)).collect();
-    rows.append_many(mark(2), many).unwrap();
+    rows.append(mark(1), &[row(1, 1, 1), row(2, 9, 9), row(9999, 1, 1)]).unwrap();
+    absorb(&mut rows);
+    rows.append(mark(1), &[row(3, 9, 9), row(7777, 1, 1)]).unwrap();
+    let mut merging = rows.merge().unwrap();
+    for hash in 0..5000 {
+        merging.push(row(hash, 2, 2)).unwrap();
+    }
+    assert!(merging.is_behind(row(4999, 2, 2)) && !merging.is_behind(row(5000, 2, 2)));
+    let image = rows.merged(merging, mark(2)).unwrap();
+    assert_eq!((rows.mark(), read(&rows).len()), (mark(1), 5), "what is only prepared does not count");
+    rows.replace(image).unwrap();
     let mut expected: BTreeMap<u64, (u32, u32)> = (0..5000).map(|hash| (hash, (2, 2))).collect();
-    expected.insert(2, (9, 9));
+    expected.extend([(2, (9, 9)), (3, (9, 9)), (7777, (1, 1)), (9999, (1, 1))]);
     for rows in [&rows, &reopened(dir.path())] {
         assert_eq!((rows.mark(), rows.logged, rows.image.is_some()), (mark(2), 0, true));
         assert_eq!(read(rows), expected);
     }
+}
+
+/// A log that carries three batches for another set, the second of them alone for itself.
+fn carrying(dir: &Path) -> (Rows, [Batch; 3]) {
+    let mut rows = Rows::create(dir, "t", LABEL).unwrap();
+    let batches = [2, 3, 4].map(|seq| Batch { mark: mark(seq), rows: vec![row(seq, 1, 1), row(50 + seq, 1, 2)] });
+    for Batch { mark, rows: others } in &batches {
+        assert!(rows.append_carrying(*mark, &[row(mark.seq, 5, 5)], mark.seq - 1, others).unwrap());
+    }
+    (rows, batches)
+}
+
+#[test]
+fn what_is_carried_is_given_to_a_set_that_lacks_it_and_to_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let (rows, batches) = carrying(dir.path());
+    assert_eq!((rows.logged, rows.carried), (3, 6));
+    let own: BTreeMap<u64, (u32, u32)> = [2, 3, 4].map(|hash| (hash, (5, 5))).into();
+    drop(rows);
+    for (other, lacks) in [(1, &batches[..]), (2, &batches[1..]), (3, &batches[2..]), (4, &[]), (0, &[])] {
+        let (rows, cold, missing) = Rows::open_beside(dir.path(), "t", mark(other)).unwrap().unwrap();
+        assert_eq!((&missing[..], rows.mark()), (lacks, mark(4)), "from {other}");
+        assert_eq!((read(&rows), by_hash(cold.sorted()), rows.carried), (own.clone(), own.clone(), 6));
+    }
+    let foreign = Mark { term: 2, ..mark(1) };
+    assert_eq!(Rows::open_beside(dir.path(), "t", foreign).unwrap().unwrap().2, []);
+    let (mut rows, _) = Rows::open(dir.path(), "t").unwrap().unwrap();
+    absorb(&mut rows);
+    assert_eq!((read(&rows), rows.logged, rows.carried), (own, 0, 0));
+    assert_eq!(Rows::open_beside(dir.path(), "t", mark(1)).unwrap().unwrap().2, [], "dropped with the log");
+}
+
+#[test]
+fn a_frame_that_carries_is_there_for_both_or_for_none_wherever_it_is_cut_or_bent() {
+    let origin = tempfile::tempdir().unwrap();
+    let (_, batches) = carrying(origin.path());
+    let name = "t-00000000000000000000.log";
+    let whole = std::fs::read(origin.path().join(name)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let check = |file: &[u8], what: &str, at: usize| {
+        std::fs::write(dir.path().join(name), file).unwrap();
+        let Ok(Some((rows, cold, missing))) = Rows::open_beside(dir.path(), "t", mark(1)) else { return };
+        let reached = rows.mark().seq.max(1);
+        assert_eq!(missing, batches[..reached as usize - 1], "{what} {at}");
+        assert_eq!(by_hash(cold.sorted()), (2..=reached).map(|hash| (hash, (5, 5))).collect(), "{what} {at}");
+    };
+    for at in 0..whole.len() {
+        check(&whole[..at], "cut at", at);
+        let mut bent = whole.clone();
+        bent[at] ^= 0x20;
+        check(&bent, "bent at", at);
+    }
+}
+
+#[test]
+fn a_batch_too_long_to_be_carried_is_left_to_the_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rows = Rows::create(dir.path(), "t", LABEL).unwrap();
+    let many = vec![row(1, 1, 1); CARRY_MAX];
+    assert!(!rows.append_carrying(mark(1), &[row(1, 1, 1)], 0, &many).unwrap());
+    assert!(rows.is_empty());
+}
+
+#[test]
+fn rows_that_were_only_written_are_read_and_synced_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut rows = Rows::create(dir.path(), "t", LABEL).unwrap();
+    rows.append_carried(mark(1), &[row(1, 1, 1)]).unwrap();
+    assert_eq!((read(&rows).len(), reopened(dir.path()).mark()), (1, mark(1)));
+    rows.sync().unwrap();
+    rows.append(mark(2), &[row(2, 1, 1)]).unwrap();
+    assert_eq!(read(&reopened(dir.path())).len(), 2);
 }
 
 #[test]

@@ -42,12 +42,15 @@ pub struct Setup {
     is_secure: bool,
     edge: String,
     central_has_application: bool,
+    has_standby: bool,
     origins: HashMap<&'static str, String>,
 }
 
 /// The world. All its places end when it is dropped.
 pub struct World {
     central: Place,
+    /// A second Central, for stories that start it; every edge has its address.
+    standby: Place,
     edges: Vec<Edge>,
     seen: Mutex<HashMap<&'static str, usize>>,
     is_secure: bool,
@@ -90,6 +93,7 @@ pub fn setup() -> Setup {
         is_secure: true,
         edge: String::new(),
         central_has_application: true,
+        has_standby: false,
         origins: HashMap::new(),
     }
 }
@@ -125,6 +129,12 @@ impl Setup {
         self
     }
 
+    /// The edges know the address of a standby too.
+    pub fn with_standby(mut self) -> Setup {
+        self.has_standby = true;
+        self
+    }
+
     /// Starts everything, and waits until all edges follow Central.
     pub fn start(self) -> World {
         let world = self.start_unsynced();
@@ -147,6 +157,7 @@ impl Setup {
         let folder = folder::new();
         let issuer = certs::issuer();
         let central = Place::new(CENTRAL, &self);
+        let standby = Place::new(CENTRAL, &self);
         let edges: Vec<Edge> = EDGES
             .iter()
             .map(|name| Edge {
@@ -162,8 +173,10 @@ impl Setup {
             certs::write(&folder, name, &issuer.edge(name, &own).expect("a certificate"));
         }
         folder.write("routes.toml", &self.routes);
-        let world = World { central, edges, seen: Mutex::default(), is_secure: self.is_secure, issuer, folder };
-        world.folder.write("central.toml", world.central_toml(&self));
+        let world =
+            World { central, standby, edges, seen: Mutex::default(), is_secure: self.is_secure, issuer, folder };
+        world.folder.write("central.toml", &world.central_toml(&world.central, "data-central", &self));
+        world.folder.write("standby.toml", &world.central_toml(&world.standby, "data-standby", &self));
         for edge in &world.edges {
             world.folder.write(&format!("{}.toml", edge.place.name), world.edge_toml(edge, &self));
         }
@@ -310,6 +323,21 @@ impl World {
             .for_each(|edge| edge.to_central.mend());
     }
 
+    /// Starts a standby of Central in this process, with a folder and a door of its own.
+    pub fn start_standby(&mut self) {
+        let leader = format!("{}://{}", self.scheme(), self.central.peer);
+        let leader = coordinator::config::door_url(&leader).expect("a URL");
+        let file = self.folder.join("standby.toml");
+        let run = |plan, read| Running::standby(plan, read, leader);
+        self.standby.running = Some(launch(&file, load::central, run));
+    }
+
+    /// Asks the API of the standby as an operator.
+    #[track_caller]
+    pub fn ask_standby(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.call(self.standby.peer, Party::Operator("test")).ask(method, path, &[], body.as_bytes())
+    }
+
     /// Copies Central's data as it is now to a folder of this name, which [`World::set_back`] takes it from.
     pub fn copy_central(&self, name: &str) {
         copy_files(&self.folder.join("data-central"), &self.folder.join(name));
@@ -406,14 +434,14 @@ impl World {
         toml
     }
 
-    fn central_toml(&self, setup: &Setup) -> String {
+    fn central_toml(&self, place: &Place, data: &str, setup: &Setup) -> String {
         let mut toml = format!(
-            "[central]\ndata = \"data-central\"\ndeployment = \"shop\"\nworkers = 1\n\n{}\n[admin]\naddress = \"127.0.0.1:0\"\nfaults = true\n\n\
+            "[central]\ndata = \"{data}\"\ndeployment = \"shop\"\nworkers = 1\n\n{}\n[admin]\naddress = \"127.0.0.1:0\"\nfaults = true\n\n\
              [log]\naccess = false\n",
-            self.peer_toml(&self.central)
+            self.peer_toml(place)
         );
         if setup.central_has_application {
-            toml += &local_toml(&self.central, setup);
+            toml += &local_toml(place, setup);
         }
         for Edge { place, .. } in &self.edges {
             toml += &format!("\n[edges.{}]\npeer = \"{}://{}\"\n", place.name, self.scheme(), place.peer);
@@ -421,15 +449,22 @@ impl World {
         toml
     }
 
+    fn central_urls(&self, edge: &Edge, setup: &Setup) -> String {
+        let mut urls = format!("\"{}://{}\"", self.scheme(), edge.to_central.address);
+        if setup.has_standby {
+            urls += &format!(", \"{}://{}\"", self.scheme(), self.standby.peer);
+        }
+        urls
+    }
+
     fn edge_toml(&self, edge: &Edge, setup: &Setup) -> String {
         let name = edge.place.name;
         format!(
             "include = [\"routes.toml\"]\n\n[edge]\nname = \"{name}\"\ndeployment = \"shop\"\ndata = \"data-{name}\"\n\
              workers = 1\n\n[[listen]]\naddress = \"127.0.0.1:0\"\n\n{}\n[admin]\naddress = \"127.0.0.1:0\"\nfaults = true\n\n\
-             [log]\naccess = false\n\n[central]\nurl = [\"{}://{}\"]\n{}\n{}",
+             [log]\naccess = false\n\n[central]\nurl = [{}]\n{}\n{}",
             self.peer_toml(&edge.place),
-            self.scheme(),
-            edge.to_central.address,
+            self.central_urls(edge, setup),
             local_toml(&edge.place, setup),
             setup.edge,
         )
@@ -624,7 +659,7 @@ fn local_toml(place: &Place, setup: &Setup) -> String {
 type Load = fn(&Path, load::Env<'_>, Strictness) -> load::Outcome;
 
 #[track_caller]
-fn launch(file: &Path, load: Load, run: fn(Plan, ReadPlan) -> Result<Running, String>) -> Running {
+fn launch(file: &Path, load: Load, run: impl FnOnce(Plan, ReadPlan) -> Result<Running, String>) -> Running {
     let path = file.to_owned();
     let read = move || {
         let outcome = load(&path, &load::process_env, Strictness::Run);
