@@ -103,6 +103,8 @@ impl Outbox {
 
     /// One connection, until it ends. Errors: why it ended, and what to do about it.
     async fn session(&self) -> Result<std::convert::Infallible, String> {
+        // A standby, or a restored Central that waits, must not keep the outbox from who may take it over.
+        self.central.must_be_open().map_err(|refusal| refusal.detail().to_owned())?;
         let mut session = Session::open(&self.database).await?;
         let Found { system, timeline } = session.check().await?;
         let mut position = self.position(system, timeline);
