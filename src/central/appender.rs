@@ -374,7 +374,7 @@ pub fn awaited(state: &RwLock<State>) -> Vec<String> {
 /// What follows from the reports: edges, incarnations and homes that the copy lacks, then the term.
 fn recovered_entries(state: &State, configured: &[(String, Option<String>)]) -> Result<Vec<Entry>, String> {
     let recovery = state.recovery().ok_or("nothing was recovered")?;
-    let mut next = (state.head() + 1..).into_iter();
+    let mut next = state.head() + 1..;
     let mut seq = || next.next().unwrap_or(u64::MAX);
     let mut entries: Vec<Entry> = Vec::new();
     let mut edges: Vec<EdgeRow> = state.edges().to_vec();

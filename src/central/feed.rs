@@ -128,6 +128,7 @@ impl Central {
 
     /// The cursor that a stream starts from: the seq before `from`. Errors: 400, 409, 410, 416; and whether the request
     /// proves that this log was set back.
+    #[allow(clippy::result_large_err)] // Made once for each stream that is refused.
     fn cursor(&self, query: Option<&str>) -> Result<u64, (Refusal, bool)> {
         let (oldest, head, ours) = (self.oldest(), self.head(), u64::from(self.term()));
         let told = |refusal: Refusal| refusal.with("oldest", json!(oldest)).with("head", json!(head));

@@ -68,7 +68,7 @@ impl Follower {
                 None
             }
             409 => Some(End::Later(answer.detail, target.pace.alarmed)),
-            _ => ended.or_else(|| Some(End::Later(answer.detail, target.pace.alarmed))),
+            _ => ended.or(Some(End::Later(answer.detail, target.pace.alarmed))),
         }
     }
 }
