@@ -6,6 +6,8 @@
 
 // Tests are outside the rules for clocks and threads that `clippy.toml` sets for the data path.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+// One world, in two sizes.
+#![allow(clippy::duplicate_mod)]
 
 mod model;
 mod sim;
