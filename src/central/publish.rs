@@ -207,7 +207,7 @@ impl Session<'_> {
         loop {
             let (first, last, frames) = {
                 let state = read(&self.central.state);
-                if state.term() != self.term || lock(&self.central.superseded).is_some() {
+                if state.term() != self.term || lock(&self.central.superseded).is_some() || state.recovery().is_some() {
                     return Err("this Central is not the authority at this moment".to_owned());
                 }
                 if self.cursor >= state.head() {

@@ -44,6 +44,10 @@ pub(super) async fn register(homes: &Homes, line: &mut Line, target: &Target) ->
     let (status, ended) = (answer.status().as_u16(), refused(&answer));
     let text = content(answer.into_body(), ANSWER_MAX).await.map_err(End::Broken)?;
     let answer: Answer = serde_json::from_slice(&text).unwrap_or_default();
+    if let Some(end @ End::Recover(_)) = ended {
+        // A restored Central asks for our report, whatever we follow it by.
+        return Err(end);
+    }
     match status {
         200 => Ok(Some(Begun { boot: incarnation.boot, seq: answer.seq, term: answer.term })),
         410 => {
