@@ -8,6 +8,8 @@
 #[cfg(feature = "external")]
 mod browser;
 mod central;
+#[cfg(feature = "external")]
+mod chaos;
 mod cli_comfort;
 mod demo;
 mod claims;

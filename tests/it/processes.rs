@@ -1,16 +1,16 @@
 //! The real binary, four times: Central and three edges with mutual TLS, killed without warning, and right afterwards.
 
-use crate::harness::app::{App, BIG};
-use crate::harness::client::{Answer, Client};
-use crate::harness::edge::door_in;
+use crate::harness::app::BIG;
+use crate::harness::client::Client;
+use crate::harness::deployment::Deployment;
 use crate::harness::process::Process;
 use crate::harness::seed::{Random, random};
 use crate::harness::wait;
-use crate::harness::world::{CENTRAL, EDGES, World, setup};
+use crate::harness::world::{CENTRAL, EDGES};
 use coordinator::tls::issue::Party;
 use std::collections::HashMap;
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,67 +20,6 @@ const STORM: Duration = Duration::from_secs(15);
 
 /// How long everything may take to be right again once nobody is killed any more.
 const CALM: Duration = Duration::from_secs(20);
-
-/// Central and three edges as processes, each before an application of its own.
-struct Deployment {
-    world: World,
-    apps: HashMap<&'static str, App>,
-    running: Mutex<HashMap<&'static str, Process>>,
-}
-
-impl Deployment {
-    fn start() -> Deployment {
-        let places = || EDGES.into_iter().chain([CENTRAL]);
-        let apps: HashMap<_, _> = places().map(|place| (place, App::start(place))).collect();
-        let setup = apps.iter().fold(setup(), |setup, (place, app)| setup.with_origin(place, app.url()));
-        let deployment = Deployment { world: setup.build(), apps, running: Mutex::default() };
-        deployment.launch(CENTRAL);
-        EDGES.into_iter().for_each(|edge| deployment.launch(edge));
-        deployment
-    }
-
-    fn launch(&self, place: &'static str) {
-        let file = self.world.folder().join(&format!("{place}.toml"));
-        let command = if place == CENTRAL { "central" } else { "run" };
-        let mut process = Process::start(&[command, "--config", file.to_str().expect("a temporary path is text")]);
-        process.line(if place == CENTRAL { "central" } else { "admin" });
-        self.running.lock().unwrap().insert(place, process);
-    }
-
-    /// Ends a place as `kill -9` does.
-    fn kill(&self, place: &str) {
-        if let Some(mut process) = self.running.lock().unwrap().remove(place) {
-            process.kill();
-        }
-    }
-
-    /// The public door of an edge, while it runs.
-    fn door(&self, edge: &str) -> Option<SocketAddr> {
-        let running = self.running.lock().unwrap();
-        running.get(edge)?.lines().iter().find_map(|line| door_in(line, "public"))
-    }
-
-    /// A request that may fail in any way: nothing is known then.
-    fn try_ask(&self, edge: &str, method: &str, path: &str) -> Option<Answer> {
-        let address = self.door(edge)?;
-        let tcp = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        Client::over_plain(tcp).send(head).try_answer(method).ok()
-    }
-
-    fn ask_central(&self, method: &str, path: &str, body: &str) -> Answer {
-        self.world.central().ask(method, path, body)
-    }
-
-    /// The highest resident memory of an edge so far, in KiB.
-    fn memory(&self, edge: &str) -> u64 {
-        let id = self.running.lock().unwrap()[edge].id();
-        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a running process has a status");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a highest resident size");
-        line.split_whitespace().nth(1).and_then(|size| size.parse().ok()).expect("a size")
-    }
-}
 
 /// Registers users at an edge until told to stop; those whose 201 arrived were promised.
 fn register(deployment: &Deployment, edge: &str, over: &AtomicBool, promised: &Mutex<Vec<String>>) {

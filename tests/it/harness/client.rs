@@ -88,7 +88,22 @@ impl Client {
 
     /// Connects with TLS, calling the server `name`. Errors: the handshake failed.
     pub fn tls(address: SocketAddr, config: Arc<rustls::ClientConfig>, name: &str) -> Result<Client, std::io::Error> {
-        let mut tcp = connect(address);
+        Client::over_tls(connect(address), config, name)
+    }
+
+    /// The same where nobody may listen, or whoever does may say nothing for `limit`.
+    pub fn try_tls(
+        address: SocketAddr,
+        config: Arc<rustls::ClientConfig>,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Client, std::io::Error> {
+        let tcp = TcpStream::connect_timeout(&address, limit)?;
+        tcp.set_read_timeout(Some(limit))?;
+        Client::over_tls(tcp, config, name)
+    }
+
+    fn over_tls(mut tcp: TcpStream, config: Arc<rustls::ClientConfig>, name: &str) -> Result<Client, std::io::Error> {
         let name = ServerName::try_from(name.to_owned()).expect("a valid server name");
         let mut session = rustls::ClientConnection::new(config, name).map_err(std::io::Error::other)?;
         while session.is_handshaking() {

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod certs;
 pub mod client;
+pub mod deployment;
 pub mod edge;
 pub mod folder;
 pub mod frames;

@@ -510,6 +510,11 @@ impl Edge {
         self.running().address(Door::Public).expect("every edge has a public door")
     }
 
+    /// The wire to Central, for those who ask of nobody to notice.
+    pub fn wire(&self) -> &Relay {
+        &self.to_central
+    }
+
     /// The peer door.
     pub fn peer_door(&self) -> SocketAddr {
         self.place.peer
