@@ -91,8 +91,11 @@ impl Writer {
     /// An empty table that `keys` keys fill to 0.75.
     pub fn with_room(keys: usize) -> Writer {
         let pairs = keys.saturating_mul(100) / FILL_PERCENT;
-        let memory = Memory::lines(pairs.div_ceil(PAIRS).max(BUCKETS_MIN));
-        Writer { table: Arc::new(Exact { memory }), filled: 0 }
+        Writer::with_lines(pairs.div_ceil(PAIRS).max(BUCKETS_MIN))
+    }
+
+    fn with_lines(lines: usize) -> Writer {
+        Writer { table: Arc::new(Exact { memory: Memory::lines(lines) }), filled: 0 }
     }
 
     /// The table that is written.
@@ -118,15 +121,17 @@ impl Writer {
         grown
     }
 
-    /// A table with the same pairs and more room. Ends: each try has more buckets for the same pairs.
+    /// A table with the same pairs and at least twice the room, so that growing stays a small part of filling in whatever
+    /// order hashes come: sorted ones crowd a table that has room for all of them. Ends: each try has more buckets for the
+    /// same pairs.
     fn larger(&self) -> Writer {
-        let mut room = self.filled.max(PAIRS) * 3 / 2;
+        let mut lines = self.table.memory.get().len();
         loop {
-            let mut larger = Writer::with_room(room);
+            lines *= 2;
+            let mut larger = Writer::with_lines(lines);
             if self.table.pairs().all(|(hash, value)| larger.set(hash, value).is_ok()) {
                 return larger;
             }
-            room *= 2;
         }
     }
 }

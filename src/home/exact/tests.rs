@@ -21,3 +21,14 @@ fn it_is_a_map_that_grows() {
     assert_eq!(writer.table().pairs().count(), oracle.len());
     assert_eq!(writer.table().get(KeyHash(u64::MAX)), None);
 }
+
+#[test]
+fn sorted_hashes_make_a_table_grow_as_seldom_as_others() {
+    // As a snapshot brings them, with nothing known of their number.
+    const KEYS: u64 = 2_000;
+    let mut writer = Writer::with_room(0);
+    let hash = |key: u64| KeyHash((key + 1) * (u64::MAX / (KEYS + 1)));
+    let grown = (0..KEYS).filter(|key| writer.set_or_grow(hash(*key), *key)).count();
+    assert!((0..KEYS).all(|key| writer.table().get(hash(key)) == Some(key)));
+    assert!(grown <= 12, "the table grew {grown} times");
+}
