@@ -133,7 +133,7 @@ impl Local {
         let failed = matches!(record.failure, Some((_, Side::Upstream | Side::Own, _)));
         let decision = &route.decisions[DecisionLabel::of(record.decision) as usize];
         decision.statuses[StatusLabel::of(record.status) as usize].add(1);
-        decision.total.observe(clock::now().saturating_duration_since(record.began));
+        decision.total.observe(clock::turn().saturating_duration_since(record.began));
         if !gave_up {
             route.asked.add(1);
             route.answered.add(u64::from(!failed && (100..500).contains(&record.status)));
@@ -143,7 +143,7 @@ impl Local {
 
     /// Keeps a request that has ended for people to see, if this second still has room for one.
     pub fn note(&self, record: &Record, method: &str, target: &str) {
-        self.shared.recent.note(record, clock::now(), method, target);
+        self.shared.recent.note(record, clock::turn(), method, target);
     }
 
     fn observe_rest(&self, plan: &Arc<Plan>, record: &Record) {

@@ -155,7 +155,7 @@ impl Proxy {
         let mut retrying = None;
         let mut tried = SmallVec::<[usize; 4]>::new();
         loop {
-            let endpoint = cluster.pick(&tried, chance(), clock::now()).ok_or_else(|| nobody(cluster))?;
+            let endpoint = cluster.pick(&tried, chance(), clock::turn()).ok_or_else(|| nobody(cluster))?;
             let Some(body) = sending.body.body() else {
                 return Err(Error::new(Kind::ConnectionTerminated, "the request content cannot be sent a second time"));
             };
@@ -219,7 +219,7 @@ pub fn cluster(site: &Site, settings: &RouteSettings, decision: Decision) -> Opt
 
 fn is_reachable(sending: &Sending<'_>, decision: Decision) -> bool {
     let cluster = cluster(sending.site, sending.course.settings, decision);
-    cluster.is_some_and(|cluster| cluster.is_reachable(clock::now()))
+    cluster.is_some_and(|cluster| cluster.is_reachable(clock::turn()))
 }
 
 /// `next_on` acts on safe methods only; an unsafe request was acted upon.

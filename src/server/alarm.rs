@@ -4,6 +4,7 @@
 //! set. So the timer stays where it was armed as long as it fires early enough, and is set again only when it fires
 //! before the deadline: about once per `timeouts.idle` for a busy connection (PERFORMANCE, section 4).
 
+use crate::base::clock;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -19,7 +20,7 @@ pub(super) struct Alarm {
 impl Alarm {
     /// Goes off `wait` from now, whatever it was set to.
     pub(super) fn set(&mut self, wait: Duration) {
-        self.due = Some(Instant::now() + wait);
+        self.due = Some(Instant::from_std(clock::turn()) + wait);
     }
 
     /// Goes off `wait` from now, unless it is set already.

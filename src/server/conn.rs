@@ -102,8 +102,8 @@ impl<S: Service> Visit<S> {
 pub(super) async fn serve<S: Service>(entry: Entry<S>, tcp: TcpStream, client: SocketAddr, spec: Rc<DoorSpec>) {
     // A box for each stage: the state of the handshake goes when it is over, and what stays is no larger than it must be.
     match Box::pin(arrive(entry.desk.clone(), tcp, client, spec)).await {
-        Some((visit, io, Alpn::Http2)) => Box::pin(h2::serve(visit, io)).await,
-        Some((visit, io, _)) => Box::pin(h1::serve(visit, io)).await,
+        Some((visit, io, Alpn::Http2)) => clock::in_turns(Box::pin(h2::serve(visit, io))).await,
+        Some((visit, io, _)) => clock::in_turns(Box::pin(h1::serve(visit, io))).await,
         None => {}
     }
 }

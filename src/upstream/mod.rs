@@ -111,18 +111,18 @@ struct Terms {
 impl Terms {
     /// A moment `wait` from now, or the deadline if that comes first.
     fn due(&self, wait: Duration) -> Instant {
-        let due = clock::now() + wait;
+        let due = clock::turn() + wait;
         self.deadline.map_or(due, |deadline| due.min(deadline))
     }
 
     /// `wait`, or what is left until the deadline if that is less.
     fn left(&self, wait: Duration) -> Duration {
-        self.due(wait).saturating_duration_since(clock::now())
+        self.due(wait).saturating_duration_since(clock::turn())
     }
 
     /// Whether the deadline has passed.
     fn is_over(&self) -> bool {
-        self.deadline.is_some_and(|deadline| clock::now() >= deadline)
+        self.deadline.is_some_and(|deadline| clock::turn() >= deadline)
     }
 }
 
@@ -192,7 +192,7 @@ impl Upstream {
     ) -> Result<Answer> {
         let terms = self.terms(waits, record.began);
         let flight = InFlight::enter(endpoint);
-        let began = clock::now();
+        let began = clock::turn();
         record.attempts += 1;
         record.endpoint = Some(endpoint.shared_authority());
         record.attempt_began = Some(began);
@@ -203,7 +203,7 @@ impl Upstream {
             Some((conn, leave)) => Way::Http1(http1::Lease { conn, leave, flight, pooled: true }),
             None => {
                 let way = Box::pin(self.way(endpoint, request.upgrade.is_some(), flight, &terms)).await;
-                record.connect = clock::now().duration_since(began);
+                record.connect = clock::turn().duration_since(began);
                 way?
             }
         };
@@ -214,7 +214,7 @@ impl Upstream {
         if answer.pooled {
             record.connect = Duration::ZERO;
         }
-        record.first_byte = Some(clock::now());
+        record.first_byte = Some(clock::turn());
         Ok(answer)
     }
 
@@ -279,7 +279,7 @@ impl Upstream {
 impl Door {
     async fn http1(&self, endpoint: &Arc<Endpoint>, alpn: Alpn, flight: InFlight, terms: &Terms) -> Result<Way> {
         let leave = self.pool.enter(terms.left(terms.connect)).await?;
-        if let Some(conn) = leave.reuse(clock::now()) {
+        if let Some(conn) = leave.reuse(clock::turn()) {
             return Ok(Way::Http1(http1::Lease { conn, leave, flight, pooled: true }));
         }
         let connected = connect::open(endpoint, alpn, terms.left(terms.connect)).await?;

@@ -131,7 +131,7 @@ impl Leave {
     /// Gives a connection back on which the last exchange has ended completely.
     pub(super) fn give_back(self, mut conn: Box<Conn>, idle: Duration) {
         if !idle.is_zero() {
-            let until = clock::now() + idle;
+            let until = clock::turn() + idle;
             conn.io.rest();
             conn.alarm.set(None);
             self.pool.idle.borrow_mut().push_back(Idle { conn, until });

@@ -107,7 +107,7 @@ impl<S: Service> Link<S> {
                 if !io.inbox.is_empty() {
                     let at = *began.get_or_insert_with(|| {
                         alarm.clear();
-                        clock::now()
+                        clock::turn()
                     });
                     match reader.request(&io.inbox, self.visit.from.scheme, &limits) {
                         Ok(Parsed::Partial) => {}

@@ -3,6 +3,7 @@
 //! The state of an exchange is large, and the runtime moves what it is given several times. A lane is a task that has that
 //! state in its place already and keeps it for the next stream: no task and no large piece of memory is made per request.
 
+use crate::base::clock;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
@@ -37,7 +38,7 @@ impl<J: 'static> Lanes<J> {
         }
         let lane = Rc::new(Lane { job: Cell::new(Some(job)), waker: Cell::default() });
         let home = Rc::downgrade(&self.spare);
-        tokio::task::spawn_local(Box::pin(async move {
+        tokio::task::spawn_local(clock::in_turns(Box::pin(async move {
             while let Some(job) = poll_fn(|cx| lane.poll_job(cx, &home)).await {
                 // Made where it stays.
                 pin!(work(job)).as_mut().await;
@@ -45,7 +46,7 @@ impl<J: 'static> Lanes<J> {
                     return;
                 }
             }
-        }));
+        })));
     }
 }
 

@@ -185,7 +185,7 @@ impl<S: Service> Link<S> {
         }
         for _ in 0..refused {
             let error = Error::bad_request("the engine refused the head: too large, or malformed");
-            let mut account = Account::open(&self.visit, clock::now());
+            let mut account = Account::open(&self.visit, clock::turn());
             account.record().status = error.status();
             account.record().failed(&error);
         }

@@ -42,7 +42,7 @@ struct Way {
 pub(super) async fn serve<S: Service>(job: Job<S>) {
     let Job { visit, request, respond, _seat } = job;
     let plan = visit.plan();
-    let mut account = Account::open(&visit, clock::now());
+    let mut account = Account::open(&visit, clock::turn());
     let (parts, content) = request.into_parts();
     let way = Way { respond: RefCell::new(respond), expects: Cell::new(false), taken: Cell::new(0) };
     let stream = Stream { watcher: visit.watcher(), way: Rc::new(way), visit, plan };
