@@ -496,12 +496,13 @@ impl Worker {
 
     /// Counts and logs a request that has ended.
     pub(crate) fn observe(&self, record: &Record, from: &Downstream, head: Option<&Summary>) {
-        let site = self.proxy.site();
-        self.local.observe(&site.plan, record);
         if let Some(head) = head.filter(|head| self.keeps(record, head)) {
             self.local.note(record, head.method.as_str(), &head.target);
         }
-        self.log.borrow_mut().line(|out| access::line(out, &site.plan, record, from, head));
+        self.proxy.with_site(|site| {
+            self.local.observe(&site.plan, record);
+            self.log.borrow_mut().line(|out| access::line(out, &site.plan, record, from, head));
+        });
     }
 }
 
@@ -537,7 +538,7 @@ impl Logging {
 
 impl Service for Worker {
     fn plan(&self) -> Arc<Plan> {
-        self.proxy.site().plan.clone()
+        self.proxy.with_site(|site| site.plan.clone())
     }
 
     async fn call(&self, request: Request, record: &mut Record) -> Response {
@@ -554,7 +555,7 @@ impl Service for Worker {
 
     fn wants_summary(&self) -> bool {
         // The page of the admin door shows the last requests, logged or not.
-        self.log.borrow_mut().is_open() || self.proxy.site().plan.admin.is_some()
+        self.log.borrow_mut().is_open() || self.proxy.with_site(|site| site.plan.admin.is_some())
     }
 
     fn finish(&self, record: Record, from: &Downstream, head: Option<&Summary>) {

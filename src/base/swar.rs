@@ -26,6 +26,17 @@ pub fn high(word: u64) -> u64 {
     word & each(0x80)
 }
 
+/// Marks exactly each octet that is neither a letter nor `-`.
+#[inline]
+pub fn unlike_name(word: u64) -> u64 {
+    let low = word & each(0x7f);
+    // No octet of these sums carries into the next.
+    let lower = low | each(0x20);
+    let letter = lower.wrapping_add(each(0x80 - b'a')) & !lower.wrapping_add(each(0x7f - b'z'));
+    let dash = !(low ^ each(b'-')).wrapping_add(each(0x7f));
+    high(word | !(letter | dash))
+}
+
 /// How many octets from the start are certainly not marked: whole words of them, and those before the lowest mark.
 #[inline]
 pub fn skip(octets: &[u8], marks: impl Fn(u64) -> u64) -> usize {
@@ -56,6 +67,18 @@ pub fn find(octets: &[u8], marks: impl Fn(u64) -> u64, odd: impl Fn(u8) -> bool)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_letters_and_dashes() {
+        for octet in 0..=255u8 {
+            for beside in [0, b'-', b'z', 255] {
+                let marked = unlike_name(u64::from_le_bytes([beside, octet, beside, 0, 255, octet, b'a', b'-']));
+                let expected = if octet.is_ascii_alphabetic() || octet == b'-' { 0 } else { 0x80 };
+                assert_eq!((marked.to_le_bytes()[1], marked.to_le_bytes()[5]), (expected, expected), "{octet}");
+                assert_eq!(marked >> 48, 0);
+            }
+        }
+    }
 
     #[test]
     fn finds_what_a_loop_finds() {

@@ -52,8 +52,13 @@ pub(super) fn make_room(buffer: &mut BytesMut) {
 
 /// Keeps a buffer for others, unless there are enough. Somebody may still hold octets of it: seldom for long.
 pub(super) fn put_aside(buffer: &mut BytesMut) {
+    if buffer.capacity() == 0 {
+        return;
+    }
     let mut buffer = std::mem::take(buffer);
     buffer.clear();
+    // Back to its first octet, which the processor's cache still has. If that cannot be, it has room all the same.
+    let _ = buffer.try_reclaim(READ);
     if (1..=SPARE_SIZE_MAX).contains(&buffer.capacity()) {
         keep(&SPARE, SPARE_MAX, buffer);
     }

@@ -2,7 +2,7 @@
 
 use super::buffers::{self, Leave};
 use super::held::Held;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -78,7 +78,7 @@ pub struct Io {
     /// Octets read and not yet consumed.
     pub inbox: BytesMut,
     /// Octets to send.
-    pub outbox: BytesMut,
+    outbox: BytesMut,
     ended: bool,
     /// Leave to have a large inbox.
     large: Option<Leave>,
@@ -109,8 +109,9 @@ impl Io {
         } else {
             Poll::Pending
         };
-        if got.is_pending() {
-            self.shed();
+        if got.is_pending() && self.inbox.is_empty() {
+            // Nothing comes now: the buffer goes to whoever needs it next.
+            self.give_back_inbox();
         }
         let got = ready!(got);
         self.ended = got == 0;
@@ -128,13 +129,6 @@ impl Io {
             self.inbox = buffers::spare();
         }
         buffers::make_room(&mut self.inbox);
-    }
-
-    /// Nothing comes now: a large buffer goes to whoever needs it next. Whoever asks for more has sent what it held.
-    fn shed(&mut self) {
-        if self.large.is_some() && self.inbox.is_empty() {
-            self.give_back_inbox();
-        }
     }
 
     /// The inbox, which is empty, goes to whoever needs one next.
@@ -157,7 +151,12 @@ impl Io {
         self.poll_fill_by(cx, 0)
     }
 
-    /// The outbox, with room for a head and a small body.
+    /// How many octets wait to be sent.
+    pub fn unsent(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// The outbox, with room for a head and a small body. It holds memory only while it holds octets.
     pub fn outbox(&mut self) -> &mut BytesMut {
         if self.outbox.capacity() == 0 {
             self.outbox = buffers::spare();
@@ -165,11 +164,10 @@ impl Io {
         &mut self.outbox
     }
 
-    /// The connection is idle: its buffers go to whoever needs some next. Both must be empty.
+    /// The connection is idle: its buffer goes to whoever needs one next. Nothing may be left in it, nor to be sent.
     pub fn rest(&mut self) {
         debug_assert!(self.inbox.is_empty() && self.outbox.is_empty(), "an idle connection has nothing to say");
         self.give_back_inbox();
-        buffers::put_aside(&mut self.outbox);
     }
 
     /// Reads once into the inbox; see [`Io::poll_fill`].
@@ -195,9 +193,32 @@ impl Io {
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.outbox.advance(sent);
+            self.sent(sent);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Sends the outbox, and behind it `direct`, from where it lies, until that is empty.
+    pub fn poll_drain_with(&mut self, cx: &mut Context<'_>, direct: &mut Bytes) -> Poll<io::Result<()>> {
+        while !direct.is_empty() {
+            let pieces = [io::IoSlice::new(&self.outbox), io::IoSlice::new(direct)];
+            let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &pieces))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            let before = sent.min(self.outbox.len());
+            self.sent(before);
+            direct.advance(sent - before);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// So many octets of the outbox have gone.
+    fn sent(&mut self, octets: usize) {
+        self.outbox.advance(octets);
+        if self.outbox.is_empty() {
+            buffers::put_aside(&mut self.outbox);
+        }
     }
 
     /// Sends until the outbox is empty and the stream flushed.

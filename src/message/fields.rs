@@ -26,6 +26,11 @@ macro_rules! names {
                 match self { $(Name::$variant => $text,)+ Name::Other => "" }
             }
 
+            /// How a line with the name in lower case begins.
+            const fn start(self) -> &'static str {
+                match self { $(Name::$variant => concat!($text, ": "),)+ Name::Other => ": " }
+            }
+
             /// Finds the id of a name in any case. Cost: a look at the few names that are as long.
             pub fn of(text: &[u8]) -> Name {
                 let as_long = BY_LENGTH.get(text.len()).map_or(&[][..], |(count, ids)| &ids[..*count]);
@@ -200,6 +205,34 @@ impl Seen {
     fn has(&self, id: Name) -> bool {
         self.names & (1 << id as u32) != 0
     }
+
+    fn join(&mut self, other: Seen) {
+        self.names |= other.names;
+        self.initials |= other.initials;
+        self.underscore |= other.underscore;
+        self.nameless |= other.nameless;
+    }
+}
+
+/// A set of well-known names.
+#[derive(Debug, Clone, Copy)]
+pub struct Names(u64);
+
+impl Names {
+    /// These.
+    pub const fn of(ids: &[Name]) -> Names {
+        let (mut all, mut at) = (0, 0);
+        while at < ids.len() {
+            all |= 1 << ids[at] as u32;
+            at += 1;
+        }
+        Names(all)
+    }
+
+    /// Whether a name is among them.
+    pub const fn hold(self, id: Name) -> bool {
+        self.0 & (1 << id as u32) != 0
+    }
 }
 
 /// The bit of a first letter, in any case.
@@ -234,13 +267,12 @@ impl Fields {
     /// Appends a line under a well-known name, its value made of parts that we know to hold no control octet.
     pub(crate) fn join(&mut self, id: Name, parts: &[&[u8]]) {
         debug_assert!(parts.iter().all(|part| !part.iter().any(u8::is_ascii_control)), "known to be plain");
-        let (name, at) = (id.as_str().as_bytes(), self.octets.len());
+        let (start, at) = (id.start().as_bytes(), self.octets.len());
         let value_len: usize = parts.iter().map(|part| part.len()).sum();
-        self.octets.reserve(name.len() + COLON.len() + value_len + END.len());
-        self.octets.extend_from_slice(name);
-        self.octets.extend_from_slice(COLON);
+        self.octets.reserve(start.len() + value_len + END.len());
+        self.octets.extend_from_slice(start);
         parts.iter().for_each(|part| self.octets.extend_from_slice(part));
-        self.close(id, name, at, value_len);
+        self.close(id, id.as_str().as_bytes(), at, value_len);
     }
 
     /// Appends a line under a well-known name, its value written in place: nothing is allocated but room for it.
@@ -263,10 +295,19 @@ impl Fields {
         self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len: value_len as u32 });
     }
 
-    /// Brings the octets of all lines that were noted; there are no others yet.
-    pub(crate) fn fill(&mut self, section: &[u8]) {
+    /// Brings the octets of all lines that were noted, and `room` for more; there are no others yet.
+    pub(crate) fn fill(&mut self, section: &[u8], room: usize) {
         debug_assert!(self.octets.is_empty(), "a section is read once");
+        self.octets.reserve_exact(section.len() + room);
         self.octets.extend_from_slice(section);
+    }
+
+    /// Appends all lines of others, which were made once for many messages.
+    pub(crate) fn append(&mut self, others: &Fields) {
+        let behind = self.octets.len() as u32;
+        self.octets.extend_from_slice(&others.octets);
+        self.lines.extend(others.lines.iter().map(|line| Line { at: behind + line.at, ..*line }));
+        self.seen.join(others.seen);
     }
 
     /// Replaces all lines of a well-known name by one.
@@ -299,6 +340,11 @@ impl Fields {
     /// Whether a well-known name occurs.
     pub fn has(&self, id: Name) -> bool {
         self.seen.has(id) && self.lines.iter().any(|line| line.id == id)
+    }
+
+    /// Whether any of these names may occur. Cost: a look at one word.
+    pub fn may_have(&self, names: Names) -> bool {
+        self.seen.names & names.0 != 0
     }
 
     /// Whether a name that is not well known, and begins with this letter in any case, may occur.

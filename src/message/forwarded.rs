@@ -5,7 +5,7 @@
 //! it is the client's own invention and is dropped. Invariant: nothing that an untrusted peer wrote goes on.
 
 use super::authority;
-use super::fields::{Fields, Name};
+use super::fields::{Fields, Name, Names};
 use super::head::Scheme;
 use super::list;
 use smallvec::{SmallVec, smallvec};
@@ -68,16 +68,18 @@ pub fn client_of(fields: &Fields, peer: IpAddr, door: Scheme, is_trusted: &dyn F
     believed
 }
 
+/// The fields that are written anew.
+const OURS: Names = Names::of(&[Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded]);
+
 /// Writes the fields anew: X-Forwarded-For, -Proto and -Host always, Forwarded when asked for. `authority` is what the
 /// request itself names.
 pub fn rebuild(fields: &mut Fields, believed: &Believed, authority: &str, also_forwarded: bool) {
-    let ours = [Name::XForwardedFor, Name::XForwardedProto, Name::XForwardedHost, Name::Forwarded];
-    if ours.iter().any(|id| fields.has(*id)) || fields.may_begin(b'x') {
-        fields.retain(|field| !ours.contains(&field.id) && (believed.by_trusted || !claims_origin(field.name)));
+    if fields.may_have(OURS) || fields.may_begin(b'x') {
+        fields.retain(|field| !OURS.hold(field.id) && (believed.by_trusted || !claims_origin(field.name)));
     }
     let host = believed.host.as_deref().unwrap_or(authority);
     match believed.chain[..] {
-        [IpAddr::V4(address)] => fields.join(Name::XForwardedFor, &[dotted(address.octets(), &mut [0; 15]).as_bytes()]),
+        [IpAddr::V4(address)] => fields.join(Name::XForwardedFor, &[dotted(address.octets(), &mut [0; 15])]),
         ref chain => fields.put(Name::XForwardedFor, Chain(chain)),
     }
     fields.join(Name::XForwardedProto, &[believed.scheme.as_str().as_bytes()]);
@@ -102,7 +104,7 @@ impl fmt::Display for Chain<'_> {
 }
 
 /// An IPv4 address as text; the formatter of the standard library costs ten times as much, and each request has one.
-pub(crate) fn dotted(octets: [u8; 4], out: &mut [u8; 15]) -> &str {
+pub(crate) fn dotted(octets: [u8; 4], out: &mut [u8; 15]) -> &[u8] {
     let mut at = 0;
     for (place, octet) in octets.into_iter().enumerate() {
         let digits = [octet / 100, octet / 10 % 10, octet % 10];
@@ -116,7 +118,7 @@ pub(crate) fn dotted(octets: [u8; 4], out: &mut [u8; 15]) -> &str {
             at += 1;
         }
     }
-    std::str::from_utf8(&out[..at]).expect("digits and dots are ASCII")
+    &out[..at]
 }
 
 impl Believed {
@@ -304,7 +306,7 @@ mod tests {
     fn addresses_are_written_as_the_standard_library_does() {
         for octet in 0..=255u8 {
             let octets = [octet, 255 - octet, 0, octet / 3];
-            assert_eq!(dotted(octets, &mut [0; 15]), std::net::Ipv4Addr::from(octets).to_string());
+            assert_eq!(dotted(octets, &mut [0; 15]), std::net::Ipv4Addr::from(octets).to_string().as_bytes());
         }
     }
 

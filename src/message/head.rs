@@ -108,6 +108,7 @@ impl RequestHead {
             return Some(protocol);
         }
         let asked = self.version == Version::Http11
+            && self.fields.has(Name::Upgrade)
             && self.fields.elements(Name::Connection).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
         if asked { self.fields.text(Name::Upgrade) } else { None }
     }

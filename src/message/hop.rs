@@ -3,13 +3,13 @@
 //! Owns the removal of fields. The upgrade token is read by the caller before (`RequestHead::upgrade`), framing fields
 //! are the engines' to write. Invariant: no field that Coordinator itself speaks with survives a public door.
 
-use super::fields::{Field, Fields, Name};
+use super::fields::{Field, Fields, Name, Names};
 use super::head::RequestHead;
 use super::method::Method;
 
 /// Fields that a Connection option cannot take away. They are meant for every recipient, and a client that could have
 /// them removed would remove what a proxy before us relies on (RFC 9110 section 7.6.1 forbids senders to list them).
-const END_TO_END: [Name; 28] = [
+const END_TO_END: Names = Names::of(&[
     Name::Host,
     Name::ContentLength,
     Name::ContentType,
@@ -38,10 +38,10 @@ const END_TO_END: [Name; 28] = [
     Name::ProxyStatus,
     Name::Traceparent,
     Name::UserAgent,
-];
+]);
 
 /// Fields that are for one connection whatever Connection lists.
-const FOR_CONNECTION: [Name; 9] = [
+const FOR_CONNECTION: Names = Names::of(&[
     Name::Connection,
     Name::KeepAlive,
     Name::ProxyConnection,
@@ -51,10 +51,10 @@ const FOR_CONNECTION: [Name; 9] = [
     Name::Http2Settings,
     Name::ProxyAuthenticate,
     Name::ProxyAuthorization,
-];
+]);
 
 /// The fields that Coordinator speaks with, as far as they have an id.
-const INTERNAL: [Name; 7] = [
+const INTERNAL: Names = Names::of(&[
     Name::Coordinator,
     Name::CoordinatorFwd,
     Name::CoordinatorEdge,
@@ -62,14 +62,14 @@ const INTERNAL: [Name; 7] = [
     Name::CoordinatorMoved,
     Name::CoordinatorUnknown,
     Name::CoordinatorLeader,
-];
+]);
 
 /// Removes what was meant for this connection only from a request or a response: the fields that Connection lists and
 /// those that always are. `TE: trailers` is kept alone, if it was asked for; Trailer is kept.
 ///
 /// Credentials for a proxy go too: we ask for none, so they are nobody's behind us.
 pub fn strip_connection(fields: &mut Fields) {
-    if !FOR_CONNECTION.iter().any(|id| fields.has(*id)) {
+    if !fields.may_have(FOR_CONNECTION) {
         return;
     }
     let listed = listed(fields);
@@ -88,7 +88,7 @@ pub fn strip_connection(fields: &mut Fields) {
 /// Removes `Coordinator` and every `Coordinator-*`, also spelt with `_`, from a public request or an origin's answer,
 /// heads and trailers alike.
 pub fn strip_internal(fields: &mut Fields) {
-    if !INTERNAL.iter().any(|id| fields.has(*id)) && !fields.may_begin(b'c') {
+    if !fields.may_have(INTERNAL) && !fields.may_begin(b'c') {
         return;
     }
     fields.retain(|field| !is_internal(field.name));
@@ -131,11 +131,11 @@ fn listed(fields: &Fields) -> Vec<Vec<u8>> {
 }
 
 fn is_for_connection(id: Name) -> bool {
-    FOR_CONNECTION.contains(&id)
+    FOR_CONNECTION.hold(id)
 }
 
 fn is_protected(field: Field<'_>) -> bool {
-    END_TO_END.contains(&field.id)
+    END_TO_END.hold(field.id)
         || is_internal(field.name)
         || starts_with(field.name, b"x-forwarded-")
         || starts_with(field.name, b"content-")

@@ -16,6 +16,6 @@ pub mod request;
 pub mod status;
 pub mod via;
 
-pub use fields::{Field, Fields, Name};
+pub use fields::{Field, Fields, Name, Names};
 pub use head::{RequestHead, ResponseHead, Scheme, Version};
 pub use method::Method;

@@ -9,30 +9,45 @@ use super::list;
 use super::method::{is_tchar, is_token};
 use std::fmt::{self, Write as _};
 
-/// Who we are, as both fields say it; made once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Who we are, as both fields say it: lines that are made once and appended to every message.
+#[derive(Debug)]
 pub struct Mark {
-    via: String,
-    cdn_loop: String,
+    /// Via, for each version that a message may have come in.
+    via: [Fields; 3],
+    /// The same, and CDN-Loop behind it.
+    both: [Fields; 3],
 }
 
 impl Mark {
     /// The mark of an edge of a deployment.
     pub fn new(deployment: &str, edge: &str) -> Mark {
         let (deployment, edge) = (Token(deployment), Token(edge));
-        Mark { via: format!("{deployment}-{edge}"), cdn_loop: format!("{deployment}; e={edge}") }
+        let via = |received: Version| {
+            let mut lines = Fields::new();
+            lines.put(Name::Via, format_args!("{} {deployment}-{edge}", received.as_str()));
+            lines
+        };
+        let both = |received: Version| {
+            let mut lines = via(received);
+            lines.put(Name::CdnLoop, format_args!("{deployment}; e={edge}"));
+            lines
+        };
+        Mark { via: VERSIONS.map(via), both: VERSIONS.map(both) }
     }
 
     /// Adds our line to Via: the version that the message came in, and who we are.
     pub fn add_via(&self, fields: &mut Fields, received: Version) {
-        fields.join(Name::Via, &[received.as_str().as_bytes(), b" ", self.via.as_bytes()]);
+        fields.append(&self.via[received as usize]);
     }
 
-    /// Adds our line to CDN-Loop; those of others stay.
-    pub fn add_loop(&self, fields: &mut Fields) {
-        fields.join(Name::CdnLoop, &[self.cdn_loop.as_bytes()]);
+    /// The same, and our line to CDN-Loop: for requests. Those of others stay.
+    pub fn add_both(&self, fields: &mut Fields, received: Version) {
+        fields.append(&self.both[received as usize]);
     }
 }
+
+/// Each at its place as a number.
+const VERSIONS: [Version; 3] = [Version::Http10, Version::Http11, Version::Http2];
 
 /// Whether the request has passed an edge of this deployment before.
 ///
@@ -75,11 +90,12 @@ mod tests {
         let mut fields: Fields = [("via", "1.0 x"), ("cdn-loop", "other; a=\"1,shop\"")].into_iter().collect();
         assert!(!has_passed(&fields, "shop"));
         let mark = Mark::new("shop", "fr");
-        mark.add_via(&mut fields, Version::Http2);
-        mark.add_loop(&mut fields);
+        mark.add_both(&mut fields, Version::Http2);
         assert_eq!(fields.all(Name::Via).collect::<Vec<_>>(), [&b"1.0 x"[..], b"2 shop-fr"]);
         assert_eq!(fields.all(Name::CdnLoop).nth(1), Some(&b"shop; e=fr"[..]));
         assert!(has_passed(&fields, "shop"));
+        mark.add_via(&mut fields, Version::Http10);
+        assert_eq!(fields.all(Name::Via).nth(2), Some(&b"1.0 shop-fr"[..]));
     }
 
     #[test]
@@ -103,7 +119,7 @@ mod tests {
     #[test]
     fn a_strange_name_splits_nothing() {
         let mut fields = Fields::new();
-        Mark::new("my shop, x", "").add_loop(&mut fields);
+        Mark::new("my shop, x", "").add_both(&mut fields, Version::Http11);
         assert_eq!(fields.text(Name::CdnLoop), Some("my-shop--x; e=-"));
         assert!(has_passed(&fields, "my shop, x"));
     }

@@ -64,7 +64,7 @@ pub struct Local {
 struct Found {
     plan: Option<Arc<Plan>>,
     routes: Vec<Option<Arc<RouteCells>>>,
-    clusters: HashMap<Arc<str>, Arc<ClusterCells>>,
+    clusters: HashMap<Arc<str>, Arc<ClusterCells>, foldhash::fast::RandomState>,
     no_route: Option<Arc<RouteCells>>,
 }
 

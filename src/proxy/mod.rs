@@ -27,7 +27,7 @@ use crate::config::plan::{Plan, RouteSettings};
 use crate::error::{Error, Result};
 use crate::homes::Homes;
 use crate::message::via::Mark;
-use crate::message::{Name, RequestHead};
+use crate::message::{Fields, Name, RequestHead};
 use crate::peer::wire::Decided;
 use crate::record::Record;
 use crate::upstream::{Live, Upstream};
@@ -52,7 +52,7 @@ pub struct Site {
     /// Who we are, in what we forward.
     mark: Mark,
     /// What an origin is told of a request that is no key's.
-    plainly: String,
+    plainly: Fields,
     /// The settings of requests from other places that no route of ours matches: only limits and waits.
     fallback: RouteSettings,
 }
@@ -94,13 +94,18 @@ impl Proxy {
 
     /// The snapshot for one request.
     pub fn site(&self) -> Arc<Site> {
+        self.with_site(Arc::clone)
+    }
+
+    /// Looks at the snapshot, which costs less than to hold it. `look` may not ask for it again.
+    pub fn with_site<T>(&self, look: impl FnOnce(&Arc<Site>) -> T) -> T {
         let mut reader = self.site.borrow_mut();
         let site = reader.load();
         if !Arc::ptr_eq(site, &self.seen.borrow()) {
             self.upstream.set_limits(head_limits(&site.plan));
             self.seen.replace(site.clone());
         }
-        site.clone()
+        look(site)
     }
 
     /// Answers a request from the public door.

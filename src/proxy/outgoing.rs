@@ -66,8 +66,7 @@ pub(super) fn pass_on(head: &mut RequestHead, from: &Downstream, site: &Site) {
         hop::strip_aliases(&mut head.fields);
         rebuild_forwarded(head, from, &site.plan);
     }
-    site.mark.add_via(&mut head.fields, head.version);
-    site.mark.add_loop(&mut head.fields);
+    site.mark.add_both(&mut head.fields, head.version);
 }
 
 /// The head for one attempt: the kept one with a line for this attempt at its end, unless the route wants more changed.
@@ -110,7 +109,7 @@ fn changes(course: &Course<'_>) -> bool {
 /// Tells an origin of the decision.
 fn tell(fields: &mut Fields, site: &Site, note: &Note<'_>) {
     if note.role == As::Local && note.key.is_none() && note.entry == site.plan.own.name {
-        return fields.join(Name::Coordinator, &[site.plainly.as_bytes()]);
+        return fields.append(&site.plainly);
     }
     let epoch = (note.role == As::Home).then_some(note.epoch);
     let told = Told { edge: note.entry, key: note.key.as_deref(), home: note.home, epoch, role: note.role };
@@ -118,8 +117,10 @@ fn tell(fields: &mut Fields, site: &Site, note: &Note<'_>) {
 }
 
 /// What is told of a request that its client sent to this very edge and that is no key's.
-pub(super) fn plainly(edge: &str) -> String {
-    Told { edge, key: None, home: None, epoch: None, role: As::Local }.to_string()
+pub(super) fn plainly(edge: &str) -> Fields {
+    let mut line = Fields::new();
+    line.put(Name::Coordinator, Told { edge, key: None, home: None, epoch: None, role: As::Local });
+    line
 }
 
 fn fwd(site: &Site, note: &Note<'_>, to: &str, seq: u64) -> Fwd {

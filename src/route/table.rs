@@ -351,7 +351,7 @@ struct Trie<T> {
 
 #[derive(Debug, Clone)]
 struct Node<T> {
-    literals: HashMap<Box<str>, usize>,
+    literals: HashMap<Box<str>, usize, foldhash::fast::RandomState>,
     /// Segments with a name, a narrower one before a wider one; names are not compared, only what they match.
     others: Vec<(Segment, usize)>,
     exact: Option<T>,
@@ -362,7 +362,7 @@ struct Node<T> {
 
 impl<T> Default for Node<T> {
     fn default() -> Self {
-        Node { literals: HashMap::new(), others: Vec::new(), exact: None, slash: None, rest: None, below: None }
+        Node { literals: HashMap::default(), others: Vec::new(), exact: None, slash: None, rest: None, below: None }
     }
 }
 

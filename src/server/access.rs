@@ -79,7 +79,7 @@ fn asked(object: &mut Object<'_>, from: &Downstream, head: Option<&Summary>) {
 /// Appends an address; that of version 4 without the formatter of the standard library, which costs ten times as much.
 fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
-        IpAddr::V4(address) => out.extend_from_slice(forwarded::dotted(address.octets(), &mut [0; 15]).as_bytes()),
+        IpAddr::V4(address) => out.extend_from_slice(forwarded::dotted(address.octets(), &mut [0; 15])),
         // Writing to memory cannot fail.
         IpAddr::V6(address) => write!(out, "{address}").unwrap_or_default(),
     }

@@ -157,7 +157,7 @@ impl Upload {
     }
 
     fn poll_content(&mut self, cx: &mut Context<'_>, io: &mut Io) -> Poll<Result<()>> {
-        if io.outbox.len() >= OUTBOX_MAX {
+        if io.unsent() >= OUTBOX_MAX {
             self.source_pending = false;
             ready!(self.flush(cx, io, OUTBOX_MAX / 2));
             return Poll::Ready(Ok(()));
@@ -181,13 +181,13 @@ impl Upload {
     fn append(&mut self, io: &mut Io, octets: &Bytes) -> Result<()> {
         match self.framing {
             Framing::Chunked => {
-                write::chunk_start(&mut io.outbox, octets.len());
-                io.outbox.extend_from_slice(octets);
-                io.outbox.extend_from_slice(b"\r\n");
+                write::chunk_start(io.outbox(), octets.len());
+                io.outbox().extend_from_slice(octets);
+                io.outbox().extend_from_slice(b"\r\n");
             }
             _ => {
                 self.left = self.left.checked_sub(octets.len() as u64).ok_or_else(mismatch)?;
-                io.outbox.extend_from_slice(octets);
+                io.outbox().extend_from_slice(octets);
             }
         }
         Ok(())
@@ -198,7 +198,7 @@ impl Upload {
             return Err(mismatch());
         }
         if self.framing == Framing::Chunked {
-            write::last_chunk(&mut io.outbox, trailers);
+            write::last_chunk(io.outbox(), trailers);
         }
         self.stage = Stage::Flushing;
         Ok(())
@@ -206,9 +206,9 @@ impl Upload {
 
     /// Sends until at most `keep` octets remain; a failure stops the upload.
     fn flush(&mut self, cx: &mut Context<'_>, io: &mut Io, keep: usize) -> Poll<()> {
-        let before = io.outbox.len();
+        let before = io.unsent();
         let flushed = if keep == 0 { io.poll_flush(cx) } else { io.poll_drain(cx, keep) };
-        if io.outbox.len() < before {
+        if io.unsent() < before {
             self.written = true;
             self.step = true;
         }

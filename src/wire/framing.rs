@@ -118,10 +118,13 @@ fn content_length(fields: &Fields) -> Result<Option<u64>, Fault> {
     if lengths.next().is_some() {
         return Err(Fault::Lengths);
     }
-    // `parse` alone would take a leading `+`.
-    let digits = length.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(length).ok().filter(|_| digits).ok_or(Fault::Length)?;
-    text.parse().map(Some).map_err(|_| Fault::Length)
+    // Digits only, where `parse` would take a leading `+`, and at least one.
+    let mut number = Some(0u64).filter(|_| !length.is_empty());
+    for octet in length {
+        let digit = u64::from(octet.wrapping_sub(b'0'));
+        number = number.filter(|_| digit < 10).and_then(|number| number.checked_mul(10)?.checked_add(digit));
+    }
+    number.map(Some).ok_or(Fault::Length)
 }
 
 /// One step of decoding.

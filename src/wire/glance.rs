@@ -52,17 +52,17 @@ pub(super) fn response(buffer: &[u8], limits: &HeadLimits) -> Option<(ResponseHe
 
 /// Reads lines to the empty one; how many octets follow it.
 fn fields(octets: &[u8], limits: &HeadLimits) -> Option<(Fields, usize)> {
-    let (mut fields, mut at) = (section::roomy(octets.len()), 0);
+    let (mut fields, mut at) = (Fields::with_room(0, section::LINES), 0);
     loop {
         let rest = octets.get(at..)?;
         if let Some(after) = rest.strip_prefix(b"\r\n") {
-            fields.fill(octets.get(..at)?);
+            fields.fill(octets.get(..at)?, section::ROOM);
             return Some((fields, after.len()));
         }
         if fields.len() >= limits.fields {
             return None;
         }
-        let name = section::run(rest, is_tchar);
+        let name = name_run(rest);
         let length = line(rest, name)?;
         fields.index(rest.get(..name)?, at, length);
         at += length;
@@ -78,6 +78,11 @@ fn line(rest: &[u8], name: usize) -> Option<usize> {
     plain.then_some(name + value.len() + 4)
 }
 
+/// How many octets from the start may stand in a field name.
+fn name_run(octets: &[u8]) -> usize {
+    swar::find(octets, swar::unlike_name, |octet| !is_tchar(octet)).unwrap_or(octets.len())
+}
+
 /// How many octets from the start may stand in a field value: those of [`is_value`].
 fn value_run(octets: &[u8]) -> usize {
     let marks = |word| swar::below(word, b' ') | swar::equal(word, 0x7f);
@@ -85,7 +90,7 @@ fn value_run(octets: &[u8]) -> usize {
 }
 
 /// How many octets from the start may stand in a request target.
-fn target_run(octets: &[u8]) -> usize {
+pub(super) fn target_run(octets: &[u8]) -> usize {
     let marks = |word| swar::below(word, b'!') | swar::equal(word, 0x7f) | swar::equal(word, b'#') | swar::high(word);
     let odd = |octet: u8| !octet.is_ascii_graphic() || octet == b'#';
     swar::find(octets, marks, odd).unwrap_or(octets.len())
@@ -102,6 +107,7 @@ mod tests {
                 let mut text = vec![b'a'; 24];
                 text[at] = octet;
                 assert_eq!(value_run(&text), section::run(&text, is_value), "{octet} at {at}");
+                assert_eq!(name_run(&text), section::run(&text, is_tchar), "{octet} at {at}");
                 let graphic = |octet: u8| octet.is_ascii_graphic() && octet != b'#';
                 assert_eq!(target_run(&text), section::run(&text, graphic), "{octet} at {at}");
             }

@@ -97,22 +97,14 @@ pub(super) fn is_value(octet: u8) -> bool {
 }
 
 /// Room for what a proxy adds to a head.
-const ROOM: usize = 384;
-
-/// Room for the lines of most heads.
-const MOST: usize = 1024;
+pub(super) const ROOM: usize = 384;
 
 /// Lines that most heads have, those that a proxy adds included.
-const LINES: usize = 24;
-
-/// No fields yet, with room for those of a head of at most so many octets and for what is added to it.
-pub(super) fn roomy(octets: usize) -> Fields {
-    Fields::with_room(octets.min(MOST) + ROOM, LINES)
-}
+pub(super) const LINES: usize = 24;
 
 /// Reads the lines of a section that [`Section`] has passed.
 pub(super) fn read(octets: &[u8]) -> Fields {
-    let (mut fields, mut rest) = (roomy(octets.len()), octets);
+    let (mut fields, mut rest) = (Fields::with_room(octets.len() + ROOM, LINES), octets);
     while let Some(end) = memchr::memchr(b'\n', rest) {
         let (line, after) = rest.split_at(end);
         if let Some(colon) = memchr::memchr(b':', line) {

@@ -5,9 +5,9 @@
 //! Invariant: whatever strings a head is made of, one head is written and no more: no octet of a target, an authority
 //! or a name can end a line.
 
-use super::section::run;
+use super::glance;
 use super::{Framing, trailers};
-use crate::message::{Field, Fields, Method, Name, RequestHead, ResponseHead, status};
+use crate::message::{Field, Fields, Method, Name, Names, RequestHead, ResponseHead, status};
 use bytes::{BufMut, BytesMut};
 use std::fmt::Write as _;
 
@@ -36,7 +36,7 @@ pub fn request_head(out: &mut BytesMut, head: &RequestHead, framing: Framing, co
     out.put_slice(b" HTTP/1.1\r\nhost: ");
     put_visible(out, &head.authority);
     out.put_slice(b"\r\n");
-    put_fields(out, &head.fields, |field| !is_writers(field.id) && field.id != Name::Host);
+    put_fields(out, &head.fields, |field| !WRITERS.hold(field.id) && field.id != Name::Host);
     let expects = matches!(head.method, Method::Post | Method::Put | Method::Patch);
     match framing {
         Framing::None if expects => put_framing(out, Framing::Length(0)),
@@ -77,7 +77,7 @@ pub fn response_head(
     out.put_u8(b' ');
     out.put_slice(status::phrase(head.status).as_bytes());
     out.put_slice(b"\r\n");
-    put_fields(out, &head.fields, |field| !is_writers(field.id));
+    put_fields(out, &head.fields, |field| !WRITERS.hold(field.id));
     if head.status >= 200 && head.status != 204 {
         match (framing, length) {
             (Framing::None, Some(length)) => put_framing(out, Framing::Length(length)),
@@ -115,18 +115,15 @@ pub fn last_chunk(out: &mut BytesMut, trailers: Option<&Fields>) {
 }
 
 /// Fields that only the writer may state.
-fn is_writers(id: Name) -> bool {
-    matches!(
-        id,
-        Name::Connection
-            | Name::KeepAlive
-            | Name::ProxyConnection
-            | Name::TransferEncoding
-            | Name::ContentLength
-            | Name::Upgrade
-            | Name::Http2Settings
-    )
-}
+const WRITERS: Names = Names::of(&[
+    Name::Connection,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::TransferEncoding,
+    Name::ContentLength,
+    Name::Upgrade,
+    Name::Http2Settings,
+]);
 
 fn put_framing(out: &mut BytesMut, framing: Framing) {
     match framing {
@@ -155,7 +152,7 @@ fn put_upgrade(out: &mut BytesMut, protocol: &str) {
 fn put_visible(out: &mut BytesMut, text: &str) {
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
-        let (plain, odd) = rest.split_at(run(rest, |octet| octet.is_ascii_graphic() && octet != b'#'));
+        let (plain, odd) = rest.split_at(glance::target_run(rest));
         out.put_slice(plain);
         rest = odd;
         if let Some((octet, after)) = odd.split_first() {

@@ -259,7 +259,7 @@ impl<S: Service> Link<S> {
             wire.end();
             let empty = Io::new(Stream::Other(Box::new(tokio::io::empty())));
             let mut io = std::mem::replace(&mut wire.io, empty);
-            respond::switch(&mut io.outbox, &response.head, &protocol);
+            respond::switch(io.outbox(), &response.head, &protocol);
             io
         };
         let mut moved = tunnel::Moved::default();

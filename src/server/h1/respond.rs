@@ -5,7 +5,6 @@
 
 use super::wire::{Gone, Wire};
 use super::{Link, lost};
-use crate::body::io::Io;
 use crate::body::{Body, Piece, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind, Side};
@@ -15,12 +14,9 @@ use crate::server::alarm::Alarm;
 use crate::server::drain::Phase;
 use crate::wire::Framing;
 use crate::wire::write::{Connection, chunk_start, last_chunk, response_head};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use std::future::poll_fn;
-use std::io::IoSlice;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::AsyncWrite;
 
 /// The outbox is sent before more is pulled into it beyond this.
 const OUTBOX_HIGH: usize = 64 << 10;
@@ -108,12 +104,12 @@ impl Writer<'_> {
     fn poll<S: Service>(&mut self, cx: &mut Context<'_>, link: &Link<S>, plan: &Plan) -> Poll<Result<(), Error>> {
         let wait = plan.timeouts.send;
         loop {
-            if self.behind || !self.direct.is_empty() || link.wire.borrow().io.outbox.len() >= OUTBOX_HIGH {
+            if self.behind || !self.direct.is_empty() || link.wire.borrow().io.unsent() >= OUTBOX_HIGH {
                 ready!(self.poll_send(cx, &mut link.wire.borrow_mut(), wait))?;
             }
             match self.body.poll_piece(cx) {
                 Poll::Ready(Some(Ok(Piece::Data(octets)))) => {
-                    self.take(&mut link.wire.borrow_mut().io.outbox, octets)?;
+                    self.take(link.wire.borrow_mut().io.outbox(), octets)?;
                 }
                 Poll::Ready(Some(Ok(Piece::Trailers(trailers)))) => {
                     return self.poll_end(cx, link, Some(&trailers), wait);
@@ -168,7 +164,7 @@ impl Writer<'_> {
             Framing::Length(left) if left > 0 => {
                 return Poll::Ready(Err(lied("the response is shorter than its Content-Length")));
             }
-            Framing::Chunked => last_chunk(&mut wire.io.outbox, trailers),
+            Framing::Chunked => last_chunk(wire.io.outbox(), trailers),
             _ => {}
         }
         self.framing = Framing::None;
@@ -182,10 +178,10 @@ impl Writer<'_> {
         wire: &mut Wire,
         wait: std::time::Duration,
     ) -> Poll<Result<(), Error>> {
-        let before = wire.io.outbox.len() + self.direct.len();
+        let before = wire.io.unsent() + self.direct.len();
         let sent = self.poll_octets(cx, wire);
         self.behind = sent.is_pending();
-        if wire.io.outbox.len() + self.direct.len() != before {
+        if wire.io.unsent() + self.direct.len() != before {
             self.alarm.clear();
         }
         match sent {
@@ -203,18 +199,10 @@ impl Writer<'_> {
     }
 
     fn poll_octets(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<std::io::Result<()>> {
-        while !self.direct.is_empty() {
-            let Io { stream, outbox, .. } = &mut wire.io;
-            let pieces = [IoSlice::new(outbox), IoSlice::new(&self.direct)];
-            let sent = ready!(Pin::new(stream).poll_write_vectored(cx, &pieces))?;
-            if sent == 0 {
-                return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into()));
-            }
-            let before = sent.min(outbox.len());
-            outbox.advance(before);
-            self.direct.advance(sent - before);
-            if self.direct.is_empty() && self.framing == Framing::Chunked {
-                wire.io.outbox.put_slice(b"\r\n");
+        if !self.direct.is_empty() {
+            ready!(wire.io.poll_drain_with(cx, &mut self.direct))?;
+            if self.framing == Framing::Chunked {
+                wire.io.outbox().put_slice(b"\r\n");
             }
         }
         wire.io.poll_flush(cx)

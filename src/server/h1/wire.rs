@@ -158,7 +158,7 @@ impl Wire {
     /// Sends interim responses, and watches whether the client is still there while nobody reads its content.
     pub(super) fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
         self.register(cx);
-        if !self.io.outbox.is_empty() && matches!(self.io.poll_flush(cx), Poll::Ready(Err(_))) {
+        if self.io.unsent() > 0 && matches!(self.io.poll_flush(cx), Poll::Ready(Err(_))) {
             return Poll::Ready(Gone::Client);
         }
         while !self.content.pulling && self.io.inbox.len() < READ_AHEAD {
@@ -187,10 +187,10 @@ fn poll_more(
     cx: &mut Context<'_>,
 ) -> Poll<Result<usize>> {
     if std::mem::take(&mut content.expects) && !answering {
-        io.outbox.put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        io.outbox().put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     let lost = |_| Error::new(Kind::ClientClosed, "the client went away while it sent its content");
-    if !io.outbox.is_empty()
+    if io.unsent() > 0
         && let Poll::Ready(Err(error)) = io.poll_flush(cx)
     {
         return Poll::Ready(Err(lost(error)));
@@ -288,13 +288,13 @@ impl Interim for InterimLine {
     fn send(&self, head: &ResponseHead) {
         let mut wire = self.wire.borrow_mut();
         let late = wire.turn != self.turn || wire.answering;
-        if late || !head.is_interim() || wire.io.outbox.len() > INTERIM_MAX {
+        if late || !head.is_interim() || wire.io.unsent() > INTERIM_MAX {
             return;
         }
         if head.status == 100 {
             wire.content.expects = false;
         }
-        response_head(&mut wire.io.outbox, head, Framing::None, None, Connection::Keep, false);
+        response_head(wire.io.outbox(), head, Framing::None, None, Connection::Keep, false);
         wire.wake();
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Shared(Rc<RefCell<Wire>>);
 impl Wire {
     /// Sends what was gathered, when its time has come; ready when nothing is left to send.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.io.outbox.is_empty() && self.io.outbox.len() < GATHERED_MAX && self.turns < TURNS {
+        if self.io.unsent() > 0 && self.io.unsent() < GATHERED_MAX && self.turns < TURNS {
             self.turns += 1;
             // The runtime wakes us when all who are ready have run and new arrivals have been looked for.
             return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
@@ -85,10 +85,10 @@ impl AsyncRead for Shared {
 impl AsyncWrite for Shared {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let io = &mut self.0.borrow_mut().io;
-        if io.outbox.len() >= GATHERED_MAX {
+        if io.unsent() >= GATHERED_MAX {
             ready!(io.poll_drain(cx, 0))?;
         }
-        let take = octets.len().min(GATHERED_MAX - io.outbox.len());
+        let take = octets.len().min(GATHERED_MAX - io.unsent());
         io.outbox().extend_from_slice(octets.get(..take).unwrap_or_default());
         Poll::Ready(Ok(take))
     }
