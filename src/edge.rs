@@ -472,7 +472,7 @@ impl Worker {
     }
 
     /// Central's door: what an edge sends for the application goes to `[local]`, everything else is the API's.
-    async fn central(&self, request: Request, record: &mut Record) -> Response {
+    async fn central(&self, request: &mut Request, record: &mut Record) -> Response {
         if self.central.as_ref().is_some_and(|central| central.stop().is_cut(clock::now())) {
             let error = Error::unavailable("Central is stopped on purpose", RETRY_AFTER).on(Side::Own);
             record.failed(&error);
@@ -483,7 +483,7 @@ impl Worker {
         match &self.central {
             Some(central) if !request.head.fields.has(Name::CoordinatorFwd) => {
                 record.decision = "api";
-                central.call(request, &self.proxy.site().plan.tokens).await
+                central.call(request.take(), &self.proxy.site().plan.tokens).await
             }
             _ => self.proxy.application(request, record).await,
         }
@@ -541,7 +541,7 @@ impl Service for Worker {
         self.proxy.with_site(|site| site.plan.clone())
     }
 
-    async fn call(&self, request: Request, record: &mut Record) -> Response {
+    async fn call(&self, request: &mut Request, record: &mut Record) -> Response {
         match request.from.door {
             Door::Peer => Box::pin(self.proxy.peer(request, record)).await,
             Door::Central => Box::pin(self.central(request, record)).await,

@@ -151,6 +151,7 @@ mod tests {
             assert!(turn() >= start, "between turns the clock runs");
             while now() == start {}
         }
+        drop(future);
         assert_eq!(seen[0].0, seen[0].1);
         assert_eq!(seen[1].0, seen[1].1);
         assert!(outside <= seen[0].0 && seen[0].0 < seen[1].0);

@@ -11,7 +11,7 @@ pub mod replay;
 pub mod tunnel;
 
 use crate::error::Result;
-use crate::message::{Fields, RequestHead, ResponseHead, Scheme};
+use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -174,6 +174,19 @@ pub struct Request {
     pub interim: Option<Rc<dyn Interim>>,
     /// Where it came from.
     pub from: Arc<Downstream>,
+}
+
+impl Request {
+    /// All of it; what stays is an empty request.
+    pub fn take(&mut self) -> Request {
+        let nothing = Box::new(RequestHead::new(Method::Get, ""));
+        Request {
+            head: std::mem::replace(&mut self.head, nothing),
+            body: std::mem::take(&mut self.body),
+            interim: self.interim.take(),
+            from: self.from.clone(),
+        }
+    }
 }
 
 /// A response as the service gives it.

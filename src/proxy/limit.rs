@@ -5,12 +5,15 @@ use crate::error::{Error, Kind, Result};
 use std::task::{Context, Poll, ready};
 
 /// Bounds `body` to `max` octets. Errors: 413 at once where the length is stated, else at the first octet beyond it.
-pub fn bound(body: Body, max: Option<u64>) -> Result<Body> {
-    let Some(max) = max else { return Ok(body) };
+pub fn bound(body: &mut Body, max: Option<u64>) -> Result<()> {
+    let Some(max) = max else { return Ok(()) };
     match body.length() {
         Some(length) if length > max => Err(too_large()),
-        Some(_) => Ok(body),
-        None => Ok(Body::Pulled(Box::new(Limited { body, left: max }))),
+        Some(_) => Ok(()),
+        None => {
+            *body = Body::Pulled(Box::new(Limited { body: std::mem::take(body), left: max }));
+            Ok(())
+        }
     }
 }
 

@@ -35,7 +35,7 @@ const DISCARD_WAIT: Duration = Duration::from_millis(50);
 pub struct Sending<'a> {
     pub(super) site: &'a Site,
     pub(super) course: &'a Course<'a>,
-    pub(super) head: Box<RequestHead>,
+    pub(super) head: &'a mut RequestHead,
     /// How many lines all attempts share.
     pub(super) passed_on: usize,
     /// The protocol that the client asked to switch to.
@@ -45,17 +45,22 @@ pub struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    pub(super) fn new(site: &'a Site, course: &'a Course<'a>, request: Request, replays: &Rc<ReplayBudget>) -> Self {
+    pub(super) fn new(
+        site: &'a Site,
+        course: &'a Course<'a>,
+        request: &'a mut Request,
+        replays: &Rc<ReplayBudget>,
+    ) -> Self {
         // One bound serves both: memory is taken as content passes, and origins get theirs cut off sooner.
         let keep = if course.key.is_some() || course.named.is_some() { PEER_REPLAY } else { ORIGIN_REPLAY };
-        let mut head = request.head;
+        let head = &mut *request.head;
         let upgrade = head.upgrade().map(str::to_owned);
-        outgoing::pass_on(&mut head, &request.from, site);
+        outgoing::pass_on(head, &request.from, site);
         Sending {
             site,
             course,
-            interim: request.interim,
-            body: Replay::new(request.body, keep, replays.clone()),
+            interim: request.interim.take(),
+            body: Replay::new(std::mem::take(&mut request.body), keep, replays.clone()),
             upgrade,
             passed_on: head.fields.len(),
             head,
@@ -78,12 +83,12 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<(Answer, Decision)> {
         let mut because = None;
-        let mut outcome = None;
+        let (mut outcome, mut unwanted) = (None, None);
         for (at, place) in places.iter().enumerate() {
             let is_last = at + 1 == places.len();
             because = match self.try_place(sending, place, may_claim, because, is_last, record).await {
                 Ok((answer, _)) if !is_last && goes_on(sending, &answer) => {
-                    Box::pin(discard(answer)).await;
+                    unwanted = Some(Box::pin(discard(answer)));
                     Some(Reason::NextOnStatus)
                 }
                 Err(error) if !is_last && moves_on(sending, &error) => {
@@ -92,6 +97,10 @@ impl Proxy {
                 }
                 settled => return settled,
             };
+            // Apart from the match, which would hold a place for the answer.
+            if let Some(unwanted) = unwanted.take() {
+                unwanted.await;
+            }
         }
         Err(outcome.unwrap_or_else(|| Error::unavailable("the route names no place", RETRY_AFTER)))
     }
@@ -161,9 +170,9 @@ impl Proxy {
             };
             let (interim, upgrade) = (sending.interim.clone(), sending.upgrade.clone());
             let head = outgoing::shape(sending, &endpoint, role, note, self.seq());
-            let outgoing = Outgoing { head, body, interim, upgrade };
+            let mut outgoing = Outgoing { head, body, interim, upgrade };
             tried.push(endpoint.id());
-            let outcome = self.upstream.exchange(&endpoint, outgoing, &settings.timeouts, record).await;
+            let outcome = self.upstream.exchange(&endpoint, &mut outgoing, &settings.timeouts, record).await;
             let again = match &outcome {
                 Ok(answer) => {
                     settings.retry.statuses.contains(&answer.head.status) && sending.head.method.is_idempotent()
@@ -178,8 +187,9 @@ impl Proxy {
             if retrying.is_none() {
                 return outcome;
             }
-            if let Ok(unwanted) = outcome {
-                Box::pin(discard(unwanted)).await;
+            let unwanted = outcome.ok().map(|unwanted| Box::pin(discard(unwanted)));
+            if let Some(unwanted) = unwanted {
+                unwanted.await;
             }
         }
     }

@@ -87,9 +87,9 @@ pub(super) fn shape<'a>(
         Role::Peer(edge) => fields.put(Name::CoordinatorFwd, fwd(site, note, site.plan.edges.name(edge), seq)),
     }
     if role != Role::Origin || !changes(course) {
-        return Shaped::Kept(&sending.head);
+        return Shaped::Kept(sending.head);
     }
-    let mut head = sending.head.clone();
+    let mut head = Box::new(sending.head.clone());
     if course.settings.host == HostRule::Origin {
         head.authority = endpoint.authority().to_owned();
     }

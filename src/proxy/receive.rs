@@ -30,8 +30,8 @@ enum Verdict {
 }
 
 impl Proxy {
-    pub(super) async fn receive(&self, site: &Site, mut request: Request, record: &mut Record) -> Result<Response> {
-        let fwd = forwarded(&request)?;
+    pub(super) async fn receive(&self, site: &Site, request: &mut Request, record: &mut Record) -> Result<Response> {
+        let fwd = forwarded(request)?;
         record.key.clone_from(&fwd.key);
         if is_cut(site, &fwd.from) {
             return Err(Error::unavailable("the link between the two edges is cut on purpose", RETRY_AFTER));
@@ -44,7 +44,7 @@ impl Proxy {
             Verdict::Correct(response) => return Ok(response),
         };
         let course = course::received(site, &request.head, record);
-        request.body = limit::bound(request.body, course.settings.body_max)?;
+        limit::bound(&mut request.body, course.settings.body_max)?;
         let settled = Settled { decision: Decision::Local, reason: Reason::SentHere, epoch };
         noted(settled, &fwd, record);
         record.home = fwd.key.as_ref().map(|_| site.plan.own.name.clone());
@@ -63,11 +63,11 @@ impl Proxy {
     }
 
     /// Central's door: a request for Central's application goes to `[local]`, no route needed.
-    pub(super) async fn at_central(&self, site: &Site, mut request: Request, record: &mut Record) -> Result<Response> {
-        let fwd = forwarded(&request)?;
+    pub(super) async fn at_central(&self, site: &Site, request: &mut Request, record: &mut Record) -> Result<Response> {
+        let fwd = forwarded(request)?;
         record.key.clone_from(&fwd.key);
         let course = course::received(site, &request.head, record);
-        request.body = limit::bound(request.body, course.settings.body_max)?;
+        limit::bound(&mut request.body, course.settings.body_max)?;
         noted(Settled { decision: Decision::Local, reason: Reason::SentHere, epoch: 0 }, &fwd, record);
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let cluster = obtain::local_cluster(site, course.settings)?;

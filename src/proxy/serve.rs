@@ -25,7 +25,7 @@ pub struct Settled {
 }
 
 impl Proxy {
-    pub(super) async fn serve(&self, site: &Site, mut request: Request, record: &mut Record) -> Result<Response> {
+    pub(super) async fn serve(&self, site: &Site, request: &mut Request, record: &mut Record) -> Result<Response> {
         if via::has_passed(&request.head.fields, &site.plan.own.deployment) {
             return Err(Error::new(Kind::ProxyLoopDetected, "this request has passed through this deployment before"));
         }
@@ -38,12 +38,12 @@ impl Proxy {
             let response = reply::response(&course, record)?;
             return Ok(compress::response(&self.encoders, course.settings, &request.head, response, record));
         };
-        request.body = limit::bound(request.body, course.settings.body_max)?;
+        limit::bound(&mut request.body, course.settings.body_max)?;
         if course.settings.claim.is_some() {
             Box::pin(self.claimable()).await?;
         }
         let may_claim = may_claim(&course, &request.head);
-        self.within_claim_rate(site, &course, &request, may_claim)?;
+        self.within_claim_rate(site, &course, request, may_claim)?;
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let (answer, decision) = self.obtain(&mut sending, places, may_claim, record).await?;
         let response = match &course.settings.claim {

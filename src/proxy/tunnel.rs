@@ -40,8 +40,8 @@ struct Asked {
 ///
 /// Errors: those of `serve`; 400 for a WebSocket handshake that has no key; `HttpUpgradeFailed` for a switch that is none.
 pub(super) async fn switched(
-    mut request: Request,
-    serve: impl AsyncFnOnce(Request) -> Result<Response>,
+    request: &mut Request,
+    serve: impl AsyncFnOnce(&mut Request) -> Result<Response>,
 ) -> Result<Response> {
     let Some(asked) = unify(&mut request.head)? else { return serve(request).await };
     settle(&asked, serve(request).await?)

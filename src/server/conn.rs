@@ -254,7 +254,7 @@ impl<S: Service> Visit<S> {
 
     /// The service's answer. A panic of the service ends this request only: the connection's own state is not the
     /// service's.
-    pub(super) async fn answer(&self, request: Request, record: &mut Record) -> Response {
+    pub(super) async fn answer(&self, request: &mut Request, record: &mut Record) -> Response {
         if self.redirect_https {
             record.decision = "reply";
             record.reason = "https";

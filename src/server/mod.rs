@@ -27,8 +27,9 @@ pub trait Service: 'static {
     /// The plan by which a connection works: limits and timers. Taken once per request.
     fn plan(&self) -> Arc<Plan>;
 
-    /// Answers a request; failures are answers too. Dropping the future cancels the exchange.
-    fn call(&self, request: Request, record: &mut Record) -> impl Future<Output = Response>;
+    /// Answers a request; failures are answers too. The request stays where it is: it is large, and what answers it is
+    /// many calls deep. Dropping the future cancels the exchange.
+    fn call(&self, request: &mut Request, record: &mut Record) -> impl Future<Output = Response>;
 
     /// The answer to what could not even be read as a request, or could not be admitted.
     fn refuse(&self, error: &Error, head: Option<&RequestHead>, from: &Downstream) -> Response;

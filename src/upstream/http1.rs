@@ -35,22 +35,21 @@ pub(super) struct Lease {
 }
 
 /// Sends a request and awaits the final head of its answer.
-pub(super) async fn exchange(mut lease: Lease, request: Outgoing<'_>, terms: &Terms) -> Result<Answer> {
-    let Outgoing { head, body, interim, upgrade } = request;
-    let framing = match body.length() {
-        _ if body.is_empty() => Framing::None,
+pub(super) async fn exchange(mut lease: Lease, request: &mut Outgoing<'_>, terms: &Terms) -> Result<Answer> {
+    let framing = match request.body.length() {
+        _ if request.body.is_empty() => Framing::None,
         Some(0) => Framing::None,
         Some(length) => Framing::Length(length),
         None => Framing::Chunked,
     };
-    let connection = upgrade.as_deref().map_or(Connection::Keep, Connection::Upgrade);
-    write::request_head(lease.conn.io.outbox(), &head, framing, connection);
-    let expects = head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
-    let upload = Upload::new(body, framing, expects);
+    let connection = request.upgrade.as_deref().map_or(Connection::Keep, Connection::Upgrade);
+    write::request_head(lease.conn.io.outbox(), &request.head, framing, connection);
+    let expects = request.head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
+    let upload = Upload::new(std::mem::take(&mut request.body), framing, expects);
     let pooled = lease.pooled;
     let mut talk = Talk { lease, upload, terms, reader: HeadReader::default(), wait: None, seen: false };
-    let answered = talk.answer(interim.as_deref(), upgrade.as_deref()).await?;
-    talk.hand_over(answered, &head.method, pooled)
+    let answered = talk.answer(request.interim.as_deref(), request.upgrade.as_deref()).await?;
+    talk.hand_over(answered, &request.head.method, pooled)
 }
 
 /// A request in progress, until the final head has come.

@@ -29,8 +29,9 @@ pub(super) struct Lease {
 }
 
 /// Sends a request and awaits the final head of its answer.
-pub(super) async fn exchange(lease: Lease, request: Outgoing<'_>, terms: Terms) -> Result<Answer> {
+pub(super) async fn exchange(lease: Lease, request: &mut Outgoing<'_>, terms: Terms) -> Result<Answer> {
     let Outgoing { head, body, interim, upgrade } = request;
+    let body = std::mem::take(body);
     if upgrade.is_some() && !(body.is_empty() && head.method == Method::Get) {
         let detail = "over HTTP/2 only a GET without content can switch protocols";
         return Err(Error::new(Kind::HttpUpgradeFailed, detail).again(Again::Unsent));

@@ -177,7 +177,7 @@ impl Upstream {
         self.limits.set(limits);
     }
 
-    /// One attempt at one endpoint. Fills `attempts`, `endpoint`, `attempt_began`, `connect` and `first_byte` of `record`;
+    /// One attempt at one endpoint, which takes the content out of `request`. Fills `attempts`, `endpoint`, `attempt_began`, `connect` and `first_byte` of `record`;
     /// the total deadline counts from `record.began`.
     ///
     /// A request that expects 100 (Continue) keeps its content back until the endpoint asks for it, for at most a second.
@@ -186,7 +186,7 @@ impl Upstream {
     pub async fn exchange(
         &self,
         endpoint: &Arc<Endpoint>,
-        request: Outgoing<'_>,
+        request: &mut Outgoing<'_>,
         waits: &Timeouts,
         record: &mut Record,
     ) -> Result<Answer> {

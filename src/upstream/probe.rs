@@ -84,8 +84,8 @@ async fn probe(upstream: &Upstream, endpoint: &Arc<Endpoint>, check: &HealthChec
         pool_idle: Duration::ZERO,
         ..Timeouts::default()
     };
-    let request = Outgoing { head: Shaped::Made(Box::new(head)), body: Body::Empty, interim: None, upgrade: None };
-    match upstream.exchange(endpoint, request, &waits, &mut Record::start()).await {
+    let mut request = Outgoing { head: Shaped::Made(Box::new(head)), body: Body::Empty, interim: None, upgrade: None };
+    match upstream.exchange(endpoint, &mut request, &waits, &mut Record::start()).await {
         Ok(answer) => (200..400).contains(&answer.head.status),
         Err(_) => false,
     }

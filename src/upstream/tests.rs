@@ -156,8 +156,8 @@ pub(super) async fn read(body: &mut Body) -> String {
     }
 }
 
-async fn exchange(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing<'_>) -> Result<Answer> {
-    upstream.exchange(endpoint, request, &waits(), &mut Record::start()).await
+async fn exchange(upstream: &Upstream, endpoint: &Arc<Endpoint>, mut request: Outgoing<'_>) -> Result<Answer> {
+    upstream.exchange(endpoint, &mut request, &waits(), &mut Record::start()).await
 }
 
 /// Status, content and end; or the kind of the failure and what may follow.
@@ -265,7 +265,7 @@ fn connections_are_reused_newest_first_until_idle_for_too_long() {
         assert!(third.pooled);
         assert_eq!(read(&mut { third.body }).await, "1.");
         let waits = Timeouts { pool_idle: Duration::from_millis(1), ..waits() };
-        let answer = upstream.exchange(&endpoint, get("/"), &waits, &mut Record::start()).await.unwrap();
+        let answer = upstream.exchange(&endpoint, &mut get("/"), &waits, &mut Record::start()).await.unwrap();
         assert_eq!(read(&mut { answer.body }).await, "1.");
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert_eq!(outcome(&upstream, &endpoint, get("/")).await, "200 0.", "1 has expired");
@@ -367,7 +367,7 @@ fn refused_and_silent() {
         assert!(!nobody.is_up());
         let silent = origin(|_, mut peer| async move { peer.closed().await }).await;
         let mut record = Record::start();
-        let error = upstream.exchange(&silent, get("/"), &waits(), &mut record).await.err().unwrap();
+        let error = upstream.exchange(&silent, &mut get("/"), &waits(), &mut record).await.err().unwrap();
         assert_eq!((error.kind(), error.may_retry(), record.attempts), (Kind::HttpResponseTimeout, Again::Never, 1));
         assert_eq!(record.endpoint.as_deref(), Some(silent.authority()));
         let mut url = silent.url().clone();
@@ -375,7 +375,7 @@ fn refused_and_silent() {
         let spec = Spec { kind: Side::Origin, url, trust: None, connections_max: 1 };
         let unnamed = Arc::new(Endpoint::new(spec, Ok(None)));
         let slow = Timeouts { connect: Duration::from_secs(10), ..waits() };
-        let error = upstream.exchange(&unnamed, get("/"), &slow, &mut Record::start()).await.err().unwrap();
+        let error = upstream.exchange(&unnamed, &mut get("/"), &slow, &mut Record::start()).await.err().unwrap();
         assert!(matches!(error.kind(), Kind::DnsError | Kind::DnsTimeout) && error.may_retry() == Again::Unsent);
     });
 }
@@ -393,7 +393,7 @@ fn the_total_deadline_cuts_what_never_stalls() {
         .await;
         let upstream = Upstream::new(LIMITS);
         let waits = Timeouts { total: Some(Duration::from_millis(300)), ..waits() };
-        let mut answer = upstream.exchange(&endpoint, get("/"), &waits, &mut Record::start()).await.unwrap();
+        let mut answer = upstream.exchange(&endpoint, &mut get("/"), &waits, &mut Record::start()).await.unwrap();
         let text = read(&mut answer.body).await;
         assert!(text.starts_with("xxx") && text.ends_with("!http_response_timeout"), "{text}");
     });
@@ -629,7 +629,7 @@ fn content_waits_for_100_but_not_for_ever() {
             request.interim = Some(heard.clone());
             let waits = Timeouts { first_byte: Duration::from_secs(3), ..waits() };
             let before = clock::now();
-            let answer = upstream.exchange(&endpoint, request, &waits, &mut Record::start()).await.unwrap();
+            let answer = upstream.exchange(&endpoint, &mut request, &waits, &mut Record::start()).await.unwrap();
             assert_eq!(answer.head.status, 200);
             assert_eq!(*heard.0.borrow(), if asks { vec![100] } else { vec![] });
             assert_eq!(clock::now().duration_since(before) >= upload::CONTINUE_WAIT, !asks);

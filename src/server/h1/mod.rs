@@ -182,8 +182,7 @@ impl<S: Service> Link<S> {
             Err(error) => return Box::pin(self.refuse(plan, &mut account, &error, Some(&head))).await,
         };
         let (method, upgrade) = (head.method.clone(), head.upgrade().map(str::to_owned));
-        let request = self.request(plan, head, framing);
-        let response = match self.call(request, &mut account).await {
+        let response = match self.call(plan, head, framing, &mut account).await {
             Ok(response) => response,
             Err(gone) => return self.gone(&mut account, &gone),
         };
@@ -207,9 +206,15 @@ impl<S: Service> Link<S> {
     }
 
     /// Lets the service answer, while the client is watched.
-    async fn call(&self, request: Request, account: &mut Account<S>) -> Result<Response, Gone> {
-        let visit = self.visit.clone();
-        let mut answer = pin!(visit.answer(request, account.record()));
+    async fn call(
+        &self,
+        plan: &Plan,
+        head: Box<RequestHead>,
+        framing: Framing,
+        account: &mut Account<S>,
+    ) -> Result<Response, Gone> {
+        let mut request = self.request(plan, head, framing);
+        let mut answer = pin!(self.visit.answer(&mut request, account.record()));
         poll_fn(|cx| {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));

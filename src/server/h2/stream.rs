@@ -129,9 +129,9 @@ impl<S: Service> Stream<S> {
     }
 
     /// Lets the service answer, while the client is watched.
-    async fn call(&self, account: &mut Account<S>, asked: Request) -> Result<Response> {
+    async fn call(&self, account: &mut Account<S>, mut asked: Request) -> Result<Response> {
         let visit = self.visit.clone();
-        let mut answer = pin!(visit.answer(asked, account.record()));
+        let mut answer = pin!(visit.answer(&mut asked, account.record()));
         poll_fn(|cx| {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));

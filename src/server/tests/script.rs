@@ -73,7 +73,7 @@ impl Service for Script {
         self.plan.clone()
     }
 
-    async fn call(&self, request: Request, record: &mut Record) -> Response {
+    async fn call(&self, request: &mut Request, record: &mut Record) -> Response {
         let path = request.head.path().to_owned();
         match path.as_str() {
             "/hello" => Response::with(200, "text/plain", "hello"),
@@ -84,7 +84,7 @@ impl Service for Script {
                 response.head.fields.add(Name::ContentLength, "1234");
                 response
             }
-            "/echo" => match collect(request.body).await {
+            "/echo" => match collect(std::mem::take(&mut request.body)).await {
                 Ok((whole, trailers)) => Response::with(200, "text/plain", format!("{whole}|{trailers:?}")),
                 Err(error) => {
                     record.failed(&error);
@@ -93,7 +93,7 @@ impl Service for Script {
             },
             "/mirror" => {
                 let mut response = Response::new(200);
-                response.body = request.body;
+                response.body = std::mem::take(&mut request.body);
                 response
             }
             "/ignore" => Response::with(200, "text/plain", "ignored"),

@@ -419,7 +419,8 @@ fn a_silent_link_is_found_dead() {
         let waits = Timeouts { first_byte: Duration::from_secs(15), ..waits() };
         let mut record = Record::start();
         // It accepts and never says a word: not even settings.
-        let call = upstream.exchange(&endpoint, get("/"), &waits, &mut record);
+        let mut request = get("/");
+        let call = upstream.exchange(&endpoint, &mut request, &waits, &mut record);
         let before = clock::now();
         let (error, _socket) = tokio::join!(call, listener.accept());
         let error = error.err().unwrap();

@@ -110,10 +110,10 @@ fn secure(address: SocketAddr, kind: Side, trust: Trust) -> Arc<Endpoint> {
 }
 
 /// Handshakes in a debug build are slow on a busy machine.
-async fn patiently(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing<'_>) -> String {
+async fn patiently(upstream: &Upstream, endpoint: &Arc<Endpoint>, mut request: Outgoing<'_>) -> String {
     let long = Duration::from_secs(10);
     let waits = Timeouts { connect: long, first_byte: long, between: long, ..Timeouts::default() };
-    match upstream.exchange(endpoint, request, &waits, &mut Record::start()).await {
+    match upstream.exchange(endpoint, &mut request, &waits, &mut Record::start()).await {
         Ok(mut answer) => format!("{} {}", answer.head.status, read(&mut answer.body).await),
         Err(error) => format!("{} {:?}", error.kind().name(), error.may_retry()),
     }
