@@ -128,7 +128,9 @@ impl Local {
 
     /// Counts a request that has ended.
     pub fn observe(&self, plan: &Arc<Plan>, record: &Record) {
-        let route = self.route(plan, record);
+        let found = &mut *self.found.borrow_mut();
+        found.look_at(plan);
+        let route = found.route(&self.shared, plan, record);
         let gave_up = matches!(record.failure, Some((Kind::ClientClosed, ..)));
         let failed = matches!(record.failure, Some((_, Side::Upstream | Side::Own, _)));
         let decision = &route.decisions[DecisionLabel::of(record.decision) as usize];
@@ -138,7 +140,11 @@ impl Local {
             route.asked.add(1);
             route.answered.add(u64::from(!failed && (100..500).contains(&record.status)));
         }
-        self.observe_rest(plan, record);
+        if let Some(cluster) = found.cluster(&self.shared, record) {
+            cluster.attempts.add(u64::from(record.attempts));
+            cluster.retries.add(u64::from(record.attempts.saturating_sub(1)));
+        }
+        self.observe_rest(record);
     }
 
     /// Keeps a request that has ended for people to see, if this second still has room for one.
@@ -146,7 +152,7 @@ impl Local {
         self.shared.recent.note(record, clock::turn(), method, target);
     }
 
-    fn observe_rest(&self, plan: &Arc<Plan>, record: &Record) {
+    fn observe_rest(&self, record: &Record) {
         let cells = &self.shared.cells;
         cells.received.add(record.received);
         cells.sent.add(record.sent);
@@ -155,37 +161,27 @@ impl Local {
         if let Some((kind, side, _)) = &record.failure {
             cells.failed(*kind, *side);
         }
-        if let Some(cluster) = self.cluster(plan, record) {
-            cluster.attempts.add(u64::from(record.attempts));
-            cluster.retries.add(u64::from(record.attempts.saturating_sub(1)));
-        }
-    }
-
-    fn route(&self, plan: &Arc<Plan>, record: &Record) -> Arc<RouteCells> {
-        let found = &mut *self.found.borrow_mut();
-        found.look_at(plan);
-        let named = record.route.and_then(|id| Some((id.index(), plan.settings.get(id.index())?)));
-        let (slot, name) = match named {
-            Some((at, settings)) => (&mut found.routes[at], settings.name.as_str()),
-            None => (&mut found.no_route, NONE),
-        };
-        slot.get_or_insert_with(|| cell(&self.shared.routes, name)).clone()
-    }
-
-    fn cluster(&self, plan: &Arc<Plan>, record: &Record) -> Option<Arc<ClusterCells>> {
-        let found = &mut *self.found.borrow_mut();
-        found.look_at(plan);
-        let name = record.cluster.as_ref()?;
-        if let Some(known) = found.clusters.get(name) {
-            return Some(known.clone());
-        }
-        let made = cell(&self.shared.clusters, name);
-        found.clusters.insert(name.clone(), made.clone());
-        Some(made)
     }
 }
 
 impl Found {
+    fn route(&mut self, shared: &Shared, plan: &Plan, record: &Record) -> &RouteCells {
+        let named = record.route.and_then(|id| Some((id.index(), plan.settings.get(id.index())?)));
+        let (slot, name) = match named {
+            Some((at, settings)) => (&mut self.routes[at], settings.name.as_str()),
+            None => (&mut self.no_route, NONE),
+        };
+        slot.get_or_insert_with(|| cell(&shared.routes, name))
+    }
+
+    fn cluster(&mut self, shared: &Shared, record: &Record) -> Option<&ClusterCells> {
+        let name = record.cluster.as_ref()?;
+        if !self.clusters.contains_key(name) {
+            self.clusters.insert(name.clone(), cell(&shared.clusters, name));
+        }
+        self.clusters.get(name).map(|cells| &**cells)
+    }
+
     fn look_at(&mut self, plan: &Arc<Plan>) {
         if self.plan.as_ref().is_some_and(|known| Arc::ptr_eq(known, plan)) {
             return;

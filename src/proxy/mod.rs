@@ -113,7 +113,9 @@ impl Proxy {
         let site = self.site();
         let accept = request.head.fields.get(Name::Accept).filter(|accept| *accept != b"*/*").map(Box::<[u8]>::from);
         let mut response =
-            match tunnel::switched(request, async |request: &mut Request| self.serve(&site, request, record).await).await {
+            match tunnel::switched(request, async |request: &mut Request| self.serve(&site, request, record).await)
+                .await
+            {
                 Ok(response) => response,
                 Err(error) => {
                     record.failed(&error);
@@ -130,7 +132,8 @@ impl Proxy {
     /// Answers a request from the peer door.
     pub async fn peer(&self, request: &mut Request, record: &mut Record) -> Response {
         let site = self.site();
-        match tunnel::switched(request, async |request: &mut Request| self.receive(&site, request, record).await).await {
+        match tunnel::switched(request, async |request: &mut Request| self.receive(&site, request, record).await).await
+        {
             Ok(response) => response,
             Err(error) => explained(&site.plan, &error, record),
         }
@@ -139,7 +142,9 @@ impl Proxy {
     /// Answers, at Central's door, a request that an edge sent for Central's application.
     pub async fn application(&self, request: &mut Request, record: &mut Record) -> Response {
         let site = self.site();
-        match tunnel::switched(request, async |request: &mut Request| self.at_central(&site, request, record).await).await {
+        match tunnel::switched(request, async |request: &mut Request| self.at_central(&site, request, record).await)
+            .await
+        {
             Ok(response) => response,
             Err(error) => explained(&site.plan, &error, record),
         }

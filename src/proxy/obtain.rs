@@ -138,7 +138,7 @@ impl Proxy {
         let cluster = local_cluster(sending.site, sending.course.settings)?;
         let note = Note::local(sending, settled);
         // The state of an attempt is the largest part of a request's: apart, it is not moved as those around it are made.
-        Box::pin(self.attempts(sending, &cluster, Role::Origin, &note, record)).await
+        Box::pin(self.attempts(sending, cluster, Role::Origin, &note, record)).await
     }
 
     /// At Central: through its Coordinator's door, or at its application directly.
@@ -146,7 +146,7 @@ impl Proxy {
         let note = Note::central(sending);
         let (cluster, role) = central_cluster(sending.site)
             .ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this edge knows no Central"))?;
-        self.attempts(sending, &cluster, role, &note, record).await
+        self.attempts(sending, cluster, role, &note, record).await
     }
 
     /// Attempts at one cluster, as DESIGN 5 allows them.
@@ -169,10 +169,10 @@ impl Proxy {
                 return Err(Error::new(Kind::ConnectionTerminated, "the request content cannot be sent a second time"));
             };
             let (interim, upgrade) = (sending.interim.clone(), sending.upgrade.clone());
-            let head = outgoing::shape(sending, &endpoint, role, note, self.seq());
+            let head = outgoing::shape(sending, endpoint, role, note, self.seq());
             let mut outgoing = Outgoing { head, body, interim, upgrade };
             tried.push(endpoint.id());
-            let outcome = self.upstream.exchange(&endpoint, &mut outgoing, &settings.timeouts, record).await;
+            let outcome = self.upstream.exchange(endpoint, &mut outgoing, &settings.timeouts, record).await;
             let again = match &outcome {
                 Ok(answer) => {
                     settings.retry.statuses.contains(&answer.head.status) && sending.head.method.is_idempotent()
@@ -202,28 +202,27 @@ pub(super) async fn discard(answer: Answer) {
 }
 
 /// The pool of this place that the route uses.
-pub(super) fn local_cluster(site: &Site, settings: &RouteSettings) -> Result<Arc<Cluster>> {
+pub(super) fn local_cluster<'site>(site: &'site Site, settings: &RouteSettings) -> Result<&'site Arc<Cluster>> {
     let id = settings.cluster.or(site.plan.local);
     id.and_then(|id| site.live.cluster(id))
-        .cloned()
         .ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this place has no origin of its own"))
 }
 
 /// Central's application: where `[central] origins` says that it is, else behind Central's door.
-fn central_cluster(site: &Site) -> Option<(Arc<Cluster>, Role)> {
+fn central_cluster(site: &Site) -> Option<(&Arc<Cluster>, Role)> {
     let own = site.plan.central.as_ref().and_then(|central| central.origins);
     match own.and_then(|id| site.live.cluster(id)) {
-        Some(cluster) => Some((cluster.clone(), Role::Origin)),
-        None => site.live.central().map(|door| (door.clone(), Role::Central)),
+        Some(cluster) => Some((cluster, Role::Origin)),
+        None => site.live.central().map(|door| (door, Role::Central)),
     }
 }
 
 /// Where a route's requests go by this decision.
-pub fn cluster(site: &Site, settings: &RouteSettings, decision: Decision) -> Option<Arc<Cluster>> {
+pub fn cluster<'site>(site: &'site Site, settings: &RouteSettings, decision: Decision) -> Option<&'site Arc<Cluster>> {
     match decision {
         Decision::Local => local_cluster(site, settings).ok(),
         Decision::Central => central_cluster(site).map(|(cluster, _)| cluster),
-        Decision::Remote(edge) => site.live.edge(edge).cloned(),
+        Decision::Remote(edge) => site.live.edge(edge),
     }
 }
 

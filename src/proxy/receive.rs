@@ -53,7 +53,7 @@ impl Proxy {
         let own = site.plan.own.name.as_str();
         let role = if fwd.key.is_some() { As::Home } else { As::Local };
         let note = Note { entry: &fwd.from, key: fwd.key.clone(), home: fwd.key.as_ref().map(|_| own), epoch, role };
-        let answer = self.attempts(&mut sending, &cluster, Role::Origin, &note, record).await?;
+        let answer = self.attempts(&mut sending, cluster, Role::Origin, &note, record).await?;
         let mut response = finish::response(site, course.settings, answer.into());
         if tell {
             let seq = self.homes()?.cursor().seq;
@@ -72,7 +72,7 @@ impl Proxy {
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let cluster = obtain::local_cluster(site, course.settings)?;
         let note = Note { entry: &fwd.from, key: fwd.key.clone(), home: None, epoch: 0, role: As::Central };
-        let answer = self.attempts(&mut sending, &cluster, Role::Origin, &note, record).await?;
+        let answer = self.attempts(&mut sending, cluster, Role::Origin, &note, record).await?;
         Ok(finish::response(site, course.settings, answer.into()))
     }
 

@@ -103,16 +103,14 @@ impl Cluster {
     ///
     /// Endpoints that are down by failed connects get a turn now and then. When all are, a cluster of origins goes on
     /// as if none were: the last endpoint is never ejected.
-    pub fn pick(&self, tried: &[usize], random: u64, now: Instant) -> Option<Arc<Endpoint>> {
+    pub fn pick(&self, tried: &[usize], random: u64, now: Instant) -> Option<&Arc<Endpoint>> {
         let fresh = |endpoint: &Endpoint| !tried.contains(&endpoint.id());
         let origin = self.kind == Kind::Origin;
-        let chosen = self
-            .turn(&fresh, now)
+        self.turn(&fresh, now)
             .or_else(|| self.choose(random, |endpoint| endpoint.is_up() && fresh(endpoint)))
             .or_else(|| self.choose(random, Endpoint::is_up))
             .or_else(|| self.choose(random, |endpoint| origin && endpoint.passes_checks() && fresh(endpoint)))
-            .or_else(|| self.choose(random, |endpoint| origin && endpoint.passes_checks()));
-        chosen.cloned()
+            .or_else(|| self.choose(random, |endpoint| origin && endpoint.passes_checks()))
     }
 
     /// One that is down by failed connects and whose turn it is.
