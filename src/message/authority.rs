@@ -17,10 +17,16 @@ const LABEL_MAX: usize = 63;
 ///
 /// Errors: user information, an empty host, an address or a port that is none, what no DNS name holds.
 pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
-    let text = std::str::from_utf8(text).ok().filter(|text| text.is_ascii()).ok_or("the host is not ASCII")?;
-    if memchr::memchr(b'@', text.as_bytes()).is_some() {
-        return Err("the host comes with user information");
-    }
+    // Neither may stand anywhere in what is spelt below: only a refusal asks which it was.
+    spell(text).map_err(|wrong| match text {
+        _ if !text.is_ascii() => "the host is not ASCII",
+        _ if text.contains(&b'@') => "the host comes with user information",
+        _ => wrong,
+    })
+}
+
+fn spell(text: &[u8]) -> Result<String, Wrong> {
+    let text = std::str::from_utf8(text).map_err(|_| "the host is not ASCII")?;
     let (host, port) = split(text)?;
     let mut spelt = String::with_capacity(text.len());
     if host.starts_with('[') {
@@ -49,7 +55,9 @@ pub fn is_same(one: &str, other: &str, default: u16) -> bool {
 
 fn split(text: &str) -> Result<(&str, Option<&str>), Wrong> {
     if !text.starts_with('[') {
-        return Ok(text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))));
+        // Shorter than a search is worth setting up for.
+        let colon = text.bytes().position(|octet| octet == b':');
+        return Ok(colon.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..]))));
     }
     let end = text.find(']').ok_or("the host opens a bracket and does not close it")? + 1;
     let (host, rest) = text.split_at(end);

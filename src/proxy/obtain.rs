@@ -137,8 +137,7 @@ impl Proxy {
     ) -> Result<Answer> {
         let cluster = local_cluster(sending.site, sending.course.settings)?;
         let note = Note::local(sending, settled);
-        // The state of an attempt is the largest part of a request's: apart, it is not moved as those around it are made.
-        Box::pin(self.attempts(sending, cluster, Role::Origin, &note, record)).await
+        self.attempts(sending, cluster, Role::Origin, &note, record).await
     }
 
     /// At Central: through its Coordinator's door, or at its application directly.

@@ -4,6 +4,7 @@
 //! Invariant: every request that was read leaves exactly one record, also when its task is dropped or panics.
 
 use super::drain::{Drain, Open, Phase, Watcher};
+use super::seat::Seats;
 use super::{DoorSpec, Service, Summary, alarm::Alarm, h1, h2};
 use crate::base::clock;
 use crate::body::held::Held;
@@ -30,6 +31,8 @@ use tokio_rustls::server::TlsStream;
 /// What the connections of one worker share.
 pub(super) struct Desk<S> {
     pub(super) service: S,
+    /// Where requests of HTTP/1.1 are answered.
+    pub(super) seats: Seats<h1::Job<S>, h1::Next>,
     /// Where streams of HTTP/2 are answered.
     pub(super) lanes: h2::Lanes<h2::Job<S>>,
     pub(super) numbers: metrics::Local,

@@ -7,6 +7,7 @@ mod drain;
 mod h1;
 mod h2;
 pub mod listen;
+mod seat;
 mod tunnel;
 pub mod worker;
 #[cfg(test)]

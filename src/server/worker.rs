@@ -283,6 +283,7 @@ async fn run<S: Service>(seat: Seat, make: impl FnOnce(usize) -> S, mut orders: 
     let desk = Rc::new(Desk {
         // Consumed: what it holds may own these very workers, which would then never be dropped.
         service: make(seat.number),
+        seats: Default::default(),
         lanes: Default::default(),
         numbers: seat.metrics.worker(),
         drain: Drain::new(),

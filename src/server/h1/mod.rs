@@ -44,7 +44,7 @@ const LINGER_MAX: usize = 1 << 20;
 
 /// What becomes of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     /// The next request.
     Keep,
     /// It closes, once the client had time to read.
@@ -66,19 +66,21 @@ enum Start {
 /// Serves a connection whose first octets may be in the inbox already.
 pub(super) fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) -> impl Future<Output = ()> {
     // Outside of the future, which would keep a place for what it was given.
-    let link = Link { watcher: visit.watcher(), visit, wire: Wire::new(io) };
-    run(link)
+    run(Rc::new(Link { watcher: visit.watcher(), visit, wire: Wire::new(io) }))
 }
 
-async fn run<S: Service>(link: Link<S>) {
+async fn run<S: Service>(link: Rc<Link<S>>) {
     let (mut reader, mut alarm) = (HeadReader::default(), Alarm::default());
     loop {
         let plan = link.visit.plan();
         let next = match link.head(&plan, &mut reader, &mut alarm).await {
             Start::Over => return,
             Start::Refused(error, began) => Box::pin(link.refuse_octets(&plan, &error, began)).await,
-            // The state of an exchange lives only as long as it does; an idle connection holds none of it.
-            Start::Head(head, began) => Box::pin(link.exchange(&plan, head, began)).await,
+            Start::Head(head, began) => {
+                // An idle connection holds nothing of the state of an exchange.
+                let job = Job { link: link.clone(), plan, head, began };
+                link.visit.desk.seats.take(job, Job::work).await
+            }
         };
         match next {
             Next::Keep => {}
@@ -88,8 +90,23 @@ async fn run<S: Service>(link: Link<S>) {
     }
 }
 
+/// A request that was read.
+pub(super) struct Job<S> {
+    link: Rc<Link<S>>,
+    plan: Arc<Plan>,
+    head: Box<RequestHead>,
+    began: Instant,
+}
+
+impl<S: Service> Job<S> {
+    async fn work(self) -> Next {
+        let Job { link, plan, head, began } = self;
+        link.exchange(&plan, head, began).await
+    }
+}
+
 /// One connection.
-struct Link<S: Service> {
+struct Link<S> {
     visit: Rc<Visit<S>>,
     wire: Shared,
     watcher: Watcher,
