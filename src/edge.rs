@@ -558,7 +558,7 @@ impl Service for Worker {
         self.log.borrow_mut().is_open() || self.proxy.with_site(|site| site.plan.admin.is_some())
     }
 
-    fn finish(&self, record: Record, from: &Downstream, head: Option<&Summary>) {
-        self.observe(&record, from, head);
+    fn finish(&self, record: &Record, from: &Downstream, head: Option<&Summary>) {
+        self.observe(record, from, head);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 /// What is known of a request; every field starts as "not reached".
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Record {
     /// When its first octet came.
     pub began: Instant,
@@ -52,7 +52,7 @@ pub struct Record {
 }
 
 /// What was done about the coding of a response's content.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub enum Coded {
     /// Nothing: it passed as it came.
     #[default]

@@ -4,7 +4,7 @@
 //! Two sizes: one for heads and what comes with them, and a large one for content of which much is to come. Invariant: what
 //! is kept, and how many large ones are held, is bounded.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 
 /// The octets that one read asks for: a page of 16 KiB comes with its head.
@@ -61,6 +61,26 @@ pub(super) fn put_aside(buffer: &mut BytesMut) {
     let _ = buffer.try_reclaim(READ);
     if (1..=SPARE_SIZE_MAX).contains(&buffer.capacity()) {
         keep(&SPARE, SPARE_MAX, buffer);
+    }
+}
+
+/// The same octets; once nobody holds any of them, the buffer that they lie in is kept for others.
+pub(super) fn lend(octets: Bytes) -> Bytes {
+    octets.try_into_mut().map_or_else(|shared| shared, |buffer| Bytes::from_owner(Lent(buffer)))
+}
+
+/// A buffer that comes back.
+struct Lent(BytesMut);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        put_aside(&mut self.0);
     }
 }
 
@@ -133,6 +153,21 @@ mod tests {
         let mut again = spare();
         again.extend_from_slice(&[2; ROOM_MIN]);
         assert_eq!(held, [1; READ].as_slice());
+    }
+
+    #[test]
+    fn what_is_lent_comes_back() {
+        let mut buffer = spare();
+        buffer.extend_from_slice(&[1; 100]);
+        let memory = buffer.as_ptr();
+        let whole = buffer.split().freeze();
+        drop(buffer);
+        let mut lent = lend(whole);
+        let part = lent.split_to(40);
+        drop(lent);
+        assert_eq!(SPARE.with_borrow(Vec::len), 0, "{part:?} is still held");
+        drop(part);
+        assert_eq!(spare().as_ptr(), memory);
     }
 
     #[test]

@@ -151,6 +151,16 @@ impl Io {
         self.poll_fill_by(cx, 0)
     }
 
+    /// Octets that were split off the inbox, which is empty now; its buffer comes back when nobody holds them.
+    pub fn lend(&mut self, octets: Bytes) -> Bytes {
+        debug_assert!(self.inbox.is_empty(), "what is left in the buffer would be lost");
+        if self.large.is_some() {
+            return octets;
+        }
+        self.inbox = BytesMut::new();
+        buffers::lend(octets)
+    }
+
     /// How many octets wait to be sent.
     pub fn unsent(&self) -> usize {
         self.outbox.len()

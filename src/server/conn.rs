@@ -296,7 +296,7 @@ fn redirect(head: &RequestHead) -> Response {
 /// The record of one request. It is closed (logged and counted) when this is dropped.
 pub(super) struct Account<S: Service> {
     visit: Rc<Visit<S>>,
-    record: Option<Record>,
+    record: Record,
     summary: Option<Summary>,
 }
 
@@ -306,7 +306,7 @@ impl<S: Service> Account<S> {
         if !visit.is_public() {
             visit.desk.open.enter(visit.from.door);
         }
-        Account { visit: visit.clone(), record: Some(Record::of(began)), summary: None }
+        Account { visit: visit.clone(), record: Record::of(began), summary: None }
     }
 
     /// Notes what the log says of the head, if there is a log.
@@ -325,7 +325,7 @@ impl<S: Service> Account<S> {
 
     /// The record.
     pub(super) fn record(&mut self) -> &mut Record {
-        self.record.as_mut().expect("the record leaves only when the account is dropped")
+        &mut self.record
     }
 }
 
@@ -334,9 +334,7 @@ impl<S: Service> Drop for Account<S> {
         if !self.visit.is_public() {
             self.visit.desk.open.leave(self.visit.from.door);
         }
-        if let Some(record) = self.record.take() {
-            self.visit.desk.service.finish(record, &self.visit.from, self.summary.as_ref());
-        }
+        self.visit.desk.service.finish(&self.record, &self.visit.from, self.summary.as_ref());
     }
 }
 

@@ -41,7 +41,7 @@ pub trait Service: 'static {
     }
 
     /// The request is over: log and count it.
-    fn finish(&self, record: Record, from: &Downstream, head: Option<&Summary>);
+    fn finish(&self, record: &Record, from: &Downstream, head: Option<&Summary>);
 }
 
 /// What logs say of a request, kept while its head is consumed.

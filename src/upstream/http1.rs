@@ -222,6 +222,7 @@ impl Receiving {
         match self.decoder.decode(&mut lease.conn.io.inbox) {
             // A copy of a few octets is cheaper than a buffer that cannot be used while somebody holds them.
             Ok(Decoded::Data(octets)) if octets.len() <= COPY_MAX => Some(Bytes::copy_from_slice(&octets)),
+            Ok(Decoded::Data(octets)) if lease.conn.io.inbox.is_empty() => Some(lease.conn.io.lend(octets)),
             Ok(Decoded::Data(octets)) => Some(octets),
             _ => None,
         }

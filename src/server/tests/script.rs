@@ -143,8 +143,8 @@ impl Service for Script {
         Response::with(error.status(), "text/plain", error.kind().name())
     }
 
-    fn finish(&self, record: Record, from: &Downstream, head: Option<&Summary>) {
-        self.records.lock().unwrap().push((record, head.cloned(), from.clone()));
+    fn finish(&self, record: &Record, from: &Downstream, head: Option<&Summary>) {
+        self.records.lock().unwrap().push((record.clone(), head.cloned(), from.clone()));
     }
 }
 
