@@ -336,10 +336,16 @@ enum End {
 impl Writer<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
-            // With the last octet of a stated length at hand the end is asked for first: both may go in one frame.
-            let asks = self.data.is_empty() || self.left == Some(0);
-            if asks && matches!(self.end, End::Open) && self.poll_body(cx)?.is_pending() && self.data.is_empty() {
-                return self.send.poll_reset(cx).map(|end| Err(ended(end.err())));
+            let has_come = self.left == Some(0);
+            if (self.data.is_empty() || has_come) && matches!(self.end, End::Open) {
+                match self.poll_body(cx)? {
+                    // With the last octet of a stated length at hand the end is asked for first: both go in one frame.
+                    Poll::Ready(()) => continue,
+                    Poll::Pending if self.data.is_empty() => {
+                        return self.send.poll_reset(cx).map(|end| Err(ended(end.err())));
+                    }
+                    Poll::Pending => {}
+                }
             }
             ready!(self.poll_send(cx))?;
             if !matches!(self.end, End::Open) {

@@ -26,6 +26,8 @@ pub(super) struct Wire {
     pub(super) follow: Follow,
     /// Turns given since something was gathered.
     turns: u8,
+    /// Whether nothing is left to read in this poll of the task. The engine asks again after every stream that it hands out.
+    quiet: bool,
 }
 
 /// The same stream, as the engine sees it.
@@ -50,7 +52,12 @@ impl Wire {
 
 impl Shared {
     pub(super) fn new(io: Io) -> Shared {
-        Shared(Rc::new(RefCell::new(Wire { io, follow: Follow::new(Instant::now()), turns: 0 })))
+        Shared(Rc::new(RefCell::new(Wire { io, follow: Follow::new(Instant::now()), turns: 0, quiet: false })))
+    }
+
+    /// The task is polled: there may be something to read again.
+    pub(super) fn awake(&self) {
+        self.0.borrow_mut().quiet = false;
     }
 
     /// Another handle to the same stream.
@@ -72,8 +79,13 @@ impl Shared {
 impl AsyncRead for Shared {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = &mut *self.0.borrow_mut();
+        if wire.quiet {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
+        let read = Pin::new(&mut wire.io).poll_read(cx, buf);
+        wire.quiet = read.is_pending();
+        ready!(read)?;
         let fresh = buf.filled().get(before..).unwrap_or_default();
         if !fresh.is_empty() {
             wire.follow.feed(fresh, Instant::now());
