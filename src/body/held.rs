@@ -115,10 +115,12 @@ impl AsyncWrite for Held {
                 return Poll::Ready(Ok(total));
             }
         }
-        if this.kept.is_empty() {
-            return Pin::new(&mut this.tcp).poll_write_vectored(cx, pieces);
+        match pieces {
+            _ if !this.kept.is_empty() => this.poll_both(cx, pieces),
+            // One record, as most answers are: the call for one piece costs less than the call for several.
+            [only] => Pin::new(&mut this.tcp).poll_write(cx, only),
+            _ => Pin::new(&mut this.tcp).poll_write_vectored(cx, pieces),
         }
-        this.poll_both(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {

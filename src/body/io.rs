@@ -4,7 +4,7 @@ use super::buffers::{self, Leave};
 use super::held::Held;
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -67,6 +67,20 @@ impl AsyncWrite for Stream {
         each!(self, inner => Pin::new(inner).poll_shutdown(cx))
     }
 }
+
+impl Stream {
+    /// Seals octets of both pieces, one after the other, without sending them: how many. `None` where nothing is sealed.
+    fn seal(&mut self, pieces: &[io::IoSlice<'_>; 2]) -> Option<io::Result<usize>> {
+        match self {
+            Stream::TlsServer(tls) => Some(tls.get_mut().1.writer().write_vectored(pieces)),
+            Stream::TlsClient(tls) => Some(tls.get_mut().1.writer().write_vectored(pieces)),
+            _ => None,
+        }
+    }
+}
+
+/// The content of a full record of TLS (RFC 8446 section 5.1).
+const RECORD: usize = 16 << 10;
 
 /// So much content to come is worth a large buffer.
 const LARGE_FROM: usize = 64 << 10;
@@ -172,6 +186,23 @@ impl Io {
             self.outbox = buffers::spare();
         }
         &mut self.outbox
+    }
+
+    /// Takes octets that are to be sent with what comes next; how many, which is all but for a limit of the TLS session.
+    /// There full records are sealed from where their octets lie, and only what fills none is copied to the outbox.
+    /// [`Io::poll_flush`] sends all of it, and is the caller's to call before too much is held.
+    pub fn gather(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let held = self.outbox.len();
+        let fill = ((held + octets.len()) / RECORD * RECORD).saturating_sub(held);
+        if let Some((now, _)) = octets.split_at_checked(fill).filter(|_| fill > 0)
+            && let Some(sealed) = self.stream.seal(&[io::IoSlice::new(&self.outbox), io::IoSlice::new(now)])
+        {
+            let sealed = sealed?;
+            self.sent(sealed.min(held));
+            return Ok(sealed.saturating_sub(held));
+        }
+        self.outbox().extend_from_slice(octets);
+        Ok(octets.len())
     }
 
     /// The connection is idle: its buffer goes to whoever needs one next. Nothing may be left in it, nor to be sent.

@@ -66,7 +66,7 @@ fn length(response: &Response, request: &RequestHead) -> Option<u64> {
 fn verdict(rules: &Compress, request: &RequestHead, head: &ResponseHead, length: Option<u64>) -> Verdict {
     let has_content = !matches!(head.status, 100..=199 | 204 | 205 | 206 | 304);
     let worth_it = length.is_none_or(|length| length > 0 && length >= rules.min_size);
-    if !has_content || !worth_it || !may_change(request, head) || !is_listed(rules, head) {
+    if !has_content || !worth_it || !is_listed(rules, head) || !may_change(request, head) {
         return Verdict::AsItIs;
     }
     // A client that asked for a part counts octets of what it has; another coding would shift them.

@@ -101,27 +101,36 @@ impl<S: Service> Visit<S> {
     }
 }
 
+/// A connection whose version is known, being served to its end.
+type Talk = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Serves one connection to its end.
-pub(super) async fn serve<S: Service>(entry: Entry<S>, tcp: TcpStream, client: SocketAddr, spec: Rc<DoorSpec>) {
-    // A box for each stage: the state of the handshake goes when it is over, and what stays is no larger than it must be.
-    match Box::pin(arrive(entry.desk.clone(), tcp, client, spec)).await {
-        Some((visit, io, Alpn::Http2)) => clock::in_turns(Box::pin(h2::serve(visit, io))).await,
-        Some((visit, io, _)) => clock::in_turns(Box::pin(h1::serve(visit, io))).await,
-        None => {}
+pub(super) fn serve<S: Service>(
+    entry: Entry<S>,
+    tcp: TcpStream,
+    client: SocketAddr,
+    spec: Rc<DoorSpec>,
+) -> impl Future<Output = ()> {
+    // A box for each stage, made outside of the future: the state of the handshake goes when it is over, and an idle
+    // connection's task is no larger than these.
+    let arrival = Box::pin(arrive(entry.desk.clone(), tcp, client, spec));
+    async move {
+        let _entry = entry;
+        if let Some(talk) = arrival.await {
+            clock::in_turns(talk).await;
+        }
     }
 }
 
 /// Does the handshake, and finds out which version the client speaks; `None` = it left, or was sent away.
-async fn arrive<S: Service>(
-    desk: Rc<Desk<S>>,
-    tcp: TcpStream,
-    client: SocketAddr,
-    spec: Rc<DoorSpec>,
-) -> Option<(Rc<Visit<S>>, Io, Alpn)> {
+async fn arrive<S: Service>(desk: Rc<Desk<S>>, tcp: TcpStream, client: SocketAddr, spec: Rc<DoorSpec>) -> Option<Talk> {
     let (mut io, from, alpn) = enter(&desk, tcp, client, &spec).await?;
     let visit = Rc::new(Visit { desk, from: Arc::new(from), redirect_https: spec.redirect_https });
     let alpn = if alpn == Alpn::Unsaid { peek(&visit, &mut io).await? } else { alpn };
-    Some((visit, io, alpn))
+    Some(match alpn {
+        Alpn::Http2 => Box::pin(h2::serve(visit, io)),
+        _ => Box::pin(h1::serve(visit, io)),
+    })
 }
 
 /// What the handshake said of the version.

@@ -77,6 +77,7 @@ pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
 async fn shake(handshake: Handshake<Shared, Bytes>, wire: &Shared) -> Option<Connection<Shared, Bytes>> {
     let mut handshake = pin!(handshake);
     poll_fn(|cx| {
+        wire.awake();
         let shaken = handshake.as_mut().poll(cx);
         let sent = wire.poll_send(cx);
         match shaken {
@@ -144,6 +145,7 @@ impl Drop for Seat {
 
 impl<S: Service> Link<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.wire.awake();
         loop {
             match self.connection.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {

@@ -43,10 +43,10 @@ pub(super) async fn serve<S: Service>(job: Job<S>) {
     let Job { visit, request, respond, _seat } = job;
     let plan = visit.plan();
     let mut account = Account::open(&visit, clock::turn());
-    let (parts, content) = request.into_parts();
+    let (head, content) = taken_apart(request, &visit);
     let way = Way { respond: RefCell::new(respond), expects: Cell::new(false), taken: Cell::new(0) };
     let stream = Stream { watcher: visit.watcher(), way: Rc::new(way), visit, plan };
-    if let Err(error) = stream.exchange(&mut account, &parts, content).await {
+    if let Err(error) = stream.exchange(&mut account, head, content).await {
         account.record().failed(&error);
         stream.visit.cut(match error.kind() {
             Kind::ConnectionWriteTimeout => Cut::SlowReader,
@@ -56,6 +56,12 @@ pub(super) async fn serve<S: Service>(job: Job<S>) {
             _ => Cut::Incomplete,
         });
     }
+}
+
+/// The head as ours, and the content. What the engine made of the head goes here, not when the request is answered.
+fn taken_apart<S>(request: http::Request<RecvStream>, visit: &Visit<S>) -> (Result<Box<RequestHead>>, RecvStream) {
+    let (parts, content) = request.into_parts();
+    (convert::request(&parts, visit.from.scheme).map(Box::new), content)
 }
 
 struct Stream<S: Service> {
@@ -70,10 +76,10 @@ impl<S: Service> Stream<S> {
     async fn exchange(
         &self,
         account: &mut Account<S>,
-        parts: &http::request::Parts,
+        head: Result<Box<RequestHead>>,
         content: RecvStream,
     ) -> Result<()> {
-        let mut head = convert::request(parts, self.visit.from.scheme)?;
+        let mut head = head?;
         let admitted = self.visit.admit(&mut head, &self.plan);
         account.head(&head);
         let length = crate::wire::framing::stated_length(&head.fields);
@@ -85,8 +91,7 @@ impl<S: Service> Stream<S> {
         let method = head.method.clone();
         self.way.expects.set(head.fields.has(Name::Expect));
         let (body, tunnel) = self.body(&head, content, length);
-        let asked =
-            Request { head: Box::new(head), body, interim: Some(self.way.clone()), from: self.visit.from.clone() };
+        let asked = Request { head, body, interim: Some(self.way.clone()), from: self.visit.from.clone() };
         let response = self.call(account, asked).await;
         account.record().received = self.way.taken.get();
         let response = response.inspect_err(|error| account.record().status = error.status())?;
@@ -130,8 +135,7 @@ impl<S: Service> Stream<S> {
 
     /// Lets the service answer, while the client is watched.
     async fn call(&self, account: &mut Account<S>, mut asked: Request) -> Result<Response> {
-        let visit = self.visit.clone();
-        let mut answer = pin!(visit.answer(&mut asked, account.record()));
+        let mut answer = pin!(self.visit.answer(&mut asked, account.record()));
         poll_fn(|cx| {
             if let Poll::Ready(response) = answer.as_mut().poll(cx) {
                 return Poll::Ready(Ok(response));
@@ -336,10 +340,16 @@ enum End {
 impl Writer<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         loop {
-            // With the last octet of a stated length at hand the end is asked for first: both may go in one frame.
-            let asks = self.data.is_empty() || self.left == Some(0);
-            if asks && matches!(self.end, End::Open) && self.poll_body(cx)?.is_pending() && self.data.is_empty() {
-                return self.send.poll_reset(cx).map(|end| Err(ended(end.err())));
+            let has_come = self.left == Some(0);
+            if (self.data.is_empty() || has_come) && matches!(self.end, End::Open) {
+                match self.poll_body(cx)? {
+                    // With the last octet of a stated length at hand the end is asked for first: both go in one frame.
+                    Poll::Ready(()) => continue,
+                    Poll::Pending if self.data.is_empty() => {
+                        return self.send.poll_reset(cx).map(|end| Err(ended(end.err())));
+                    }
+                    Poll::Pending => {}
+                }
             }
             ready!(self.poll_send(cx))?;
             if !matches!(self.end, End::Open) {

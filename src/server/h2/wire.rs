@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What is gathered at most; more is sent at once. Two records of TLS.
+/// What is gathered at most; more is sent at once. Four records of TLS.
 const GATHERED_MAX: usize = 2 * Io::READ;
 
 /// How often everybody else who is ready goes first. After the second turn nearly all have answered who will.
@@ -24,8 +24,12 @@ const TURNS: u8 = 2;
 pub(super) struct Wire {
     io: Io,
     pub(super) follow: Follow,
+    /// Octets that were gathered and not yet flushed, sealed or not.
+    gathered: usize,
     /// Turns given since something was gathered.
     turns: u8,
+    /// Whether nothing is left to read in this poll of the task. The engine asks again after every stream that it hands out.
+    quiet: bool,
 }
 
 /// The same stream, as the engine sees it.
@@ -34,23 +38,39 @@ pub(super) struct Shared(Rc<RefCell<Wire>>);
 impl Wire {
     /// Sends what was gathered, when its time has come; ready when nothing is left to send.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.io.unsent() > 0 && self.io.unsent() < GATHERED_MAX && self.turns < TURNS {
+        if self.gathered > 0 && self.gathered < GATHERED_MAX && self.turns < TURNS {
             self.turns += 1;
             // The runtime wakes us when all who are ready have run and new arrivals have been looked for.
             return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
         }
-        ready!(self.io.poll_flush(cx))?;
-        self.turns = 0;
+        ready!(self.poll_flush(cx))?;
         if self.io.inbox.is_empty() {
             self.io.rest();
         }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.io.poll_flush(cx))?;
+        (self.gathered, self.turns) = (0, 0);
         Poll::Ready(Ok(()))
     }
 }
 
 impl Shared {
     pub(super) fn new(io: Io) -> Shared {
-        Shared(Rc::new(RefCell::new(Wire { io, follow: Follow::new(Instant::now()), turns: 0 })))
+        Shared(Rc::new(RefCell::new(Wire {
+            io,
+            follow: Follow::new(Instant::now()),
+            gathered: 0,
+            turns: 0,
+            quiet: false,
+        })))
+    }
+
+    /// The task is polled: there may be something to read again.
+    pub(super) fn awake(&self) {
+        self.0.borrow_mut().quiet = false;
     }
 
     /// Another handle to the same stream.
@@ -72,8 +92,13 @@ impl Shared {
 impl AsyncRead for Shared {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = &mut *self.0.borrow_mut();
+        if wire.quiet {
+            return Poll::Pending;
+        }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut wire.io).poll_read(cx, buf))?;
+        let read = Pin::new(&mut wire.io).poll_read(cx, buf);
+        wire.quiet = read.is_pending();
+        ready!(read)?;
         let fresh = buf.filled().get(before..).unwrap_or_default();
         if !fresh.is_empty() {
             wire.follow.feed(fresh, Instant::now());
@@ -84,13 +109,14 @@ impl AsyncRead for Shared {
 
 impl AsyncWrite for Shared {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        let io = &mut self.0.borrow_mut().io;
-        if io.unsent() >= GATHERED_MAX {
-            ready!(io.poll_drain(cx, 0))?;
+        let wire = &mut *self.0.borrow_mut();
+        if wire.gathered >= GATHERED_MAX {
+            ready!(wire.poll_flush(cx))?;
         }
-        let take = octets.len().min(GATHERED_MAX - io.unsent());
-        io.outbox().extend_from_slice(octets.get(..take).unwrap_or_default());
-        Poll::Ready(Ok(take))
+        let take = octets.len().min(GATHERED_MAX - wire.gathered);
+        let taken = wire.io.gather(octets.get(..take).unwrap_or_default())?;
+        wire.gathered += taken;
+        Poll::Ready(Ok(taken))
     }
 
     /// What was written is gathered, and will be sent; see [`Shared::poll_send`].
