@@ -6,7 +6,9 @@
 
 use super::method::is_token;
 use crate::base::swar;
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
+use std::mem;
 use std::ops::Range;
 
 macro_rules! names {
@@ -247,9 +249,14 @@ impl Fields {
         Fields::default()
     }
 
-    /// No lines, with room for `lines` of them and `octets` of names and values.
-    pub fn with_room(octets: usize, lines: usize) -> Self {
-        Fields { octets: Vec::with_capacity(octets), lines: Vec::with_capacity(lines), seen: Seen::default() }
+    /// No lines, with room for those of most messages and `octets` of names and values: in memory that a message left
+    /// behind which is gone, if there is some.
+    pub fn with_room(octets: usize) -> Self {
+        let kept = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        let mut fields = kept.unwrap_or_default();
+        fields.lines.reserve(LINES);
+        fields.octets.reserve(octets.max(OCTETS));
+        fields
     }
 
     /// Appends a line. CR, LF and NUL in the value become spaces, so that nothing that we build can split a message; a line
@@ -295,10 +302,9 @@ impl Fields {
         self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len: value_len as u32 });
     }
 
-    /// Brings the octets of all lines that were noted, and `room` for more; there are no others yet.
-    pub(crate) fn fill(&mut self, section: &[u8], room: usize) {
+    /// Brings the octets of all lines that were noted; there are no others yet.
+    pub(crate) fn fill(&mut self, section: &[u8]) {
         debug_assert!(self.octets.is_empty(), "a section is read once");
-        self.octets.reserve_exact(section.len() + room);
         self.octets.extend_from_slice(section);
     }
 
@@ -452,12 +458,45 @@ impl Fields {
     }
 }
 
+/// Room for the lines of most messages, and for their octets, those included that a proxy adds.
+const LINES: usize = 24;
+const OCTETS: usize = 1000;
+
+/// What a worker keeps of the memory of messages that are gone: 256 KiB, enough for those of a busy moment.
+const SPARE_MAX: usize = 128;
+
+/// Memory that has grown beyond this goes back to the system.
+const SPARE_OCTETS_MAX: usize = 2 * OCTETS;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Fields>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Drop for Fields {
+    /// The memory is used again while the processor's cache still has it.
+    fn drop(&mut self) {
+        if !(OCTETS..=SPARE_OCTETS_MAX).contains(&self.octets.capacity()) || self.lines.capacity() > 2 * LINES {
+            return;
+        }
+        // At the end of a thread there is nobody left to keep it for.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARE_MAX {
+                let (mut octets, mut lines) = (mem::take(&mut self.octets), mem::take(&mut self.lines));
+                octets.clear();
+                lines.clear();
+                spare.push(Fields { octets, lines, seen: Seen::default() });
+            }
+        });
+    }
+}
+
 /// What a copy has room for beyond its original: it is made for a proxy to add its own lines.
-const ROOM: (usize, usize) = (256, 6);
+const ROOM: usize = 256;
 
 impl Clone for Fields {
     fn clone(&self) -> Self {
-        let mut copy = Fields::with_room(self.octets.len() + ROOM.0, self.lines.len() + ROOM.1);
+        let mut copy = Fields::with_room(self.octets.len() + ROOM);
         copy.octets.extend_from_slice(&self.octets);
         copy.lines.extend_from_slice(&self.lines);
         copy.seen = self.seen;
@@ -511,6 +550,19 @@ mod tests {
         assert!(!fields.remove(Name::Host));
         fields.set(Name::SetCookie, "c=3");
         assert_eq!(format!("{fields:?}"), "[X-Own: v, set-cookie: c=3]");
+    }
+
+    #[test]
+    fn memory_is_used_again_and_nothing_that_stood_in_it() {
+        let mut fields = Fields::with_room(100);
+        fields.push(b"a_b", b"1");
+        let memory = fields.octets.as_ptr();
+        drop(fields);
+        let again = Fields::with_room(100);
+        assert_eq!((again.octets.as_ptr(), again.len(), again.may_hold_underscore()), (memory, 0, false));
+        drop(Fields::with_room(SPARE_OCTETS_MAX + 1));
+        drop(Fields::new());
+        assert_eq!(SPARE.with_borrow(Vec::len), 0, "neither too much nor too little");
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub(super) fn response(head: http::response::Parts, limits: &HeadLimits) -> Resu
 
 /// A field section in our form.
 pub(super) fn fields(map: &HeaderMap) -> Fields {
-    let mut fields = Fields::new();
+    let mut fields = Fields::with_room(0);
     for (name, value) in map {
         fields.push(name.as_str().as_bytes(), value.as_bytes());
     }

@@ -4,7 +4,7 @@
 //! unfinished, unusual or wrong is none of this file's business: `None`, and the automaton judges it octet by octet.
 
 use super::head::HeadLimits;
-use super::section::{self, is_value};
+use super::section::is_value;
 use crate::base::swar;
 use crate::message::method::is_tchar;
 use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme, Version};
@@ -52,11 +52,11 @@ pub(super) fn response(buffer: &[u8], limits: &HeadLimits) -> Option<(ResponseHe
 
 /// Reads lines to the empty one; how many octets follow it.
 fn fields(octets: &[u8], limits: &HeadLimits) -> Option<(Fields, usize)> {
-    let (mut fields, mut at) = (Fields::with_room(0, section::LINES), 0);
+    let (mut fields, mut at) = (Fields::with_room(0), 0);
     loop {
         let rest = octets.get(at..)?;
         if let Some(after) = rest.strip_prefix(b"\r\n") {
-            fields.fill(octets.get(..at)?, section::ROOM);
+            fields.fill(octets.get(..at)?);
             return Some((fields, after.len()));
         }
         if fields.len() >= limits.fields {
@@ -98,6 +98,7 @@ pub(super) fn target_run(octets: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::section;
     use super::*;
 
     #[test]

@@ -96,15 +96,9 @@ pub(super) fn is_value(octet: u8) -> bool {
     octet == b'\t' || (octet >= 0x20 && octet != 0x7f)
 }
 
-/// Room for what a proxy adds to a head.
-pub(super) const ROOM: usize = 384;
-
-/// Lines that most heads have, those that a proxy adds included.
-pub(super) const LINES: usize = 24;
-
 /// Reads the lines of a section that [`Section`] has passed.
 pub(super) fn read(octets: &[u8]) -> Fields {
-    let (mut fields, mut rest) = (Fields::with_room(octets.len() + ROOM, LINES), octets);
+    let (mut fields, mut rest) = (Fields::with_room(octets.len()), octets);
     while let Some(end) = memchr::memchr(b'\n', rest) {
         let (line, after) = rest.split_at(end);
         if let Some(colon) = memchr::memchr(b':', line) {

@@ -27,9 +27,7 @@ pub(super) fn request(parts: &http::request::Parts, scheme: Scheme) -> Result<Re
 
 /// A field section as ours, with room for the lines that a proxy adds.
 pub(super) fn fields(map: &HeaderMap) -> Fields {
-    const ADDED: (usize, usize) = (256, 6);
-    let octets: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let mut fields = Fields::with_room(octets + ADDED.0, map.len() + ADDED.1);
+    let mut fields = Fields::with_room(0);
     for (name, value) in map {
         fields.push(name.as_str().as_bytes(), value.as_bytes());
     }
