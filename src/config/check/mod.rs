@@ -320,7 +320,7 @@ fn read_log(raw: Option<&raw::Log>, found: &mut Found<'_>) -> plan::Log {
     if let Some(level) = raw.level.at()
         && let Err(error) = tracing_subscriber::EnvFilter::try_new(&level.value.0)
     {
-        let remedy = "write error, warn, info, debug or trace, or a list such as \"info,coordinator::feed=debug\"";
+        let remedy = "write error, warn, info or debug, or a list such as \"info,coordinator::feed=debug\"";
         found.report(Problem::at(level.place, format!("this is not a filter of events: {error}")).help(remedy));
     }
     plan::Log {

@@ -133,14 +133,16 @@ impl AsyncWrite for Shared {
 mod tests {
     use super::*;
     use crate::body::io::Stream;
+    use std::cell::Cell;
     use std::future::poll_fn;
 
-    /// Notes every write; nothing comes from it.
+    /// Notes every write, and how often it is read; nothing comes from it.
     #[derive(Clone, Default)]
-    struct Noted(Rc<RefCell<Vec<Vec<u8>>>>);
+    struct Noted(Rc<RefCell<Vec<Vec<u8>>>>, Rc<Cell<usize>>);
 
     impl AsyncRead for Noted {
         fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.1.set(self.1.get() + 1);
             Poll::Pending
         }
     }
@@ -216,6 +218,23 @@ mod tests {
             assert_eq!(sizes, [GATHERED_MAX; 3]);
             poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
             assert_eq!(noted.0.borrow().last().map(Vec::len), Some(5));
+        });
+    }
+
+    #[test]
+    fn a_quiet_stream_is_read_once_in_a_poll_of_its_task() {
+        on_wire(async |wire, noted| {
+            let mut engine = wire.share();
+            for polls in 1..3 {
+                wire.awake();
+                for _ in 0..3 {
+                    let mut octets = [0; 8];
+                    let read =
+                        |cx: &mut Context<'_>| Pin::new(&mut engine).poll_read(cx, &mut ReadBuf::new(&mut octets));
+                    assert!(pin!(poll_fn(read)).poll(&mut Context::from_waker(std::task::Waker::noop())).is_pending());
+                }
+                assert_eq!(noted.1.get(), polls);
+            }
         });
     }
 }

@@ -30,7 +30,7 @@ async fn client(world: &World) -> Client {
     client_over(tokio::net::TcpStream::connect(world.address).await.unwrap()).await
 }
 
-fn request(method: Method, path: &str) -> Request<()> {
+pub(super) fn request(method: Method, path: &str) -> Request<()> {
     Request::builder().method(method).uri(format!("http://shop.example{path}")).body(()).unwrap()
 }
 
@@ -306,22 +306,42 @@ fn slow_content_runs_out_of_time() {
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// Sends raw octets; gives the error code of the GOAWAY that the server closes with, if any.
-fn farewell(world: &World, octets: &[u8]) -> Option<u32> {
+/// Sends raw octets; gives the kind, the flags and the payload of each frame until the server closes.
+fn frames(world: &World, octets: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
     let mut tcp = world.connect();
     // A server that has seen enough may close while we still write.
     let _ = tcp.write_all(octets);
-    let (mut all, mut last) = (Vec::new(), None);
+    let (mut all, mut frames) = (Vec::new(), Vec::new());
     let _ = tcp.read_to_end(&mut all);
     let mut rest = &all[..];
     while rest.len() >= 9 {
         let length = u32::from_be_bytes([0, rest[0], rest[1], rest[2]]) as usize;
-        if rest[3] == 7 {
-            last = Some(u32::from_be_bytes(rest[13..17].try_into().unwrap()));
-        }
+        frames.push((rest[3], rest[4], rest.get(9..9 + length).unwrap_or_default().to_vec()));
         rest = rest.get(9 + length..).unwrap_or_default();
     }
-    last
+    frames
+}
+
+/// Sends raw octets; gives the error code of the GOAWAY that the server closes with, if any.
+fn farewell(world: &World, octets: &[u8]) -> Option<u32> {
+    let goaways = frames(world, octets).into_iter().filter(|(kind, ..)| *kind == 7);
+    goaways.last().map(|(_, _, payload)| u32::from_be_bytes(payload[4..8].try_into().unwrap()))
+}
+
+#[test]
+fn the_end_of_a_known_length_is_said_with_its_last_octets() {
+    let mut hasty = plan();
+    hasty.timeouts.idle = Duration::from_millis(100);
+    let world = world_of(hasty, door());
+    let data = |path: &[u8]| {
+        let block = [b"\x82\x86\x04", &[path.len() as u8][..], path, b"\x41\x01h"].concat();
+        let frames = frames(&world, &[PREFACE, &headers(1, &block)].concat());
+        let data = frames.into_iter().filter(|(kind, ..)| *kind == 0);
+        data.map(|(_, flags, payload)| (flags, String::from_utf8(payload).unwrap())).collect::<Vec<_>>()
+    };
+    assert_eq!(data(b"/hello"), [(1, "hello".into())]);
+    assert_eq!(data(b"/length"), [(0, "one".into()), (1, "two".into())]);
+    assert_eq!(data(b"/chunks").last(), Some(&(1, String::new())), "an end that was not known");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::body::Door;
 use crate::config::plan::{CertificateFiles, MutualTls, TlsSettings};
 use crate::server::DoorSpec;
 use crate::tls::server::ServerTls;
+use http::Method;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -143,6 +144,22 @@ fn alpn_chooses_the_version() {
     let plain = world.talk("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(!plain.contains("HTTP/1.1"), "{plain}");
     until("the count", || world.metric("coordinator_tls_handshakes_total{door=\"public\",result=\"failed\"}") == 1);
+}
+
+#[test]
+fn records_are_filled_across_frames_and_keep_their_order() {
+    let authority = Authority::new();
+    let (world, _) = public(&authority);
+    let sent: String = (0..100_000).map(|number| format!("{number:08}")).collect();
+    client_h2::run(async {
+        let config = Arc::new(authority.client(None, &["h2"]));
+        let tls = connect(&world, &config, "a.example").await.unwrap();
+        let mut client = client_h2::client_over(tls).await;
+        let (response, mut body) = client.send_request(client_h2::request(Method::POST, "/mirror"), false).unwrap();
+        body.send_data(sent.clone().into(), true).unwrap();
+        let (came, end) = client_h2::content(response.await.unwrap()).await;
+        assert!(end.is_ok() && came == sent, "{} of {} octets came back", came.len(), sent.len());
+    });
 }
 
 #[test]
