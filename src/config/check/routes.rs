@@ -326,7 +326,8 @@ impl Judge<'_, '_> {
                 format!("`{}` is a first-touch space: its keys are claimed by requests, not by answers", space.value.0);
             let remedy =
                 "two regimes in one space would make two owners; say claim = \"registration\" there, or remove this";
-            self.found.report(Problem::at(space.place, wrong).help(remedy));
+            let problem = Problem::at(space.place, wrong).help(remedy);
+            self.found.report(self.with_regime(problem, &space.value.0));
         }
         if let Some(pattern) = raw.pattern.at() {
             self.claim_pattern(pattern, &space.value.0);
@@ -360,17 +361,29 @@ impl Judge<'_, '_> {
         }
     }
 
+    /// Adds the line that says by which regime the keys of a space are claimed, if there is one.
+    fn with_regime(&self, problem: Problem, space: &str) -> Problem {
+        let named = self.file.homes.get().and_then(|homes| homes.0.iter().find(|(name, _)| name.value.0 == space));
+        match named.and_then(|(_, homes)| homes.value.claim.place()) {
+            Some(place) => problem.spot(place, "the regime of this key space"),
+            None => problem,
+        }
+    }
+
     /// What else than an unsafe method may claim: a matter of first-touch spaces only.
     fn claim_if(&mut self, raw: &raw::Route) {
         let (Some(place), false) = (raw.claim_if.place(), raw.reply.is_written()) else { return };
         let targets = raw.to.get().map_or(&[][..], |list| &list.0);
-        let first_touch = |target: &At<Target>| match &target.value {
-            Target::Home(name) => self.spaces.iter().any(|s| s.name == *name && s.claim == Regime::FirstTouch),
-            _ => false,
+        let spaces = || {
+            let leads_to =
+                |name: &str| targets.iter().any(|to| matches!(&to.value, Target::Home(home) if home == name));
+            self.spaces.iter().filter(move |space| leads_to(&space.name))
         };
-        if !targets.iter().any(first_touch) {
+        if !spaces().any(|space| space.claim == Regime::FirstTouch) {
             let problem = Problem::at(place, "`claim_if` has no effect: this route goes to no first-touch home");
-            self.found.report(problem.help("remove it, or say claim = \"first-touch\" in the key space"));
+            let problem = problem.help("remove it, or say claim = \"first-touch\" in the key space");
+            let problem = spaces().fold(problem, |problem, space| self.with_regime(problem, &space.name));
+            self.found.report(problem);
         }
         if let Some(key) =
             raw.claim_if.at().filter(|key| !matches!(key.value.0, KeySource::Header(_) | KeySource::Cookie(_)))

@@ -272,6 +272,39 @@ error: `head` is set twice
     assert_eq!(outcome.problems.len(), 3, "{shown}");
 }
 
+/// The space is written for one edge, the route is shared: whoever reads the complaint needs both lines.
+#[test]
+fn two_regimes_in_one_key_space_name_both_lines() {
+    let homes = RIGHT.replace("[[listen]]", "data = \"/data\"\n[[listen]]");
+    let central = "[central]\nurl = \"http://[::1]:1\"\n[peer]\naddress = \"127.0.0.1:1\"\n";
+    let route = |claim: &str| format!("[[route]]\nmatch = \"/v1/carts/{{cart}}/\"\nto = \"home:cart\"\n{claim}\n");
+    let mixed = |regime: &str, claim: &str| {
+        let edge = format!("include = [\"routes.toml\"]\n{homes}{central}[homes.cart]\nclaim = \"{regime}\"\n");
+        let (folder, outcome) = folder(&[("edge.toml", &edge), ("routes.toml", &route(claim))]);
+        assert!(outcome.plan.is_none(), "{regime} with {claim} is refused");
+        in_folder(&folder, &outcome)
+    };
+    let shown = mixed("first-touch", "claim = { space = \"cart\", key = \"response.header:X-Cart\" }");
+    for part in [
+        "error: `cart` is a first-touch space: its keys are claimed by requests, not by answers\n",
+        "--> routes.toml:4:19",
+        "edge.toml:15:1",
+        "\"first-touch\"",
+        "help: two regimes in one space would make two owners; say claim = \"registration\" there, or remove this",
+    ] {
+        assert!(shown.contains(part), "{part} is missing in\n{shown}");
+    }
+    let shown = mixed("registration", "claim_if = \"cookie:session\"");
+    for part in [
+        "error: `claim_if` has no effect: this route goes to no first-touch home\n",
+        "--> routes.toml:4:1\n",
+        "edge.toml:15:1",
+        "help: remove it, or say claim = \"first-touch\" in the key space",
+    ] {
+        assert!(shown.contains(part), "{part} is missing in\n{shown}");
+    }
+}
+
 #[test]
 fn includes_that_cannot_be() {
     let refused = |files: &[(&str, &str)]| {
