@@ -3,7 +3,7 @@
 use super::places::Clusters;
 use super::{Common, Found, compress, not_zero, set};
 use crate::base::id::{RouteId, SpaceId};
-use crate::config::leaf::{FieldName, Target};
+use crate::config::leaf::{FieldName, Target, Time};
 use crate::config::plan::{
     self, ClaimRule, Edges, HeaderEdit, HostRule, OnTimeout, Regime, Reply, RouteSettings, Space,
 };
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How long a registration waits for its grant where nothing is written.
 const CLAIM_WAIT: Duration = Duration::from_secs(1);
+/// And the longest: clients and the proxies before us give up about then.
+const CLAIM_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What the routes are judged by.
 struct Judge<'a, 'f> {
@@ -88,6 +90,7 @@ impl Judge<'_, '_> {
         let key = self.key(raw);
         let cluster = self.cluster(raw);
         let claim = raw.claim.get().and_then(|claim| self.claim(claim));
+        self.claim_is_met(raw);
         self.claim_if(raw);
         let settings = RouteSettings {
             name: pattern.map_or_else(String::new, |pattern| pattern.text.clone()),
@@ -342,12 +345,32 @@ impl Judge<'_, '_> {
             space: id,
             key: raw.key.get()?.0.clone(),
             pattern: raw.pattern.get().cloned(),
-            wait: raw.wait.get().map_or(CLAIM_WAIT, |time| time.0),
+            wait: raw.wait.at().map_or(CLAIM_WAIT, |wait| self.patience(wait)),
             on_timeout: match raw.on_timeout.get() {
                 Some(raw::OnTimeout::Fail) => OnTimeout::Fail,
                 _ => OnTimeout::Release,
             },
         })
+    }
+
+    /// How long an answer may be kept from a client who waits for it.
+    fn patience(&mut self, wait: &At<Time>) -> Duration {
+        if wait.value.0 > CLAIM_WAIT_MAX {
+            let problem = Problem::at(wait.place, "no client waits so long for Central's grant");
+            self.found
+                .report(problem.help("write at most \"1m\"; what is not granted in time is claimed behind the answer"));
+        }
+        wait.value.0
+    }
+
+    /// Only the answers of this edge's own origin claim.
+    fn claim_is_met(&mut self, raw: &raw::Route) {
+        let (Some(place), false) = (raw.claim.place(), raw.reply.is_written()) else { return };
+        let targets = raw.to.get().map_or(&[][..], |list| &list.0);
+        if !targets.is_empty() && targets.iter().all(|to| to.value == Target::Central) {
+            let problem = Problem::at(place, "`claim` has no effect: this edge's own origin never answers here");
+            self.found.report(problem.help("remove it, or say to = \"local\""));
+        }
     }
 
     fn claim_pattern(&mut self, pattern: &At<Pattern>, space: &str) {

@@ -18,6 +18,14 @@ claim = "first-touch"
 [[route]]
 "#;
 
+/// A Central that is right, to whose own keys tests add what is wrong.
+const CENTRAL: &str = r#"
+[peer]
+address = "127.0.0.1:8440"
+[central]
+data = "/data"
+"#;
+
 /// One line per problem: `line:column text-at-fault | what is wrong | remedy`.
 fn compact(problems: &[Problem], outcome: &Outcome) -> String {
     let mut out = String::new();
@@ -27,7 +35,7 @@ fn compact(problems: &[Problem], outcome: &Outcome) -> String {
         let line = place.map_or(String::new(), |place| {
             let before = &outcome.sources.get(place.source).unwrap().text[..place.start];
             let column = before.trim_start_matches('\u{feff}').rsplit('\n').next().unwrap().chars().count() + 1;
-            format!("{}:{column} ", outcome.sources.line(place).replace("edge.toml:", ""))
+            format!("{}:{column} ", outcome.sources.line(place).rsplit(':').next().unwrap())
         });
         let level = if problem.level == Level::Error { "" } else { "(note) " };
         let remedy = problem.remedy.as_deref().map_or(String::new(), |remedy| format!(" | {remedy}"));
@@ -57,9 +65,11 @@ fn every_complaint_has_its_place_and_its_remedy() {
         let prefix = match title.split_once(": ").unwrap().0 {
             "homes" => format!("{}{HOMES}", RIGHT.replace("[[listen]]", "data = \"/data\"\n[[listen]]")),
             "edge" => RIGHT.to_owned(),
+            "central" => CENTRAL.to_owned(),
             _ => String::new(),
         };
-        let outcome = load::from_text(Kind::Edge, "edge.toml", &format!("{prefix}{toml}"), &some_env, Strictness::Run);
+        let kind = if title.starts_with("central: ") { Kind::Central } else { Kind::Edge };
+        let outcome = load::from_text(kind, "x.toml", &format!("{prefix}{toml}"), &some_env, Strictness::Run);
         assert_eq!(outcome.plan.is_some(), outcome.problems.is_empty(), "{title}");
         for problem in &outcome.problems {
             assert!(problem.remedy.is_some() || problem.wrong.contains("not TOML"), "{title}: {problem:?}");
@@ -89,11 +99,35 @@ fn shift(complaints: &str, before: usize) -> String {
 }
 
 #[test]
+fn a_login_in_the_file_is_not_shown() {
+    let wrong = [
+        "feed = \"nats://app:hunter2@127.0.0.1:99999\"",
+        "feed = \"nats://hunter2@127.0.0.1\" # hunter2 beside is the writer's own",
+        "url = [\"http://ä:hunter2@c.example\", \"http://u:hunter2@d.example\"]",
+        "origins = [\"http://127.0.0.1:1\", \"http://u:hunter2@a\"]",
+    ];
+    for wrong in wrong {
+        let shown = edge(&format!("{RIGHT}[central]\n{wrong}\n")).render(false);
+        assert!(!shown.replace("# hunter2 beside", "").contains("hunter2") && shown.contains("://**"), "{shown}");
+    }
+    for wrong in ["postgres://u:hunter2@127.0.0.1/a?sslmode=require", "host= password=hunter2 usr=x"] {
+        let text = format!("{CENTRAL}outbox = \"{wrong}\"\n");
+        let shown = load::from_text(Kind::Central, "x.toml", &text, &no_env, Strictness::Run).render(false);
+        assert!(!shown.contains("hunter2") && shown.contains("outbox = "), "{shown}");
+    }
+    let env = |_: &str| Some("nats://app:hunter2@x:0".to_owned());
+    let text = format!("{RIGHT}[central]\nfeed = \"${{NATS}}\"\n");
+    let shown = load::from_text(Kind::Edge, "x.toml", &text, &env, Strictness::Run).render(false);
+    assert!(!shown.contains("hunter2") && shown.contains("here `nats://"), "{shown}");
+}
+
+#[test]
 fn an_edge_s_file_is_not_central_s() {
     let text =
         "[edge]\nname = \"fr\"\n[[listen]]\naddress = \"127.0.0.1:80\"\n[central]\nurl = \"http://127.0.0.1:1\"\n";
     let outcome = load::from_text(Kind::Central, "fr.toml", text, &some_env, Strictness::Run);
-    let expected = "fr.toml:1:1 [edge] | this is an edge's configuration, not Central's | run it with `coordinator run --config FILE`\n";
+    let expected =
+        "1:1 [edge] | this is an edge's configuration, not Central's | run it with `coordinator run --config FILE`\n";
     assert_eq!(all(&outcome), expected);
 }
 
