@@ -103,6 +103,12 @@ impl Deployment {
         Some(answer.json())
     }
 
+    /// The status of an edge's `/health/ready`.
+    pub fn ready(&self, edge: &str) -> u16 {
+        let address = self.door_of(edge, "admin").expect("the admin door of an edge that runs");
+        ask_at(address, &address.to_string(), "GET", "/health/ready").expect("it answers").status
+    }
+
     /// Asks Central, which must answer, as an operator.
     pub fn ask_central(&self, method: &str, path: &str, body: &str) -> Answer {
         self.world.central().ask(method, path, body)
