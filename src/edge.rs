@@ -462,11 +462,11 @@ pub(crate) struct Worker {
 impl Worker {
     /// To be called on the worker's own runtime.
     pub(crate) fn new(shared: &Arc<Shared>) -> Worker {
-        let site: Reader<Site> = shared.site.reader();
+        let (site, local): (Reader<Site>, _) = (shared.site.reader(), shared.metrics.worker());
         Worker {
-            proxy: Proxy::new(site, shared.homes.clone()),
+            proxy: Proxy::new(site, shared.homes.clone(), local.cells().replay.clone()),
             central: shared.central.clone(),
-            local: shared.metrics.worker(),
+            local,
             log: RefCell::new(Logging::new(shared.log.reader())),
         }
     }

@@ -109,6 +109,14 @@ impl Deployment {
         ask_at(address, &address.to_string(), "GET", "/health/ready").expect("it answers").status
     }
 
+    /// The value of a metric of an edge, by its name and labels as they are written.
+    pub fn metric(&self, edge: &str, name: &str) -> f64 {
+        let address = self.door_of(edge, "admin").expect("the admin door of an edge that runs");
+        let page = ask_at(address, &address.to_string(), "GET", "/metrics").expect("it answers").text();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("{name} is missing in\n{page}"))
+    }
+
     /// Asks Central, which must answer, as an operator.
     pub fn ask_central(&self, method: &str, path: &str, body: &str) -> Answer {
         self.world.central().ask(method, path, body)
