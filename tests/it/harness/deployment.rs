@@ -5,6 +5,7 @@ use super::app::App;
 use super::client::{Answer, Client};
 use super::edge::door_in;
 use super::process::{Process, Signal};
+use super::wait;
 use super::world::{CENTRAL, EDGES, Setup, World, setup};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -43,7 +44,18 @@ impl Deployment {
         let deployment = Deployment { world: setup.build(), apps, running: Mutex::default() };
         deployment.launch(CENTRAL);
         EDGES.into_iter().for_each(|edge| deployment.launch(edge));
+        for (edge, other) in EDGES.into_iter().flat_map(|edge| EDGES.map(|other| (edge, other))) {
+            let known = || edge == other || deployment.knows(edge, other);
+            wait::until(&format!("{edge} to know {other}"), known, |known| *known);
+        }
         deployment
+    }
+
+    /// Whether an edge runs and has a link to another place: a new one has none before the feed has told it.
+    pub fn knows(&self, edge: &str, other: &str) -> bool {
+        let status = self.try_admin(edge, "GET", "/status").unwrap_or_default();
+        let clusters = status["clusters"].as_array().map(Vec::as_slice).unwrap_or_default();
+        clusters.iter().any(|cluster| cluster["name"] == other)
     }
 
     /// Starts a place, and waits until its doors are open.
