@@ -16,6 +16,7 @@ use crate::base::id::EdgeId;
 use crate::base::mend;
 use crate::base::snapshot::{Reader, Snapshot};
 use crate::body::{Door, Downstream, Request, Response};
+use crate::central::rights::bearer_name;
 use crate::central::standby::Leader;
 use crate::central::{Begun, Central, outbox, publish};
 use crate::config;
@@ -483,7 +484,9 @@ impl Worker {
         match &self.central {
             Some(central) if !request.head.fields.has(Name::CoordinatorFwd) => {
                 record.decision = "api";
-                central.call(request, &self.proxy.site().plan.tokens).await
+                let site = self.proxy.site();
+                record.bearer = bearer_name(&request.head.fields, &site.plan.tokens).map(str::to_owned);
+                central.call(request, &site.plan.tokens).await
             }
             _ => self.proxy.application(request, record).await,
         }
