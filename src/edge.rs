@@ -16,6 +16,7 @@ use crate::base::id::EdgeId;
 use crate::base::mend;
 use crate::base::snapshot::{Reader, Snapshot};
 use crate::body::{Door, Downstream, Request, Response};
+use crate::central::rights::bearer_name;
 use crate::central::standby::Leader;
 use crate::central::{Begun, Central, outbox, publish};
 use crate::config;
@@ -462,11 +463,11 @@ pub(crate) struct Worker {
 impl Worker {
     /// To be called on the worker's own runtime.
     pub(crate) fn new(shared: &Arc<Shared>) -> Worker {
-        let site: Reader<Site> = shared.site.reader();
+        let (site, local): (Reader<Site>, _) = (shared.site.reader(), shared.metrics.worker());
         Worker {
-            proxy: Proxy::new(site, shared.homes.clone()),
+            proxy: Proxy::new(site, shared.homes.clone(), local.cells().replay.clone()),
             central: shared.central.clone(),
-            local: shared.metrics.worker(),
+            local,
             log: RefCell::new(Logging::new(shared.log.reader())),
         }
     }
@@ -483,7 +484,9 @@ impl Worker {
         match &self.central {
             Some(central) if !request.head.fields.has(Name::CoordinatorFwd) => {
                 record.decision = "api";
-                central.call(request.take(), &self.proxy.site().plan.tokens).await
+                let site = self.proxy.site();
+                record.bearer = bearer_name(&request.head.fields, &site.plan.tokens).map(str::to_owned);
+                central.call(request.take(), &site.plan.tokens).await
             }
             _ => self.proxy.application(request, record).await,
         }

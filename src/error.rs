@@ -70,6 +70,8 @@ pub enum Kind {
     BodyTooLarge,
     /// The client was too slow: 408.
     RequestTimeout,
+    /// The source asks for more than it may in this time: 429 with Retry-After.
+    RateLimited,
     /// A version that we do not speak: 505.
     VersionNotSupported,
     /// A method that we refuse to carry, such as CONNECT: 501.
@@ -83,7 +85,7 @@ pub enum Kind {
 }
 
 /// Every kind, for documentation and metrics.
-pub const KINDS: [Kind; 37] = [
+pub const KINDS: [Kind; 38] = [
     Kind::DnsTimeout,
     Kind::DnsError,
     Kind::DestinationNotFound,
@@ -116,6 +118,7 @@ pub const KINDS: [Kind; 37] = [
     Kind::UriTooLong,
     Kind::BodyTooLarge,
     Kind::RequestTimeout,
+    Kind::RateLimited,
     Kind::VersionNotSupported,
     Kind::MethodNotImplemented,
     Kind::ExpectationFailed,
@@ -159,6 +162,8 @@ impl Kind {
             Kind::UriTooLong => 414,
             Kind::ExpectationFailed => 417,
             Kind::Misdirected => 421,
+            // RFC 9209 recommends 403 for what a policy denies; this one allows it a little later (RFC 6585 4).
+            Kind::RateLimited => 429,
             Kind::HeadTooLarge => 431,
             Kind::ClientClosed => 499,
             Kind::DestinationNotFound | Kind::ProxyInternalError | Kind::ProxyConfigurationError => 500,
@@ -211,7 +216,7 @@ impl Kind {
             | Kind::MethodNotImplemented
             | Kind::ExpectationFailed
             | Kind::ClientClosed => "http_request_error",
-            Kind::HttpRequestDenied => "http_request_denied",
+            Kind::HttpRequestDenied | Kind::RateLimited => "http_request_denied",
             Kind::HttpResponseIncomplete => "http_response_incomplete",
             Kind::HttpResponseHeaderSectionSize => "http_response_header_section_size",
             Kind::HttpResponseTransferCoding => "http_response_transfer_coding",
@@ -236,6 +241,7 @@ impl Kind {
             Kind::UriTooLong => "uri_too_long",
             Kind::BodyTooLarge => "body_too_large",
             Kind::RequestTimeout => "request_timeout",
+            Kind::RateLimited => "rate_limited",
             Kind::VersionNotSupported => "version_not_supported",
             Kind::MethodNotImplemented => "method_not_implemented",
             Kind::ExpectationFailed => "expectation_failed",
@@ -257,6 +263,7 @@ impl Kind {
             | Kind::UriTooLong
             | Kind::BodyTooLarge
             | Kind::RequestTimeout
+            | Kind::RateLimited
             | Kind::VersionNotSupported
             | Kind::MethodNotImplemented
             | Kind::ExpectationFailed

@@ -33,6 +33,8 @@ pub struct Record {
     pub attempts: u32,
     /// Corrections (421) followed.
     pub corrections: u32,
+    /// Who asked Central's API, by the name of its token in the configuration.
+    pub bearer: Option<String>,
     /// When the last attempt started.
     pub attempt_began: Option<Instant>,
     /// How long the last attempt waited for its connection; zero for a pooled one.
@@ -110,6 +112,7 @@ impl Record {
             endpoint: None,
             attempts: 0,
             corrections: 0,
+            bearer: None,
             attempt_began: None,
             connect: Duration::ZERO,
             first_byte: None,

@@ -1,13 +1,16 @@
 //! Central and three edges in this process, each with its doors and its folder, and how long a home takes to reach all.
 
+#[path = "../../tests/it/harness/launch.rs"]
+mod launch;
+
 use super::histogram::Histogram;
-use coordinator::config::load::{self, Outcome, Strictness};
+use coordinator::config::load;
 use coordinator::edge::Running;
 use coordinator::homes::Homes;
+use launch::{held_port, launch};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -123,31 +126,4 @@ fn put(wire: &mut TcpStream, key: u64) {
             return;
         }
     }
-}
-
-type Load = fn(&Path, &dyn Fn(&str) -> Option<String>, Strictness) -> Outcome;
-type ReadPlan = coordinator::edge::ReadPlan;
-
-fn launch(
-    file: &Path,
-    load: Load,
-    run: fn(coordinator::config::plan::Plan, ReadPlan) -> Result<Running, String>,
-) -> Running {
-    let path = file.to_owned();
-    let read = move || {
-        let outcome = load(&path, &load::process_env, Strictness::Run);
-        let shown = outcome.render(false);
-        outcome.plan.ok_or(shown)
-    };
-    let plan = read().unwrap_or_else(|why| panic!("{}:\n{why}", file.display()));
-    run(plan, Box::new(read)).unwrap_or_else(|why| panic!("{}: {why}", file.display()))
-}
-
-/// A free port of loopback, held so that nobody else takes it before its owner listens.
-fn held_port() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.set_reuse_address(true).and_then(|()| socket.set_reuse_port(true)).expect("a socket");
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
-    let address = socket.local_addr().ok().and_then(|address| address.as_socket()).expect("an address");
-    (socket, address)
 }

@@ -6,10 +6,12 @@
 use super::{Body, Piece, Pull};
 use crate::error::{Error, Kind, Result, Side};
 use crate::message::Fields;
+use crate::metrics::cells::Held;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 /// What keeping one piece costs beside its octets: a body of tiny pieces must not cost many times what it holds.
@@ -19,13 +21,15 @@ const PIECES_MAX: usize = 4096;
 
 /// What the replay memory of a worker may hold; shared by all its requests.
 pub struct ReplayBudget {
+    max: usize,
     left: Cell<usize>,
+    held: Arc<Held>,
 }
 
 impl ReplayBudget {
-    /// At most `max` octets.
-    pub fn new(max: usize) -> Rc<ReplayBudget> {
-        Rc::new(ReplayBudget { left: Cell::new(max) })
+    /// At most `max` octets; `held` says how many, for others to see.
+    pub fn new(max: usize, held: Arc<Held>) -> Rc<ReplayBudget> {
+        Rc::new(ReplayBudget { max, left: Cell::new(max), held })
     }
 
     /// Octets that are free.
@@ -33,13 +37,18 @@ impl ReplayBudget {
         self.left.get()
     }
 
-    fn take(&self, count: usize) -> bool {
-        let left = self.left.get().checked_sub(count);
-        left.inspect(|left| self.left.set(*left)).is_some()
+    /// Takes `count` for a request that then holds `all`.
+    fn take(&self, count: usize, all: usize) -> bool {
+        let Some(left) = self.left.get().checked_sub(count) else { return false };
+        self.left.set(left);
+        self.held.set(self.max - left, all);
+        true
     }
 
     fn give(&self, count: usize) {
-        self.left.set(self.left.get() + count);
+        let left = self.left.get() + count;
+        self.left.set(left);
+        self.held.set(self.max.saturating_sub(left), 0);
     }
 }
 
@@ -188,13 +197,14 @@ impl Kept {
         if !self.keeping {
             return;
         }
-        let fits = self.octets.saturating_add(octets.len()) <= self.max && self.pieces.len() < PIECES_MAX;
-        if !fits || !self.budget.take(octets.len() + PIECE_COST) {
+        let all = self.octets.saturating_add(octets.len());
+        let fits = all <= self.max && self.pieces.len() < PIECES_MAX;
+        if !fits || !self.budget.take(octets.len() + PIECE_COST, all) {
             self.keeping = false;
             self.forget(self.pieces.len());
             return;
         }
-        self.octets += octets.len();
+        self.octets = all;
         self.pieces.push_back(octets.clone());
     }
 
@@ -306,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_short_body_can_be_sent_again_and_again() {
-        let budget = ReplayBudget::new(1000);
+        let budget = ReplayBudget::new(1000, Arc::default());
         let replay = replay(&["ab", "cd", "ef"], 6, &budget);
         assert!(replay.untouched());
         let mut first = replay.body().unwrap();
@@ -324,7 +334,7 @@ mod tests {
     #[test]
     fn what_is_too_long_passes_once_and_frees_its_memory() {
         for (max, budget) in [(4, 1000), (100, 150)] {
-            let budget = ReplayBudget::new(budget);
+            let budget = ReplayBudget::new(budget, Arc::default());
             let all = budget.left();
             let replay = replay(&["ab", "cd", "ef"], max, &budget);
             let mut body = replay.body().unwrap();
@@ -339,8 +349,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_and_the_most_of_one_body_can_be_seen() {
+        let held = Arc::new(Held::default());
+        let budget = ReplayBudget::new(1000, held.clone());
+        let (first, second) = (replay(&["abc", "de"], 100, &budget), replay(&["f", "ghi"], 3, &budget));
+        assert_eq!(pull(&mut first.body().unwrap(), 2), "abcde");
+        assert_eq!(pull(&mut second.body().unwrap(), 1), "f");
+        assert_eq!((held.now(), held.most()), (6 + 3 * PIECE_COST as u64, 5));
+        assert_eq!(pull(&mut second.body().unwrap(), 2), "fghi");
+        assert_eq!((held.now(), held.most()), (5 + 2 * PIECE_COST as u64, 5), "what is too long is let go");
+        drop((first, second));
+        assert_eq!((held.now(), held.most()), (0, 5));
+    }
+
+    #[test]
     fn settling_lets_go_of_what_is_read() {
-        let budget = ReplayBudget::new(1000);
+        let budget = ReplayBudget::new(1000, Arc::default());
         let replay = replay(&["ab", "cd", "ef"], 100, &budget);
         assert_eq!(pull(&mut replay.body().unwrap(), 2), "abcd");
         let mut body = replay.body().unwrap();
@@ -352,7 +376,7 @@ mod tests {
 
     #[test]
     fn the_failure_of_the_source_is_the_clients_and_stays() {
-        let budget = ReplayBudget::new(1000);
+        let budget = ReplayBudget::new(1000, Arc::default());
         let replay = replay(&["ab", "!"], 100, &budget);
         let mut body = replay.body().unwrap();
         assert_eq!(pull(&mut body, 3), "abclient_closedclient_closed");
@@ -364,7 +388,7 @@ mod tests {
 
     #[test]
     fn specks_do_not_cost_more_than_the_budget() {
-        let budget = ReplayBudget::new(10_000);
+        let budget = ReplayBudget::new(10_000, Arc::default());
         let specks = vec!["x"; 1000];
         let replay = replay(&specks, 100_000, &budget);
         assert_eq!(pull(&mut replay.body().unwrap(), 2000).len(), 1001);

@@ -172,7 +172,9 @@ impl Outbox {
             self.note(position.clone()).await?;
             self.status.took(done.taken.len(), done.refused.len());
         }
-        if has_done || position.lsn > confirmed.saturating_add(HELD_BACK) {
+        // A full round that was all known, or none of ours, comes again for ever unless the slot goes on: after a crash of
+        // the database it stands where it stood at the last checkpoint.
+        if has_done || is_full || position.lsn > confirmed.saturating_add(HELD_BACK) {
             session.advance(position.lsn).await?;
             *confirmed = position.lsn;
         }

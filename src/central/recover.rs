@@ -111,9 +111,10 @@ impl Central {
         Ok(ok(json!({ "edge": edge, "awaited": self.awaited().unwrap_or_default() })))
     }
 
-    /// An edge has seen entries that this Central has not: it was restored from a copy, and nobody has said so.
-    pub(super) async fn lost_history(&self, edge: &str) -> Result<(), Refusal> {
-        tracing::error!(edge, head = self.head(), "an edge has seen entries that this log has not: it was set back");
+    /// An edge, or the stream that is published to, has entries that this Central has not: it was restored from a copy,
+    /// and nobody has said so.
+    pub(super) async fn lost_history(&self, by: &str) -> Result<(), Refusal> {
+        tracing::error!(by, head = self.head(), "somebody has seen entries that this log has not: it was set back");
         let term = self.term().saturating_add(1);
         if self.awaited().is_none() {
             self.order(|answer| Command::Restore { term, answer }).await?;
@@ -121,13 +122,13 @@ impl Central {
         Ok(())
     }
 
-    /// An edge follows a higher term than ours: another Central is the authority.
+    /// An edge or the stream is in a higher term than ours: another Central is the authority.
     pub(super) fn is_superseded(&self, term: u64) {
         if lock(&self.superseded).replace(term).is_none() {
             tracing::error!(
                 ours = self.term(),
                 theirs = term,
-                "an edge follows a higher term: this Central was superseded"
+                "a higher term is followed: this Central was superseded"
             );
         }
     }

@@ -100,6 +100,12 @@ impl Who {
     }
 }
 
+/// The name in the configuration of the token that a request bears, if it is one of these; for the log.
+pub fn bearer_name<'a>(fields: &Fields, tokens: &'a [BearerToken]) -> Option<&'a str> {
+    let named = fields.has(Name::Authorization).then(|| bearer(fields, tokens).ok()).flatten();
+    named.map(|token| token.name.as_str())
+}
+
 /// The token that a request bears. Errors: it bears another, or none that can be read.
 fn bearer<'a>(fields: &Fields, tokens: &'a [BearerToken]) -> Result<&'a BearerToken, Refusal> {
     let mut lines = fields.all(Name::Authorization);

@@ -217,7 +217,8 @@ impl Read for FeedFrom {
         let read = match text.value.strip_prefix("file:") {
             Some("") => Err(Wrong::new("the file has no name", "write it, such as \"file:homes.jsonl\"")),
             Some(path) => Ok(Feed::File(reader.folder(node).join(path))),
-            None => nats(&text.value).map(Feed::Nats),
+            None if text.value.contains("://") => nats(&text.value).map(Feed::Nats),
+            None => Err(Wrong::new("this is neither a file nor a NATS server", "write file:PATH, or nats://HOST:PORT")),
         };
         match read {
             Ok(feed) => Some(FeedFrom(feed)),
@@ -251,7 +252,7 @@ fn nats(text: &str) -> Result<NatsStream, Wrong> {
     let (tls, rest) = match text.split_once("://") {
         Some(("nats", rest)) => (false, rest),
         Some(("tls", rest)) => (true, rest),
-        _ => return Err(Wrong::new("this is neither a file nor a NATS server", remedy)),
+        _ => return Err(Wrong::new("this is no NATS server", remedy)),
     };
     let (place, stream) = rest.split_once('/').unwrap_or((rest, STREAM));
     let stream = if stream.is_empty() { STREAM } else { stream };
@@ -276,10 +277,23 @@ impl Leaf for Postgres {
     const WHAT: &'static str = "a PostgreSQL database, such as \"postgres://coordinator@127.0.0.1/app\"";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
+        use tokio_postgres::config::{Config, SslMode};
+        let remedy = "write postgres://USER@HOST/DATABASE, or \"host=… user=… dbname=…\"";
         let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
         if !is_url && !text.contains('=') {
-            let remedy = "write postgres://USER@HOST/DATABASE, or \"host=… user=… dbname=…\"";
             return Err(Wrong::new("this names no PostgreSQL database", remedy));
+        }
+        let config: Config = text.parse().map_err(|error: tokio_postgres::Error| {
+            // The cause names the option at fault, never its value.
+            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+            Wrong::new(format!("this names no PostgreSQL database{cause}"), remedy)
+        })?;
+        if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+            return Err(Wrong::new("this PostgreSQL database has no host", remedy));
+        }
+        if config.get_ssl_mode() == SslMode::Require {
+            let remedy = "reach the database over a unix socket or a private network";
+            return Err(Wrong::new("`sslmode=require` is not built yet", remedy));
         }
         Ok(Postgres(Database(text.to_owned())))
     }

@@ -25,6 +25,8 @@ pub struct Source {
     pub name: String,
     /// The text.
     pub text: String,
+    /// The same as it may be shown.
+    shown: String,
     /// The folder that relative paths in it count from.
     pub folder: PathBuf,
     /// Where its lines begin.
@@ -37,7 +39,8 @@ impl Source {
         let text = text.into();
         let ends = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n');
         let lines = [0].into_iter().chain(ends.map(|(at, _)| at + 1)).collect();
-        Source { name: name.into(), text, folder: folder.into(), lines }
+        let shown = without_logins(&text);
+        Source { name: name.into(), text, shown, folder: folder.into(), lines }
     }
 
     /// The number of the line that holds an octet, from 1.
@@ -53,6 +56,29 @@ impl Source {
         let end = if self.text[..end].ends_with('\r') { end - 1 } else { end };
         start..end.max(start)
     }
+}
+
+/// A text in which logins of URLs and passwords of connection strings are stars, octet by octet: who writes a secret into
+/// the file itself does not find it in a log.
+pub(super) fn without_logins(text: &str) -> String {
+    let is_end = |octet: &u8| octet.is_ascii_whitespace() || matches!(octet, b'"' | b'\'' | b'`');
+    let mut shown = text.as_bytes().to_vec();
+    let mut star = |range: Range<usize>| shown[range].fill(b'*');
+    for (begin, mark) in text.match_indices("://") {
+        let from = begin + mark.len();
+        let rest = &text.as_bytes()[from..];
+        let authority = rest.iter().position(|octet| is_end(octet) || *octet == b'/').unwrap_or(rest.len());
+        if let Some(at) = rest[..authority].iter().rposition(|octet| *octet == b'@') {
+            star(from..from + at);
+        }
+    }
+    for (begin, mark) in text.match_indices("password=") {
+        let from = begin + mark.len();
+        let rest = &text.as_bytes()[from..];
+        star(from..from + rest.iter().position(is_end).unwrap_or(rest.len()));
+    }
+    // Whole characters were replaced: the marks around them are ASCII.
+    String::from_utf8_lossy(&shown).into_owned()
 }
 
 /// All texts that were read, the file that was asked for first.
@@ -208,7 +234,7 @@ fn snippet<'a>(
     let first = spots().map(|(_, (place, _))| source.line(place.start)).min().unwrap_or(1);
     let last = spots().map(|(_, (place, _))| source.line(place.end.max(place.start + 1) - 1)).max().unwrap_or(1);
     let octets = source.lines(first, last);
-    let shown = source.text.get(octets.clone()).unwrap_or("");
+    let shown = source.shown.get(octets.clone()).unwrap_or("");
     let annotations = spots().map(|(number, (place, label))| {
         let kind = if number == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
         let span = clip(shown, place.start.saturating_sub(octets.start)..place.end.saturating_sub(octets.start));

@@ -4,7 +4,7 @@
 //! value with its place instead of stopping at the first, and the table's JSON Schema. The two cannot disagree.
 //! (A serde derive stops at the first error, and `flatten` and untagged enums lose the place.)
 
-use super::problem::{Place, Problem, Sources};
+use super::problem::{Place, Problem, Sources, without_logins};
 use super::tree::{Node, Origin, Table, Text, Value};
 use serde_json::{Value as Json, json};
 use std::ops::Range;
@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
         let place = wrong.span.map_or(node.place, |span| within(self.sources, node.place, &text.value, span));
         let mut problem = Problem::at(place, wrong.wrong);
         if text.origin == Origin::Variable {
-            problem = problem.label(format!("here `{}`", text.value));
+            problem = problem.label(format!("here `{}`", without_logins(&text.value)));
         }
         self.problems.push(problem.help(if wrong.remedy.is_empty() { format!("write {what}") } else { wrong.remedy }));
         None

@@ -298,6 +298,11 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             &[(&[], link.mismatches())],
         )?;
         page.counter("coordinator_feed_poison_events", "Events that could not be read", &[(&[], link.poisoned())])?;
+        page.counter(
+            "coordinator_feed_superseded_frames",
+            "Frames of a term that another has followed, passed over",
+            &[(&[], link.passed_over())],
+        )?;
     }
     if let Some(central) = &shared.central {
         let awaited = central.awaited().map_or(0, |awaited| awaited.len());

@@ -201,6 +201,11 @@ fn asking(kind: Kind) -> (&'static str, &'static str) {
             "The request came more slowly than `timeouts.head` or `timeouts.body` allows.",
             "Send it again over a better connection, or raise the timeout.",
         ),
+        Kind::RateLimited => (
+            "The source has claimed more new keys in a minute than `claims_per_minute` of the key space allows.",
+            "Try again after Retry-After. If many who are genuine share one address, raise the limit; if a proxy stands before \
+             them, name it in `trust.forwarded`.",
+        ),
         Kind::VersionNotSupported => ("The version of HTTP is not spoken here.", "Use HTTP/1.1 or HTTP/2."),
         Kind::MethodNotImplemented => {
             ("The method, such as CONNECT or TRACE, is never carried.", "Use another method; this is no forward proxy.")

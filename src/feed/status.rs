@@ -23,6 +23,7 @@ pub struct LinkStatus {
     /// The highest term that is obeyed.
     obeyed: AtomicU64,
     mismatches: AtomicU64,
+    superseded: AtomicU64,
     is_equal: AtomicBool,
     /// Which of Central's addresses answered last.
     turn: AtomicUsize,
@@ -36,6 +37,8 @@ struct Words {
     trouble: Option<String>,
     alarm: Option<Alarm>,
     level_at: Option<Instant>,
+    /// Frames of an older term have come in this stream.
+    is_passing_over: bool,
     /// The last events that could not be read, for Central to know.
     poison: Vec<(Option<u64>, String)>,
 }
@@ -56,6 +59,7 @@ impl Default for LinkStatus {
             snapshots: AtomicU64::new(0),
             obeyed: AtomicU64::new(0),
             mismatches: AtomicU64::new(0),
+            superseded: AtomicU64::new(0),
             is_equal: AtomicBool::new(true),
             turn: AtomicUsize::new(0),
             words: Mutex::new(Words::default()),
@@ -139,6 +143,18 @@ impl LinkStatus {
     /// How often it was found not to be, since the start.
     pub fn mismatches(&self) -> u64 {
         self.mismatches.load(Relaxed)
+    }
+
+    /// Passes over a frame of a term that another one has followed. True for the first since the stream was opened.
+    pub(super) fn superseded(&self) -> bool {
+        self.superseded.fetch_add(1, Relaxed);
+        let mut words = self.words();
+        !std::mem::replace(&mut words.is_passing_over, true)
+    }
+
+    /// Frames that were passed over since the start.
+    pub fn passed_over(&self) -> u64 {
+        self.superseded.load(Relaxed)
     }
 
     /// Streams opened since the start.

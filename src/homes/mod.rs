@@ -273,9 +273,12 @@ impl Homes {
         }
     }
 
-    /// Takes one leave to claim a key of this space from the budget of a source; false if it has none left. 0 is no bound.
-    pub fn may_claim_from(&self, space: &str, source: IpAddr, per_minute: u32) -> bool {
-        per_minute == 0 || self.rates.take(space, source, per_minute)
+    /// Takes one leave to claim a key of this space from the budget of a source; 0 is no bound.
+    ///
+    /// # Errors
+    /// How long until the source has one again.
+    pub fn take_claim(&self, space: &str, source: IpAddr, per_minute: u32) -> Result<(), Duration> {
+        if per_minute == 0 { Ok(()) } else { self.rates.take(space, source, per_minute) }
     }
 
     /// Where in which history this edge stands.

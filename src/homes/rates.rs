@@ -1,7 +1,7 @@
 //! How many keys one source may claim: who enumerates keys must not home a million users (HOMES 2.6).
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 
@@ -32,13 +32,13 @@ impl Budget {
 }
 
 impl Rates {
-    /// Takes one leave; false if the source has none left.
-    pub(super) fn take(&self, space: &str, source: IpAddr, per_minute: u32) -> bool {
+    /// Takes one leave. The error is how long until there is one again.
+    pub(super) fn take(&self, space: &str, source: IpAddr, per_minute: u32) -> Result<(), Duration> {
         let (now, per_minute) = (clock::now(), f64::from(per_minute));
         if self.budgets.len() >= SOURCES_MAX {
             self.budgets.retain(|_, budget| budget.at(now, per_minute) < per_minute);
             if self.budgets.len() >= SOURCES_MAX {
-                return true;
+                return Ok(());
             }
         }
         let mut budget =
@@ -46,7 +46,7 @@ impl Rates {
         let left = budget.at(now, per_minute);
         let is_within = left >= 1.0;
         *budget = Budget { left: if is_within { left - 1.0 } else { left }, at: now };
-        is_within
+        if is_within { Ok(()) } else { Err(Duration::from_secs_f64((1.0 - left) * 60.0 / per_minute)) }
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn each_source_has_a_budget_of_its_own_in_each_space() {
         let rates = Rates::default();
-        let take = |space, source: &str| rates.take(space, source.parse().unwrap(), 2);
+        let take = |space, source: &str| rates.take(space, source.parse().unwrap(), 2).is_ok();
         assert!(take("user", "192.0.2.1") && take("user", "192.0.2.1") && !take("user", "192.0.2.1"));
         assert!(!take("user", "::ffff:192.0.2.1"), "the same address");
         assert!(take("team", "192.0.2.1") && take("user", "192.0.2.2"));
@@ -74,10 +74,19 @@ mod tests {
     }
 
     #[test]
+    fn whoever_has_none_left_learns_when_there_is_one_again() {
+        let rates = Rates::default();
+        let take = || rates.take("user", "192.0.2.1".parse().unwrap(), 4);
+        assert!((0..4).all(|_| take().is_ok()));
+        let wait = take().expect_err("the budget is spent");
+        assert!(Duration::from_secs(10) < wait && wait <= Duration::from_secs(15), "{wait:?}");
+    }
+
+    #[test]
     fn budgets_fill_with_time() {
         let now = clock::now();
         let budget = Budget { left: 0.0, at: now };
-        let later = |seconds| budget.at(now + std::time::Duration::from_secs(seconds), 6.0);
+        let later = |seconds| budget.at(now + Duration::from_secs(seconds), 6.0);
         assert_eq!((later(0), later(10), later(20), later(600)), (0.0, 1.0, 2.0, 6.0));
     }
 }

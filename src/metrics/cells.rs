@@ -6,6 +6,7 @@
 use crate::error::{KINDS, Kind, Side};
 use crate::message::accept::Coding;
 use crate::record::{Coded, Plain};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -22,6 +23,33 @@ impl Count {
     /// The value.
     pub fn load(&self) -> u64 {
         self.0.load(Relaxed)
+    }
+}
+
+/// How much one thread holds at this moment, and the most that it ever held for one request.
+#[derive(Debug, Default)]
+pub struct Held {
+    now: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Held {
+    /// Says how much is held, of which `one` for the request at hand; only for the thread that holds it.
+    pub fn set(&self, now: usize, one: usize) {
+        self.now.store(now as u64, Relaxed);
+        if one as u64 > self.most.load(Relaxed) {
+            self.most.store(one as u64, Relaxed);
+        }
+    }
+
+    /// How much is held.
+    pub fn now(&self) -> u64 {
+        self.now.load(Relaxed)
+    }
+
+    /// The most that was ever held for one request.
+    pub fn most(&self) -> u64 {
+        self.most.load(Relaxed)
     }
 }
 
@@ -202,6 +230,8 @@ pub struct Cells {
     pub sent: Count,
     /// Corrections (421) followed.
     pub corrections: Count,
+    /// Octets of request content that are kept in case another edge corrects us.
+    pub replay: Arc<Held>,
     /// Octets of response content before and after compression, by coding in the order of `Coding::ALL`.
     pub coded: [[Count; 2]; Coding::ALL.len()],
     /// Responses that were not compressed for want of CPU or memory, in the order of `Plain::ALL`.
@@ -219,6 +249,7 @@ impl Default for Cells {
             received: Count::default(),
             sent: Count::default(),
             corrections: Count::default(),
+            replay: Arc::default(),
             coded: Default::default(),
             plain: Default::default(),
         }

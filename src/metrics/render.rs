@@ -173,7 +173,18 @@ fn failures(page: &mut Page<'_>, workers: &[Arc<Shared>]) -> fmt::Result {
         "coordinator_corrections",
         "421 answers of peers that were followed",
         &count(|cells| &cells.corrections),
-    )
+    )?;
+    replay(page, workers)
+}
+
+fn replay(page: &mut Page<'_>, workers: &[Arc<Shared>]) -> fmt::Result {
+    let held = || workers.iter().map(|worker| &worker.cells.replay);
+    let now: u64 = held().map(|held| held.now()).sum();
+    let most = held().map(|held| held.most()).max().unwrap_or(0);
+    let help = "Request content kept in case another edge corrects us";
+    page.gauge("coordinator_replay_bytes", help, &[(&[], now as f64)])?;
+    let help = "The most that was kept of one request since the start";
+    page.gauge("coordinator_replay_most_bytes", help, &[(&[], most as f64)])
 }
 
 fn coded(page: &mut Page<'_>, workers: &[Arc<Shared>]) -> fmt::Result {

@@ -6,7 +6,7 @@ use super::obtain::Sending;
 use super::{Proxy, RETRY_AFTER, Site};
 use crate::body::{Body, Piece, Pull, Request, Response};
 use crate::config::plan::{ClaimKey, ClaimRule, OnTimeout};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::home::Home;
 use crate::homes::Registered;
 use crate::message::{RequestHead, forwarded};
@@ -15,10 +15,6 @@ use crate::route::key;
 use crate::upstream::Answer;
 use bytes::{Bytes, BytesMut};
 use std::task::{Context, Poll};
-use std::time::Duration;
-
-/// When one may claim again who has claimed too much: the budget of a minute fills evenly.
-const CLAIM_AGAIN: Duration = Duration::from_secs(10);
 
 /// The content in which a key is looked for.
 const JSON_MAX: usize = 64 << 10;
@@ -41,10 +37,9 @@ impl Proxy {
         let is_trusted = |address| site.plan.trust.forwarded.iter().any(|network| network.holds(address));
         let (fields, from) = (&request.head.fields, &request.from);
         let source = forwarded::client_of(fields, from.client.ip(), from.scheme, &is_trusted).client;
-        if self.homes()?.may_claim_from(&space.name, source, space.claims_per_minute) {
-            return Ok(());
-        }
-        Err(Error::unavailable("this source has claimed too many new keys", CLAIM_AGAIN))
+        self.homes()?.take_claim(&space.name, source, space.claims_per_minute).map_err(|wait| {
+            Error::new(Kind::RateLimited, "this source has claimed too many new keys").retry_after(wait)
+        })
     }
 
     /// Registers the key of a 2xx answer of our own origin. What fails after the origin answered is alarmed and

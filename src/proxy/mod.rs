@@ -28,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::homes::Homes;
 use crate::message::via::Mark;
 use crate::message::{Fields, Name, RequestHead};
+use crate::metrics::cells::Held;
 use crate::peer::wire::Decided;
 use crate::record::Record;
 use crate::upstream::{Live, Upstream};
@@ -79,7 +80,8 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy for the calling worker thread, on its runtime. `homes` is there where the plan has a Central to follow.
-    pub fn new(mut site: Reader<Site>, homes: Option<Arc<Homes>>) -> Self {
+    /// `kept` says how much of requests is kept for replays.
+    pub fn new(mut site: Reader<Site>, homes: Option<Arc<Homes>>, kept: Arc<Held>) -> Self {
         let seen = site.load().clone();
         let upstream = Upstream::new(head_limits(&seen.plan));
         Proxy {
@@ -87,7 +89,7 @@ impl Proxy {
             seen: RefCell::new(seen),
             upstream,
             homes,
-            replays: ReplayBudget::new(REPLAY_MAX),
+            replays: ReplayBudget::new(REPLAY_MAX, kept),
             encoders: Encoders::new(),
         }
     }

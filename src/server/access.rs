@@ -108,6 +108,7 @@ fn decided(object: &mut Object<'_>, plan: &Plan, record: &Record) {
     if let Some(settings) = record.route.and_then(|id| plan.settings.get(id.index())) {
         object.text(key!("route"), &settings.name);
     }
+    object.known(key!("bearer"), record.bearer.as_deref().unwrap_or_default());
     object.known(key!("decision"), record.decision);
     object.known(key!("reason"), record.reason);
     object.known(key!("home"), record.home.as_deref().unwrap_or_default());

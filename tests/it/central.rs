@@ -1,7 +1,7 @@
 //! Central as its API shows it: what is granted, what is refused and why, what survives a restart.
 
 use coordinator::body::{Body, Door, Downstream, Identity, Piece, Request, Response};
-use coordinator::central::Central;
+use coordinator::central::{Begun, Central};
 use coordinator::config::plan::BearerToken;
 use coordinator::home::event::{Event, Frame, Received};
 use coordinator::home::snapshot::{Decoder, Part};
@@ -18,10 +18,17 @@ pub fn open(data: &Path) -> Arc<Central> {
     try_open(data, &["fr", "de"]).unwrap()
 }
 
+/// A Central of whose data its operator says that they are a copy.
+pub fn open_restored(data: &Path) -> Arc<Central> {
+    Central::start_as(data, &named(&["fr", "de"]), BACKLOG, Begun::Restored).unwrap()
+}
+
 fn try_open(data: &Path, edges: &[&str]) -> Result<Arc<Central>, String> {
-    let edges: Vec<_> =
-        edges.iter().map(|name| (name.to_string(), Some(format!("https://{name}.test:8444")))).collect();
-    Central::start(data, &edges, BACKLOG)
+    Central::start(data, &named(edges), BACKLOG)
+}
+
+fn named(edges: &[&str]) -> Vec<(String, Option<String>)> {
+    edges.iter().map(|name| (name.to_string(), Some(format!("https://{name}.test:8444")))).collect()
 }
 
 /// Someone who calls Central.

@@ -2,7 +2,7 @@
 //! robbed of users, while sessions register users, touch teams, write operations that exist once, read, and roam. In the
 //! end everything heals, and the lists that the applications kept are held against what the sessions were told.
 //!
-//! It takes its time and the machine, so it runs on demand: `cargo test --features external --test it chaos::`.
+//! It takes its time and the machine, so it is not among the ordinary tests: `cargo test --features external --test it chaos::`.
 //! `CHAOS_SECONDS=120` lasts longer than the ordinary run; `CHAOS_SEED=7` repeats the choices of a run, though not the
 //! moments at which processes take them.
 

@@ -328,7 +328,18 @@ to = "home:visitor"
         world.one_at("us");
     }
     let answer = touch(3);
-    assert_eq!((answer.status, answer.field("retry-after").is_some()), (503, true), "{answer:?}");
+    assert_eq!(answer.status, 429, "{answer:?}");
+    assert!(
+        answer.field("proxy-status").is_some_and(|field| field.contains("error=http_request_denied")),
+        "{answer:?}"
+    );
+    // Three a minute are one in twenty seconds.
+    let wait: u64 = answer.field("retry-after").and_then(|field| field.parse().ok()).expect("a Retry-After in seconds");
+    assert!((1..=20).contains(&wait), "{wait}");
+    let counted = r#"coordinator_failures_total{error="http_request_denied",kind="rate_limited",side="downstream"} 1"#;
+    // The record is closed behind the last octet that the client saw.
+    let metrics = || world.edge("us").admin("GET", "/metrics").text();
+    wait::until("it to be counted", metrics, |text| text.contains(counted));
     assert_eq!(world.central().home("visitor", "3"), None);
     world.none_landed();
     // Those who have a home are not counted, nor are other spaces.

@@ -1,23 +1,12 @@
 //! What makes the command line comfortable: `top`, `homes watch`, `completions`, `man`.
 
+use crate::harness::edge::ALONE;
 use crate::harness::process::{self, Process, Signal};
 use crate::harness::relay::Relay;
 use crate::harness::{client::Client, edge, wait};
 use std::process::{Command, Output, Stdio};
 
-const EDGE: &str = r#"
-[edge]
-name = "fr"
-
-[[listen]]
-address = "127.0.0.1:0"
-
-[admin]
-address = "127.0.0.1:0"
-
-[local]
-origins = ["http://127.0.0.1:9"]
-
+const SHOP: &str = r#"
 [[route]]
 match = "/shop/"
 to = "local"
@@ -44,7 +33,7 @@ fn err(output: &Output) -> String {
 
 #[test]
 fn top_prints_one_frame_where_there_is_no_terminal() {
-    let edge = edge::start(EDGE);
+    let edge = edge::start(&(ALONE.to_owned() + SHOP));
     let admin = edge.door("admin").to_string();
     for _ in 0..3 {
         Client::plain(edge.address()).get("/shop/1");
@@ -66,7 +55,7 @@ fn top_prints_one_frame_where_there_is_no_terminal() {
 
 #[test]
 fn top_gives_the_terminal_back() {
-    let edge = edge::start(EDGE);
+    let edge = edge::start(&(ALONE.to_owned() + SHOP));
     let admin = edge.door("admin").to_string();
     // `script` gives it a terminal of its own.
     let line = format!("echo pid $$; exec {} top --every 1 --admin {admin}", env!("CARGO_BIN_EXE_coordinator"));

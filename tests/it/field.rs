@@ -1,25 +1,13 @@
 //! What an operator finds out first: an edge driven as in the field, and what its commands say of it.
 
 use crate::harness::client::Client;
-use crate::harness::edge::PLAIN;
+use crate::harness::edge::{ALONE, PLAIN};
 use crate::harness::origin::{Answer, Origin};
 use crate::harness::{edge, process, wait};
 use serde_json::Value;
 use std::net::{TcpListener, TcpStream};
 
 const ROUTES: &str = r#"
-[edge]
-name = "fr"
-
-[[listen]]
-address = "127.0.0.1:0"
-
-[admin]
-address = "127.0.0.1:0"
-
-[local]
-origins = ["http://127.0.0.1:9"]
-
 [clusters.chat]
 origins = ["http://${origin}"]
 
@@ -48,7 +36,7 @@ fn explained(words: &[&str]) -> Value {
 fn explain_says_live_and_offline_what_happens() {
     let origin = Origin::start();
     origin.always(Answer::ok("hi"));
-    let toml = ROUTES.replace("${origin}", &origin.address.to_string());
+    let toml = (ALONE.to_owned() + ROUTES).replace("${origin}", &origin.address.to_string());
     let edge = edge::start(&toml);
     let (admin, config) = (edge.door("admin").to_string(), edge.folder().join("config.toml"));
     for (method, target, decision, status) in [

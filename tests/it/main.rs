@@ -18,6 +18,7 @@ mod differential;
 mod disk;
 mod door;
 mod field;
+mod follower;
 mod h2_malformed;
 mod harness;
 mod harness_works;

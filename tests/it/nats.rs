@@ -1,34 +1,25 @@
 //! A feed in a real JetStream: edges follow it there, whatever becomes of the server, the stream and Central.
 
-use crate::central::open;
+use crate::central::{open, open_restored};
 use crate::door::TestDoor;
+use crate::follower::{Follower, copy, put};
 use crate::harness::nats::Server;
-use coordinator::base::snapshot::Snapshot;
+use coordinator::base::clock;
 use coordinator::central::Central;
 use coordinator::central::publish::{Publisher, Status};
-use coordinator::config::plan::{NatsStream, Url, UrlScheme};
-use coordinator::feed::link::{self, Pace, Target};
+use coordinator::config::plan::NatsStream;
 use coordinator::feed::nats::Nats;
-use coordinator::feed::source::nats::{Stream, Subjects, stored_last};
-use coordinator::feed::status::LinkStatus;
+use coordinator::feed::source::nats::{Subjects, stored_from, stored_last};
 use coordinator::home::Home;
-use coordinator::homes::{Asked, Homes};
+use coordinator::homes::Asked;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use std::time::Duration;
 use tokio::task::JoinHandle;
-
-const WAIT: Duration = Duration::from_secs(40);
 
 fn at(server: &Server) -> NatsStream {
     NatsStream { host: "127.0.0.1".into(), port: server.port(), tls: false, login: None, stream: "HOMES".into() }
-}
-
-fn url(door: &TestDoor) -> Url {
-    let (host, port) = (door.address.ip().to_string(), door.address.port());
-    Url { scheme: UrlScheme::Http, host, port, base: String::new() }
 }
 
 fn publisher(central: &Arc<Central>, server: &Server) -> (Arc<Status>, JoinHandle<()>) {
@@ -37,91 +28,32 @@ fn publisher(central: &Arc<Central>, server: &Server) -> (Arc<Status>, JoinHandl
     (status, task)
 }
 
-/// An edge that follows the stream.
-struct Edge {
-    homes: Arc<Homes>,
-    status: Arc<LinkStatus>,
-    stop: watch::Sender<bool>,
-    _target: Snapshot<Target>,
-    link: JoinHandle<Result<(), String>>,
+fn follower(dir: &Path, name: &str, door: &TestDoor, server: &Server) -> Follower {
+    Follower::of_stream(dir, name, door.address, at(server))
 }
 
-impl Edge {
-    fn start(dir: &Path, name: &str, door: &TestDoor, server: &Server) -> Edge {
-        let (homes, applier, asks) = Homes::open(dir, name, vec!["user".into()]).unwrap();
-        let pace = Pace { spread: Duration::from_millis(50), alarmed: Duration::from_millis(50), ..Pace::default() };
-        let target = Snapshot::new(Target {
-            edge: name.into(),
-            instance: "i".into(),
-            urls: vec![url(door)],
-            tls: None,
-            pace,
-            fault: Default::default(),
-            rtt: Default::default(),
-        });
-        let (status, stop) = (Arc::new(LinkStatus::default()), watch::Sender::new(false));
-        let source = Stream::new(at(server), target.reader(), status.clone());
-        let link = tokio::spawn(link::run_from(source, applier, asks, status.clone(), stop.subscribe()));
-        Edge { homes, status, stop, _target: target, link }
-    }
-
-    async fn until(&self, what: &str, holds: impl FnMut() -> bool) {
-        until(&format!("{what}: {:?} {:?}", self.status, self.homes.cursor()), holds).await;
-    }
-
-    async fn level(&self, central: &Central) {
-        self.until("level with Central", || self.homes.cursor().seq >= central.head()).await;
-    }
-
-    async fn stop(self) {
-        self.stop.send_replace(true);
-        self.link.await.unwrap().unwrap();
-    }
+async fn until(what: &str, holds: impl FnMut() -> bool) {
+    crate::follower::until(|| what.to_owned(), holds).await;
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + WAIT;
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn put(door: &TestDoor, keys: std::ops::Range<u32>, home: &str) {
-    let lines: String = keys.map(|key| format!("{{\"key\":\"{key}\",\"home\":\"{home}\"}}\n")).collect();
-    let mut line = coordinator::feed::client::Line::connect(&url(door), None).await.unwrap();
-    let call = coordinator::feed::client::Call {
-        method: http::Method::POST,
-        target: "/v1/homes".into(),
-        fields: Vec::new(),
-        content: lines.into(),
-        ..Default::default()
-    };
-    assert_eq!(line.send(call).await.unwrap().status(), 200);
-}
-
-fn look(edge: &Edge, key: u32) -> Home {
-    edge.homes.look("user", &key.to_string())
-}
-
-fn is_ours(home: Home) -> bool {
-    matches!(home, Home::Ours { provisional: false, .. })
+/// What a publisher complains of.
+fn trouble(status: &Status) -> String {
+    status.show()["trouble"].as_str().unwrap_or_default().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_is_followed_over_kills_of_everybody() {
     let data = tempfile::tempdir().unwrap();
     let (at_central, at_edge) = (data.path().join("central"), data.path().join("edge"));
-    std::fs::create_dir(&at_edge).unwrap();
     let mut server = Server::start();
     let central = open(&at_central);
     let door = TestDoor::open(central.clone(), None);
     let (published, publishing) = publisher(&central, &server);
     put(&door, 0..500, "fr").await;
-    let edge = Edge::start(&at_edge, "fr", &door, &server);
+    let edge = follower(&at_edge, "fr", &door, &server);
     edge.level(&central).await;
-    edge.until("connected", || edge.status.is_connected()).await;
-    assert!(is_ours(look(&edge, 499)) && edge.status.is_up());
+    edge.until("connected", |edge| edge.status.is_connected()).await;
+    assert!(edge.owns(499) && edge.status.is_up());
     assert_eq!(edge.status.snapshots(), 1);
 
     // Claims are Central's, and come back by the stream.
@@ -133,7 +65,7 @@ async fn a_stream_is_followed_over_kills_of_everybody() {
         put(&door, round * 1000..round * 1000 + 700, "de").await;
         server.launch();
         edge.level(&central).await;
-        assert!(matches!(look(&edge, round * 1000 + 699), Home::At { .. }));
+        assert!(matches!(edge.look(round * 1000 + 699), Home::At { .. }));
     }
     assert_eq!(edge.status.snapshots(), 1, "the stream had all of it");
 
@@ -147,12 +79,12 @@ async fn a_stream_is_followed_over_kills_of_everybody() {
     edge.stop().await;
     let central = open(&at_central);
     let door = TestDoor::open(central.clone(), Some(address));
-    let edge = Edge::start(&at_edge, "fr", &door, &server);
-    assert!(edge.homes.cursor().seq == head && is_ours(look(&edge, 7)));
+    let edge = follower(&at_edge, "fr", &door, &server);
+    assert!(edge.homes.cursor().seq == head && edge.owns(7));
     let (published_anew, _publishing) = publisher(&central, &server);
     put(&door, 9000..9300, "fr").await;
     edge.level(&central).await;
-    assert!(is_ours(look(&edge, 9299)));
+    assert!(edge.owns(9299));
     until("published", || published_anew.published() == central.head()).await;
     assert!(published.published() <= head);
     edge.stop().await;
@@ -162,13 +94,12 @@ async fn a_stream_is_followed_over_kills_of_everybody() {
 async fn a_stream_that_lost_what_it_had_is_filled_again_and_holes_cost_a_snapshot() {
     let data = tempfile::tempdir().unwrap();
     let (at_central, at_edge) = (data.path().join("central"), data.path().join("edge"));
-    std::fs::create_dir(&at_edge).unwrap();
     let mut server = Server::start();
     let central = open(&at_central);
     let door = TestDoor::open(central.clone(), None);
     let (status, _publishing) = publisher(&central, &server);
     put(&door, 0..900, "fr").await;
-    let edge = Edge::start(&at_edge, "fr", &door, &server);
+    let edge = follower(&at_edge, "fr", &door, &server);
     edge.level(&central).await;
     until("published", || status.published() == central.head()).await;
 
@@ -192,16 +123,16 @@ async fn a_stream_that_lost_what_it_had_is_filled_again_and_holes_cost_a_snapsho
     put(&door, 2100..2200, "de").await;
     until("published", || status.published() == central.head()).await;
     nats.api("STREAM.MSG.DELETE.HOMES", json!({ "seq": hole })).await.unwrap();
-    let edge = Edge::start(&at_edge, "fr", &door, &server);
+    let edge = follower(&at_edge, "fr", &door, &server);
     edge.level(&central).await;
-    assert!(is_ours(look(&edge, 2050)) && matches!(look(&edge, 2150), Home::At { .. }));
+    assert!(edge.owns(2050) && matches!(edge.look(2150), Home::At { .. }));
     assert_eq!(edge.status.snapshots(), 1);
 
     // And one that is there when all is purged goes on.
     nats.api("STREAM.PURGE.HOMES", Value::Null).await.unwrap();
     put(&door, 3000..3100, "fr").await;
     edge.level(&central).await;
-    assert!(is_ours(look(&edge, 3099)));
+    assert!(edge.owns(3099));
     edge.stop().await;
 }
 
@@ -217,7 +148,7 @@ async fn two_histories_never_mix_in_a_stream() {
     publishing.abort();
     let second = open(&data.path().join("second"));
     let (status, _publishing) = publisher(&second, &server);
-    until("refused", || status.show()["trouble"].as_str().is_some_and(|why| why.contains("another feed"))).await;
+    until("refused", || trouble(&status).contains("another feed")).await;
 
     // Nor do two publishers of one.
     let both = [publisher(&first, &server), publisher(&first, &server)];
@@ -227,7 +158,7 @@ async fn two_histories_never_mix_in_a_stream() {
     until("published", || both.iter().any(|(status, _)| status.published() == first.head())).await;
     let (subjects, mut nats) = (Subjects::of(&at(&server)), Nats::connect(&at(&server)).await.unwrap());
     let (mut next, mut reached) = (1, 0);
-    while let Some(stored) = coordinator::feed::source::nats::stored_from(&mut nats, &subjects, next).await.unwrap() {
+    while let Some(stored) = stored_from(&mut nats, &subjects, next).await.unwrap() {
         let (from, until) = stored.covers().unwrap();
         assert!(from == reached + 1 || until == reached, "{from} to {until} follows {reached}");
         if !stored.message.payload.starts_with(b"{\"t\":\"edges\"") {
@@ -236,4 +167,122 @@ async fn two_histories_never_mix_in_a_stream() {
         next = stored.seq + 1;
     }
     assert_eq!(reached, first.head());
+}
+
+/// Central, edges fr and de on its stream, and a copy of Central that lacks what it granted last: 100 to 200 of fr.
+struct Ahead {
+    server: Server,
+    door: TestDoor,
+    central: Arc<Central>,
+    published: Arc<Status>,
+    publishing: JoinHandle<()>,
+    edges: [Follower; 2],
+    data: tempfile::TempDir,
+}
+
+async fn ahead() -> Ahead {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let central = open(&data.path().join("central"));
+    let door = TestDoor::open(central.clone(), None);
+    let (published, publishing) = publisher(&central, &server);
+    let edges = ["fr", "de"].map(|name| follower(&data.path().join(name), name, &door, &server));
+    put(&door, 0..100, "fr").await;
+    until("published", || published.published() == central.head()).await;
+    copy(&data.path().join("central"), &data.path().join("copy"));
+    put(&door, 100..200, "fr").await;
+    for edge in &edges {
+        edge.level(&central).await;
+    }
+    Ahead { server, door, central, published, publishing, edges, data }
+}
+
+/// Both edges follow this Central in its term by the stream, and what the copy lacked is not lost.
+async fn follows(edges: &[Follower; 2], door: &TestDoor, central: &Central, term: u64) {
+    for edge in edges {
+        edge.until("the new term", |edge| edge.homes.cursor().term == term && edge.status.is_connected()).await;
+    }
+    put(door, 5000..5010, "de").await;
+    for edge in edges {
+        edge.level(central).await;
+    }
+    let [fr, de] = edges;
+    assert!(fr.owns(7) && fr.owns(150) && de.owns(5009));
+    assert!(matches!(de.look(150), Home::At { .. }) && matches!(fr.look(5009), Home::At { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_of_a_term_that_ended_are_passed_over_while_their_central_still_publishes_them() {
+    let Ahead { mut server, door, central: old, published, edges, data, .. } = ahead().await;
+    let address = door.address;
+    drop(door);
+    let restored = open_restored(&data.path().join("copy"));
+    let door = TestDoor::open(restored.clone(), Some(address));
+    // Who connects anew asks Central first, and reports.
+    server.kill();
+    server.launch();
+    until("all reports", || restored.awaited().is_none()).await;
+    for edge in &edges {
+        edge.until("the restored Central's term", |edge| edge.homes.cursor().term == 2).await;
+    }
+    // Nobody has told the old one: its stream grows on, in term 1.
+    let elsewhere = TestDoor::open(old.clone(), None);
+    for round in 0..20 {
+        put(&elsewhere, 9000 + round..9001 + round, "de").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for edge in &edges {
+        edge.until("frames of the old term to come", |edge| edge.status.passed_over() > 0).await;
+        assert!(edge.homes.cursor().term == 2 && !edge.owns(9001), "and none to be taken");
+    }
+    // The restored one publishes: the stream begins anew, and the old one hears that it was superseded.
+    let (status, _publishing) = publisher(&restored, &server);
+    until("published", || status.published() == restored.head()).await;
+    follows(&edges, &door, &restored, 2).await;
+    put(&elsewhere, 9100..9101, "de").await;
+    until("the old one to stop", || trouble(&published).contains("term 2")).await;
+    assert_eq!(status.published(), restored.head());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_was_set_back_and_has_grown_again_is_noticed_at_its_stream() {
+    for grown in [0, 300] {
+        let Ahead { server, door, central, publishing, edges, data, .. } = ahead().await;
+        let head = central.head();
+        publishing.abort();
+        central.shutdown();
+        let address = door.address;
+        drop((door, central));
+        // The copy is started as if nothing had happened, and grants anew.
+        let central = open(&data.path().join("copy"));
+        let door = TestDoor::open(central.clone(), Some(address));
+        put(&door, 1000..1000 + grown, "de").await;
+        assert_eq!(central.head() > head, grown > 0);
+        let (status, _publishing) = publisher(&central, &server);
+        until("all reports", || central.term() == 2 && central.awaited().is_none()).await;
+        until("published", || status.published() == central.head()).await;
+        follows(&edges, &door, &central, 2).await;
+        assert!(grown == 0 || edges[1].owns(1000 + grown - 1), "what it granted meanwhile stands");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_central_that_is_stopped_on_purpose_publishes_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let central = open(&data.path().join("central"));
+    let door = TestDoor::open(central.clone(), None);
+    let (status, _publishing) = publisher(&central, &server);
+    put(&door, 0..10, "fr").await;
+    until("published", || status.published() == central.head()).await;
+    let before = central.head();
+    central.stop().cut(clock::now(), Duration::from_secs(60));
+    until("stopped", || trouble(&status).contains("stopped on purpose")).await;
+    put(&door, 10..20, "fr").await;
+    let (subjects, mut nats) = (Subjects::of(&at(&server)), Nats::connect(&at(&server)).await.unwrap());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let last = stored_last(&mut nats, &subjects).await.unwrap().unwrap();
+    assert_eq!((last.covers().unwrap().1, status.is_connected()), (before, false));
+    central.stop().mend();
+    until("published again", || status.published() == central.head()).await;
 }

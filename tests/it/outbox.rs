@@ -371,6 +371,29 @@ async fn nothing_is_lost_or_mixed_when_central_and_the_database_are_killed() {
     drop(central);
 }
 
+/// A database that crashes forgets how far its slot was, back to the last checkpoint. What was taken over since is read
+/// again, and more of it than one round reads must not hold up what is new.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_fell_back_far_is_led_on() {
+    let data = folder::new();
+    let central = central(data.path());
+    let mut postgres = Postgres::start().await;
+    let client = postgres.connect().await;
+    client.batch_execute(SQL).await.unwrap();
+    let relay = Relay::start(&central, postgres.url("postgres"), data.path());
+    until("connected", || relay.status.is_connected()).await;
+    client.batch_execute("CHECKPOINT").await.unwrap();
+    let many = "INSERT INTO coordinator_outbox (kind, space, key, value) SELECT 'home', 'user', n::text, 'fr' FROM generate_series(1, 5000) n";
+    client.batch_execute(many).await.unwrap();
+    drained(&client).await;
+    postgres.kill();
+    postgres.launch().await;
+    let client = postgres.connect().await;
+    put(&client, "new", "de").await;
+    drained(&client).await;
+    assert_eq!(homes(&central).await.last(), Some(&("user:new".to_owned(), "de".to_owned())));
+}
+
 async fn ask(url: &coordinator::config::plan::Url, target: &str) -> serde_json::Value {
     let mut line = coordinator::feed::client::Line::connect(url, None).await.unwrap();
     let call = coordinator::feed::client::Call { target: target.to_owned(), ..Default::default() };

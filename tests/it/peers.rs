@@ -2,7 +2,7 @@
 
 use crate::harness::client::{Answer, Client};
 use crate::harness::h2;
-use crate::harness::origin::{self, Gate};
+use crate::harness::origin::{self, Gate, Origin};
 use crate::harness::peer::{Peer, Says};
 use crate::harness::world::{CENTRAL, World, setup, world};
 use crate::harness::{certs, wait, ws};
@@ -74,6 +74,22 @@ fn two_hundred_mebibytes_to_the_wrong_edge_cost_one_more_round_trip() {
     let body = world.one_at("jp").body;
     assert_eq!(body.len(), length);
     assert!(body.chunks(CHUNK).zip(0..200_u8).all(|(chunk, n)| chunk.iter().all(|octet| *octet == n)));
+}
+
+/// What is kept for a correction is bounded by HTTP/2's windows, so peers speak nothing else (docs/decisions/0002).
+#[test]
+fn a_peer_that_speaks_http1_alone_gets_no_octet_of_a_request() {
+    for alpn in [&["http/1.1"][..], &[]] {
+        let mut world = setup().build();
+        world.start_central();
+        world.start_edge("fr");
+        world.central().put_home("user", "448", "us");
+        let config = certs::server_config(&world.certificate(Party::Edge("us")), alpn);
+        let old = Origin::at(world.edge("us").peer_door(), Some(config));
+        let answer = world.edge("fr").ask("PUT", "/v1/users/448/x", &[], b"x");
+        assert_eq!((answer.status, answer.error().as_deref()), (502, Some("tls_protocol_error")), "{answer:?}");
+        assert!(old.seen().is_empty() && old.garbled().is_empty(), "{:?}", old.seen());
+    }
 }
 
 #[test]

@@ -138,9 +138,93 @@ fn one_owner_each(deployment: &Deployment, promised: &[String]) {
     }
 }
 
+/// Users whom everybody knows: ten at each edge.
+fn known_users(deployment: &Deployment) -> Vec<(String, &'static str)> {
+    let users: Vec<_> =
+        EDGES.into_iter().flat_map(|home| (0..10).map(move |n| (format!("{home}-k{n}"), home))).collect();
+    for (user, home) in &users {
+        let body = format!("{{\"home\":\"{home}\"}}");
+        assert_eq!(deployment.ask_central("PUT", &format!("/v1/homes/user/{user}"), &body).status, 201);
+    }
+    for edge in EDGES {
+        let seqs = || {
+            let head = deployment.try_admin(CENTRAL, "GET", "/status")?["central"]["head"].as_u64()?;
+            Some((head, deployment.try_admin(edge, "GET", "/status")?["homes"]["seq"].as_u64()?))
+        };
+        wait::until("the homes to be known", seqs, |seqs| matches!(seqs, Some((head, seq)) if head == seq));
+    }
+    users
+}
+
+/// Every one of these users is served through this edge at home, reads and writes, with no error at all.
+#[track_caller]
+fn serves(deployment: &Deployment, edge: &str, users: &[(String, &str)]) {
+    for (user, home) in users {
+        for method in ["GET", "PUT"] {
+            let answer = deployment.try_ask(edge, method, &format!("/v1/users/{user}/x"));
+            let answer = answer.unwrap_or_else(|| panic!("{method} of {user} through {edge} was not answered"));
+            assert_eq!((answer.status, answer.json()["at"].as_str()), (200, Some(*home)), "{method} {user} at {edge}");
+        }
+    }
+}
+
+/// Of whom nothing is known nobody guesses a home: 503 with Retry-After, within the time of a try.
+#[track_caller]
+fn refuses(deployment: &Deployment, edge: &str, method: &str, path: &str) {
+    let answer = deployment.try_ask(edge, method, path).expect("an answer in time");
+    let why = answer.field("proxy-status").unwrap_or_default();
+    assert!(answer.status == 503 && answer.field("retry-after").is_some(), "{method} {path} at {edge}: {answer:?}");
+    assert!(why.contains("error=destination_unavailable"), "{method} {path} at {edge}: {why}");
+}
+
+#[test]
+fn edges_that_restart_without_central_serve_everybody_whom_they_know() {
+    let deployment = Deployment::start();
+    let users = known_users(&deployment);
+    deployment.kill(CENTRAL);
+    // One after the other, as a release is rolled out; then all at once, as when the power fails.
+    for edge in EDGES {
+        deployment.kill(edge);
+        deployment.launch(edge);
+        EDGES.into_iter().for_each(|through| serves(&deployment, through, &users));
+    }
+    EDGES.into_iter().for_each(|edge| deployment.kill(edge));
+    for edge in EDGES {
+        deployment.launch(edge);
+        let own: Vec<_> = users.iter().filter(|(_, home)| *home == edge).cloned().collect();
+        serves(&deployment, edge, &own);
+        let readiness = deployment.ready(edge);
+        assert_eq!(readiness, 200, "{edge} is ready from its own disk");
+    }
+    EDGES.into_iter().for_each(|edge| serves(&deployment, edge, &users));
+
+    // Unknown users, whoever may own them: at an edge, at first touch, at Central.
+    for edge in EDGES {
+        for path in ["/v1/users/nobody/x", "/v1/teams/nobody/x", "/v1/legacy/nobody/x"] {
+            refuses(&deployment, edge, "GET", path);
+            refuses(&deployment, edge, "PUT", path);
+        }
+    }
+    // A new user is served where it registered, also by the next process there; elsewhere once Central has told.
+    let answer = deployment.try_ask("fr", "POST", "/v1/users").expect("a registration needs no Central");
+    let user = answer.field("location").and_then(|location| location.strip_prefix("/v1/users/")).map(str::to_owned);
+    let newcomer = [(user.expect("a Location"), "fr")];
+    deployment.kill("fr");
+    deployment.launch("fr");
+    serves(&deployment, "fr", &newcomer);
+    refuses(&deployment, "us", "GET", &format!("/v1/users/{}/x", newcomer[0].0));
+    deployment.launch(CENTRAL);
+    let status =
+        || deployment.try_ask("us", "GET", &format!("/v1/users/{}/x", newcomer[0].0)).map(|answer| answer.status);
+    wait::within(CALM, "the newcomer to be known everywhere", status, |status| *status == Some(200));
+    EDGES.into_iter().for_each(|edge| serves(&deployment, edge, &newcomer));
+}
+
 #[test]
 fn an_upload_of_any_size_to_the_wrong_edge_takes_little_memory() {
     const SIZE: usize = 200 << 20;
+    /// The window of a peer's stream, a chunk, and room to spare (HOMES 2.5).
+    const REPLAY: f64 = (2 << 20) as f64;
     let deployment = Deployment::start();
     assert_eq!(deployment.ask_central("PUT", "/v1/homes/user/448", "{\"home\":\"us\"}").status, 201);
     let at = |edge: &str, place: &str| {
@@ -169,9 +253,15 @@ fn an_upload_of_any_size_to_the_wrong_edge_takes_little_memory() {
     }
     let answer = Client::over_plain(tcp).answer();
     assert_eq!((answer.status, answer.text()), (200, format!("{{\"at\":\"jp\",\"length\":{SIZE}}}")));
+    // The request's record is closed behind the last octet that its client saw.
+    let corrections = || deployment.metric("fr", "coordinator_corrections_total");
+    wait::until("one further round trip", corrections, |count| *count == 1.0);
+    let kept = deployment.metric("fr", "coordinator_replay_most_bytes");
+    assert!(0.0 < kept && kept <= REPLAY, "{kept} octets were kept of an upload of 200 MiB");
+    assert_eq!(deployment.metric("fr", "coordinator_replay_bytes"), 0.0, "and are let go");
     let after = ["fr", "us", "jp"].map(|edge| deployment.memory(edge));
     for (edge, (before, after)) in EDGES.iter().zip(before.iter().zip(after)) {
-        assert!(after < before + (32 << 10), "{edge} grew from {before} to {after} KiB for an upload of 200 MiB");
+        assert!(after < before + (10 << 10), "{edge} grew from {before} to {after} KiB for an upload of 200 MiB");
     }
     assert_eq!(deployment.apps["us"].served().len(), 1, "the wrong edge's application saw the early reads alone");
 }
@@ -196,7 +286,7 @@ fn a_client_that_reads_slowly_holds_up_the_home_far_away_and_nobody_else() {
     }
     let after = ["fr", "us", "jp"].map(|edge| deployment.memory(edge));
     for (edge, (before, after)) in EDGES.iter().zip(before.iter().zip(after)) {
-        assert!(after < before + (32 << 10), "{edge} grew from {before} to {after} KiB for an answer of 96 MiB");
+        assert!(after < before + (10 << 10), "{edge} grew from {before} to {after} KiB for an answer of 96 MiB");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::harness::client::{Answer, Client};
 use crate::harness::process::run;
+use crate::harness::wait;
 use crate::harness::world::{World, world};
 use aws_lc_rs::digest::{SHA256, digest};
 use coordinator::tls::issue::Party;
@@ -121,6 +122,28 @@ fn a_token_opens_nothing_else() {
     let certified = || world.call(world.central().address(), Party::App("shop"));
     assert_eq!(certified().ask("GET", "/v1/status", &[], b"").status, 200);
     assert_eq!(certified().ask("GET", "/v1/status", &[("Authorization", "Bearer x")], b"").status, 401);
+}
+
+#[test]
+fn the_log_names_the_bearer_and_tells_no_token() {
+    let world = with_tokens();
+    let toml = world.folder().read("central.toml").replace("access = false", "access = true\nfile = \"access.log\"");
+    world.folder().write("central.toml", toml);
+    reload(&world);
+    for (token, target) in [(READER, "/v1/status?1"), (OTHER, "/v1/status?2"), (WRITER, "/v1/status?3")] {
+        ask(&world, &format!("GET {target}"), &[("Authorization", &format!("Bearer {token}"))], "");
+    }
+    let log = || std::fs::read_to_string(world.folder().join("access.log")).unwrap_or_default();
+    let log = wait::until("the lines", log, |text| text.contains("status?3"));
+    let bearer = |target: &str| {
+        let line = log.lines().find(|line| line.contains(target)).expect("a line for each request");
+        let line: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
+        (line["status"].as_u64().expect("a status"), line["bearer"].as_str().map(str::to_owned))
+    };
+    assert_eq!(bearer("status?1"), (200, Some("report".to_owned())));
+    assert_eq!(bearer("status?2"), (401, None));
+    assert_eq!(bearer("status?3"), (200, Some("shop".to_owned())));
+    assert!([WRITER, READER, OTHER].iter().all(|token| !log.contains(token)), "{log}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::config::plan::{
 };
 use crate::config::problem::{Level, Place, Problem};
 use crate::config::raw;
-use crate::config::read::{At, Field, Named};
+use crate::config::read::{At, Field, Named, OneOrMany};
 use std::time::Duration;
 
 /// Edges that only the configuration names get ids from here downwards (`base::id::EdgeId`).
@@ -92,18 +92,8 @@ fn origins(field: &Field<Vec<At<Origin>>>, found: &mut Found<'_>) -> Vec<plan::U
     if found.sources.text(list.place).trim_matches(['[', ']']).trim().is_empty() {
         found.report(Problem::at(list.place, "a cluster needs an origin").help("such as [\"http://127.0.0.1:3000\"]"));
     }
-    let mut seen: Vec<&At<Origin>> = Vec::new();
-    for origin in &list.value {
-        match seen.iter().find(|other| other.value.0 == origin.value.0) {
-            Some(other) => found.report(
-                Problem::at(origin.place, "this origin is listed twice")
-                    .spot(other.place, "first here")
-                    .help("remove one"),
-            ),
-            None => seen.push(origin),
-        }
-    }
-    seen.into_iter().map(|origin| origin.value.0.clone()).collect()
+    distinct(&list.value, |origin| &origin.0, "this origin", found);
+    list.value.iter().map(|origin| origin.value.0.clone()).collect()
 }
 
 fn balance(field: &Field<raw::Balance>, found: &mut Found<'_>) -> Balance {
@@ -160,6 +150,7 @@ pub(super) fn central(
     for door in doors {
         reach(door, raw.insecure.get() == Some(&true), found);
     }
+    central_doors(&raw.url, found);
     if let Some(door) = doors.iter().find(|door| door.value.0.scheme == UrlScheme::Https) {
         let has_files = peer_field.get().is_some_and(|peer| peer.chain.is_written());
         if !has_files {
@@ -187,6 +178,27 @@ pub(super) fn central(
     });
     let urls = doors.iter().map(|door| door.value.0.clone()).collect();
     Some(plan::Central { urls, feed, origins, tls: peer.and_then(|peer| peer.tls.clone()) })
+}
+
+/// A list of Central's doors names one, and none twice.
+fn central_doors(field: &Field<OneOrMany<Door>>, found: &mut Found<'_>) {
+    let Some(at) = field.at() else { return };
+    let is_list_of_none = found.sources.text(at.place).trim_matches(['[', ']']).trim().is_empty();
+    if at.value.0.is_empty() && is_list_of_none {
+        let remedy = "such as [\"https://c1.example.com:8444\"]";
+        found.report(Problem::at(at.place, "the list names no door of Central's").help(remedy));
+    }
+    distinct(&at.value.0, |door| &door.0, "this door of Central's", found);
+}
+
+/// Reports what a list names twice.
+fn distinct<T>(list: &[At<T>], url: impl Fn(&T) -> &plan::Url, what: &str, found: &mut Found<'_>) {
+    for (count, item) in list.iter().enumerate() {
+        if let Some(first) = list[..count].iter().find(|first| url(&first.value) == url(&item.value)) {
+            let problem = Problem::at(item.place, format!("{what} is listed twice"));
+            found.report(problem.spot(first.place, "first here").help("remove one"));
+        }
+    }
 }
 
 /// Plain http to Central or a peer is for loopback, or said to be meant.

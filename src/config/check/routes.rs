@@ -3,7 +3,7 @@
 use super::places::Clusters;
 use super::{Common, Found, compress, not_zero, set};
 use crate::base::id::{RouteId, SpaceId};
-use crate::config::leaf::{FieldName, Target};
+use crate::config::leaf::{FieldName, Target, Time};
 use crate::config::plan::{
     self, ClaimRule, Edges, HeaderEdit, HostRule, OnTimeout, Regime, Reply, RouteSettings, Space,
 };
@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How long a registration waits for its grant where nothing is written.
 const CLAIM_WAIT: Duration = Duration::from_secs(1);
+/// And the longest: clients and the proxies before us give up about then.
+const CLAIM_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What the routes are judged by.
 struct Judge<'a, 'f> {
@@ -88,6 +90,7 @@ impl Judge<'_, '_> {
         let key = self.key(raw);
         let cluster = self.cluster(raw);
         let claim = raw.claim.get().and_then(|claim| self.claim(claim));
+        self.claim_is_met(raw);
         self.claim_if(raw);
         let settings = RouteSettings {
             name: pattern.map_or_else(String::new, |pattern| pattern.text.clone()),
@@ -326,7 +329,8 @@ impl Judge<'_, '_> {
                 format!("`{}` is a first-touch space: its keys are claimed by requests, not by answers", space.value.0);
             let remedy =
                 "two regimes in one space would make two owners; say claim = \"registration\" there, or remove this";
-            self.found.report(Problem::at(space.place, wrong).help(remedy));
+            let problem = Problem::at(space.place, wrong).help(remedy);
+            self.found.report(self.with_regime(problem, &space.value.0));
         }
         if let Some(pattern) = raw.pattern.at() {
             self.claim_pattern(pattern, &space.value.0);
@@ -341,12 +345,32 @@ impl Judge<'_, '_> {
             space: id,
             key: raw.key.get()?.0.clone(),
             pattern: raw.pattern.get().cloned(),
-            wait: raw.wait.get().map_or(CLAIM_WAIT, |time| time.0),
+            wait: raw.wait.at().map_or(CLAIM_WAIT, |wait| self.patience(wait)),
             on_timeout: match raw.on_timeout.get() {
                 Some(raw::OnTimeout::Fail) => OnTimeout::Fail,
                 _ => OnTimeout::Release,
             },
         })
+    }
+
+    /// How long an answer may be kept from a client who waits for it.
+    fn patience(&mut self, wait: &At<Time>) -> Duration {
+        if wait.value.0 > CLAIM_WAIT_MAX {
+            let problem = Problem::at(wait.place, "no client waits so long for Central's grant");
+            self.found
+                .report(problem.help("write at most \"1m\"; what is not granted in time is claimed behind the answer"));
+        }
+        wait.value.0
+    }
+
+    /// Only the answers of this edge's own origin claim.
+    fn claim_is_met(&mut self, raw: &raw::Route) {
+        let (Some(place), false) = (raw.claim.place(), raw.reply.is_written()) else { return };
+        let targets = raw.to.get().map_or(&[][..], |list| &list.0);
+        if !targets.is_empty() && targets.iter().all(|to| to.value == Target::Central) {
+            let problem = Problem::at(place, "`claim` has no effect: this edge's own origin never answers here");
+            self.found.report(problem.help("remove it, or say to = \"local\""));
+        }
     }
 
     fn claim_pattern(&mut self, pattern: &At<Pattern>, space: &str) {
@@ -360,17 +384,29 @@ impl Judge<'_, '_> {
         }
     }
 
+    /// Adds the line that says by which regime the keys of a space are claimed, if there is one.
+    fn with_regime(&self, problem: Problem, space: &str) -> Problem {
+        let named = self.file.homes.get().and_then(|homes| homes.0.iter().find(|(name, _)| name.value.0 == space));
+        match named.and_then(|(_, homes)| homes.value.claim.place()) {
+            Some(place) => problem.spot(place, "the regime of this key space"),
+            None => problem,
+        }
+    }
+
     /// What else than an unsafe method may claim: a matter of first-touch spaces only.
     fn claim_if(&mut self, raw: &raw::Route) {
         let (Some(place), false) = (raw.claim_if.place(), raw.reply.is_written()) else { return };
         let targets = raw.to.get().map_or(&[][..], |list| &list.0);
-        let first_touch = |target: &At<Target>| match &target.value {
-            Target::Home(name) => self.spaces.iter().any(|s| s.name == *name && s.claim == Regime::FirstTouch),
-            _ => false,
+        let spaces = || {
+            let leads_to =
+                |name: &str| targets.iter().any(|to| matches!(&to.value, Target::Home(home) if home == name));
+            self.spaces.iter().filter(move |space| leads_to(&space.name))
         };
-        if !targets.iter().any(first_touch) {
+        if !spaces().any(|space| space.claim == Regime::FirstTouch) {
             let problem = Problem::at(place, "`claim_if` has no effect: this route goes to no first-touch home");
-            self.found.report(problem.help("remove it, or say claim = \"first-touch\" in the key space"));
+            let problem = problem.help("remove it, or say claim = \"first-touch\" in the key space");
+            let problem = spaces().fold(problem, |problem, space| self.with_regime(problem, &space.name));
+            self.found.report(problem);
         }
         if let Some(key) =
             raw.claim_if.at().filter(|key| !matches!(key.value.0, KeySource::Header(_) | KeySource::Cookie(_)))

@@ -18,6 +18,14 @@ claim = "first-touch"
 [[route]]
 "#;
 
+/// A Central that is right, to whose own keys tests add what is wrong.
+const CENTRAL: &str = r#"
+[peer]
+address = "127.0.0.1:8440"
+[central]
+data = "/data"
+"#;
+
 /// One line per problem: `line:column text-at-fault | what is wrong | remedy`.
 fn compact(problems: &[Problem], outcome: &Outcome) -> String {
     let mut out = String::new();
@@ -27,7 +35,7 @@ fn compact(problems: &[Problem], outcome: &Outcome) -> String {
         let line = place.map_or(String::new(), |place| {
             let before = &outcome.sources.get(place.source).unwrap().text[..place.start];
             let column = before.trim_start_matches('\u{feff}').rsplit('\n').next().unwrap().chars().count() + 1;
-            format!("{}:{column} ", outcome.sources.line(place).replace("edge.toml:", ""))
+            format!("{}:{column} ", outcome.sources.line(place).rsplit(':').next().unwrap())
         });
         let level = if problem.level == Level::Error { "" } else { "(note) " };
         let remedy = problem.remedy.as_deref().map_or(String::new(), |remedy| format!(" | {remedy}"));
@@ -57,9 +65,11 @@ fn every_complaint_has_its_place_and_its_remedy() {
         let prefix = match title.split_once(": ").unwrap().0 {
             "homes" => format!("{}{HOMES}", RIGHT.replace("[[listen]]", "data = \"/data\"\n[[listen]]")),
             "edge" => RIGHT.to_owned(),
+            "central" => CENTRAL.to_owned(),
             _ => String::new(),
         };
-        let outcome = load::from_text(Kind::Edge, "edge.toml", &format!("{prefix}{toml}"), &some_env, Strictness::Run);
+        let kind = if title.starts_with("central: ") { Kind::Central } else { Kind::Edge };
+        let outcome = load::from_text(kind, "x.toml", &format!("{prefix}{toml}"), &some_env, Strictness::Run);
         assert_eq!(outcome.plan.is_some(), outcome.problems.is_empty(), "{title}");
         for problem in &outcome.problems {
             assert!(problem.remedy.is_some() || problem.wrong.contains("not TOML"), "{title}: {problem:?}");
@@ -89,11 +99,35 @@ fn shift(complaints: &str, before: usize) -> String {
 }
 
 #[test]
+fn a_login_in_the_file_is_not_shown() {
+    let wrong = [
+        "feed = \"nats://app:hunter2@127.0.0.1:99999\"",
+        "feed = \"nats://hunter2@127.0.0.1\" # hunter2 beside is the writer's own",
+        "url = [\"http://ä:hunter2@c.example\", \"http://u:hunter2@d.example\"]",
+        "origins = [\"http://127.0.0.1:1\", \"http://u:hunter2@a\"]",
+    ];
+    for wrong in wrong {
+        let shown = edge(&format!("{RIGHT}[central]\n{wrong}\n")).render(false);
+        assert!(!shown.replace("# hunter2 beside", "").contains("hunter2") && shown.contains("://**"), "{shown}");
+    }
+    for wrong in ["postgres://u:hunter2@127.0.0.1/a?sslmode=require", "host= password=hunter2 usr=x"] {
+        let text = format!("{CENTRAL}outbox = \"{wrong}\"\n");
+        let shown = load::from_text(Kind::Central, "x.toml", &text, &no_env, Strictness::Run).render(false);
+        assert!(!shown.contains("hunter2") && shown.contains("outbox = "), "{shown}");
+    }
+    let env = |_: &str| Some("nats://app:hunter2@x:0".to_owned());
+    let text = format!("{RIGHT}[central]\nfeed = \"${{NATS}}\"\n");
+    let shown = load::from_text(Kind::Edge, "x.toml", &text, &env, Strictness::Run).render(false);
+    assert!(!shown.contains("hunter2") && shown.contains("here `nats://"), "{shown}");
+}
+
+#[test]
 fn an_edge_s_file_is_not_central_s() {
     let text =
         "[edge]\nname = \"fr\"\n[[listen]]\naddress = \"127.0.0.1:80\"\n[central]\nurl = \"http://127.0.0.1:1\"\n";
     let outcome = load::from_text(Kind::Central, "fr.toml", text, &some_env, Strictness::Run);
-    let expected = "fr.toml:1:1 [edge] | this is an edge's configuration, not Central's | run it with `coordinator run --config FILE`\n";
+    let expected =
+        "1:1 [edge] | this is an edge's configuration, not Central's | run it with `coordinator run --config FILE`\n";
     assert_eq!(all(&outcome), expected);
 }
 
@@ -270,6 +304,39 @@ error: `head` is set twice
     let shown = in_folder(&folder, &outcome);
     assert!(expected.split("\n\n").all(|part| shown.contains(part)), "{shown}");
     assert_eq!(outcome.problems.len(), 3, "{shown}");
+}
+
+/// The space is written for one edge, the route is shared: whoever reads the complaint needs both lines.
+#[test]
+fn two_regimes_in_one_key_space_name_both_lines() {
+    let homes = RIGHT.replace("[[listen]]", "data = \"/data\"\n[[listen]]");
+    let central = "[central]\nurl = \"http://[::1]:1\"\n[peer]\naddress = \"127.0.0.1:1\"\n";
+    let route = |claim: &str| format!("[[route]]\nmatch = \"/v1/carts/{{cart}}/\"\nto = \"home:cart\"\n{claim}\n");
+    let mixed = |regime: &str, claim: &str| {
+        let edge = format!("include = [\"routes.toml\"]\n{homes}{central}[homes.cart]\nclaim = \"{regime}\"\n");
+        let (folder, outcome) = folder(&[("edge.toml", &edge), ("routes.toml", &route(claim))]);
+        assert!(outcome.plan.is_none(), "{regime} with {claim} is refused");
+        in_folder(&folder, &outcome)
+    };
+    let shown = mixed("first-touch", "claim = { space = \"cart\", key = \"response.header:X-Cart\" }");
+    for part in [
+        "error: `cart` is a first-touch space: its keys are claimed by requests, not by answers\n",
+        "--> routes.toml:4:19",
+        "edge.toml:15:1",
+        "\"first-touch\"",
+        "help: two regimes in one space would make two owners; say claim = \"registration\" there, or remove this",
+    ] {
+        assert!(shown.contains(part), "{part} is missing in\n{shown}");
+    }
+    let shown = mixed("registration", "claim_if = \"cookie:session\"");
+    for part in [
+        "error: `claim_if` has no effect: this route goes to no first-touch home\n",
+        "--> routes.toml:4:1\n",
+        "edge.toml:15:1",
+        "help: remove it, or say claim = \"first-touch\" in the key space",
+    ] {
+        assert!(shown.contains(part), "{part} is missing in\n{shown}");
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 /// JetStream's number for "there is no such message".
 const NO_MESSAGE: u64 = 10037;
@@ -65,6 +65,8 @@ pub const TERM: &str = "Coordinator-Term";
 pub const FIRST: &str = "Coordinator-First";
 /// The field with the last one.
 pub const LAST: &str = "Coordinator-Last";
+/// The field with the checksum of Central's log up to where the stream stands with this message.
+pub const CHAIN: &str = "Coordinator-Chain";
 
 impl Stored {
     /// The history that it is of.
@@ -116,13 +118,15 @@ pub struct Stream {
     at: NatsStream,
     central: Central,
     status: Arc<LinkStatus>,
+    /// The highest term that the homes obey, as of the last greeting.
+    obeyed: u64,
 }
 
 impl Stream {
     /// The homes of the stream; `target` is where Central is.
     pub fn new(at: NatsStream, target: Reader<Target>, status: Arc<LinkStatus>) -> Stream {
         let central = Central::new(target, status.clone());
-        Stream { at, central, status }
+        Stream { at, central, status, obeyed: 0 }
     }
 }
 
@@ -137,13 +141,15 @@ impl Source for Stream {
 
     /// Central must know us before anything counts; once the ledger is complete, its absence holds up nothing.
     async fn greet(&mut self, homes: &Homes) -> Result<Option<Begun>, End> {
-        match self.central.greet(homes).await {
+        let greeted = match self.central.greet(homes).await {
             Err(End::Broken(why)) if homes.is_founded() => {
                 tracing::debug!(why, "Central cannot be told who we are now");
                 Ok(None)
             }
             greeted => greeted,
-        }
+        };
+        self.obeyed = homes.obeyed();
+        greeted
     }
 
     async fn snapshot(&mut self, least: u64) -> Result<Image, End> {
@@ -160,18 +166,17 @@ impl Source for Stream {
         // First the new, then the old: what is published meanwhile waits.
         nats.subscribe(&subjects.frames).await.map_err(End::Broken)?;
         nats.subscribe(&subjects.beats).await.map_err(End::Broken)?;
-        let found = seek(&mut nats, &subjects, from.seq).await?;
+        let stand = Stand { feed: from.feed, term: self.obeyed.max(from.term).max(1), seq: from.seq };
+        let found = seek(&mut nats, &subjects, &stand).await?;
         let history = match &found {
             Some(first) => first.history().ok_or_else(foreign)?,
-            None => (
-                from.feed.ok_or_else(|| End::Resume("there is no history to go on with".to_owned()))?,
-                from.term.max(1),
-            ),
+            None => (from.feed.ok_or_else(|| End::Resume("there is no history to go on with".to_owned()))?, stand.term),
         };
         let silence = self.pace().silence;
         let mut frames = Frames {
             nats,
             subjects,
+            status: self.status.clone(),
             silence,
             history,
             ready: VecDeque::new(),
@@ -194,12 +199,38 @@ impl Source for Stream {
     }
 }
 
-/// The first message that covers what comes after `cursor`; `None` if the stream has nothing newer. Errors: the stream no
-/// longer reaches back so far.
-async fn seek(nats: &mut Nats, subjects: &Subjects, cursor: u64) -> Result<Option<Stored>, End> {
+/// Where an edge stands, and the term that it obeys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stand {
+    feed: Option<FeedId>,
+    term: u64,
+    seq: u64,
+}
+
+impl Stand {
+    /// Whether a message of this history that ends at `last` says nothing new: it is known, or of a term that another has
+    /// followed. Terms rise along the stream, and seqs within a term.
+    fn is_past(&self, (feed, term): (FeedId, u64), last: u64) -> bool {
+        let is_superseded = self.feed.is_none_or(|ours| ours == feed) && term < self.term;
+        is_superseded || (term == self.term && last <= self.seq)
+    }
+
+    fn has_past(&self, stored: &Stored) -> Result<bool, End> {
+        Ok(self.is_past(stored.history().ok_or_else(foreign)?, covered(stored)?.1))
+    }
+}
+
+/// The first message with something new for who stands there; the last one, which says which history this is, if there is
+/// nothing new in it; `None` if the stream has nothing of the term that is obeyed. Errors: the stream no longer reaches
+/// back so far.
+async fn seek(nats: &mut Nats, subjects: &Subjects, stand: &Stand) -> Result<Option<Stored>, End> {
     let Some(last) = stored_last(nats, subjects).await.map_err(refused)? else { return Ok(None) };
-    if covered(&last)?.1 <= cursor {
-        // It is of use only to say which history this is.
+    if stand.has_past(&last)? {
+        let (feed, term) = last.history().ok_or_else(foreign)?;
+        if stand.feed == Some(feed) && term < stand.term {
+            tracing::warn!(term, obeyed = stand.term, "the stream ends in a term that we no longer obey");
+            return Ok(None);
+        }
         return Ok(Some(last));
     }
     // Invariants: messages below `low` are known; `found` is the first at or after `high`, and is not.
@@ -207,9 +238,9 @@ async fn seek(nats: &mut Nats, subjects: &Subjects, cursor: u64) -> Result<Optio
     while low < high {
         let middle = low + (high - low) / 2;
         let Some(at) = stored_from(nats, subjects, middle).await.map_err(refused)? else { break };
-        if covered(&at)?.1 > cursor { (high, found) = (middle, at) } else { low = at.seq.saturating_add(1) }
+        if stand.has_past(&at)? { low = at.seq.saturating_add(1) } else { (high, found) = (middle, at) }
     }
-    if covered(&found)?.0 > cursor.saturating_add(1) { Err(End::Gone) } else { Ok(Some(found)) }
+    if covered(&found)?.0 > stand.seq.saturating_add(1) { Err(End::Gone) } else { Ok(Some(found)) }
 }
 
 fn covered(stored: &Stored) -> Result<(u64, u64), End> {
@@ -228,6 +259,7 @@ fn refused(error: ApiError) -> End {
 pub struct Frames {
     nats: Nats,
     subjects: Subjects,
+    status: Arc<LinkStatus>,
     silence: Duration,
     history: (FeedId, u64),
     ready: VecDeque<Vec<u8>>,
@@ -246,8 +278,20 @@ impl Frames {
         self.take(stored.message)
     }
 
+    /// Whether a message is of a term before the one that is followed: a Central that was superseded and still publishes,
+    /// or what it left in the stream. Nobody has to purge that.
+    fn is_superseded(&self, message: &Message) -> bool {
+        history(message).is_some_and(|(feed, term)| feed == self.history.0 && term < self.history.1)
+    }
+
     /// Takes a message with a frame.
     fn take(&mut self, message: Message) -> Result<(), End> {
+        if self.is_superseded(&message) {
+            if self.status.superseded() {
+                tracing::warn!(obeyed = self.history.1, "frames of an older term are passed over");
+            }
+            return Ok(());
+        }
         if history(&message).is_none_or(|history| history != self.history) {
             return Err(End::Resume("the stream goes on with another history, or another term of it".to_owned()));
         }
@@ -259,6 +303,9 @@ impl Frames {
 
     /// A heartbeat tells how far Central is. What it has and we have not is looked for in the stream.
     fn beat(&mut self, message: Message) -> Result<(), End> {
+        if self.is_superseded(&message) {
+            return Ok(());
+        }
         if history(&message).is_some_and(|history| history != self.history) {
             return Err(End::Resume("Central is in another history, or another term of it".to_owned()));
         }
@@ -277,6 +324,8 @@ impl Frames {
 
 impl Lines for Frames {
     async fn next(&mut self) -> Result<Vec<u8>, End> {
+        // One for all that is passed over: who was superseded does not prove that Central lives.
+        let silent = tokio::time::Instant::now() + self.silence;
         loop {
             if let Some(line) = self.ready.pop_front() {
                 return Ok(line);
@@ -287,11 +336,33 @@ impl Lines for Frames {
                 }
                 continue;
             }
-            let message = timeout(self.silence, self.nats.next()).await;
+            let message = timeout_at(silent, self.nats.next()).await;
             let message =
                 message.map_err(|_| End::Broken("Central publishes nothing, not even that it lives".to_owned()))?;
             let message = message.map_err(|why| End::Broken(format!("the stream broke: {why}")))?;
             if message.subject == self.subjects.beats { self.beat(message)? } else { self.take(message)? }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_judged_by_the_term_that_is_obeyed() {
+        let (ours, other) = (FeedId([1; 16]), FeedId([2; 16]));
+        let stand = Stand { feed: Some(ours), term: 2, seq: 50 };
+        for (feed, term, last, is_past) in [
+            (ours, 2, 50, true),
+            (ours, 2, 51, false),
+            (ours, 1, 51, true),
+            (ours, 1, 9000, true),
+            (ours, 3, 7, false),
+            // That it is another one is for somebody else to say.
+            (other, 1, 51, false),
+        ] {
+            assert_eq!(stand.is_past((feed, term), last), is_past, "{feed} {term} {last}");
         }
     }
 }

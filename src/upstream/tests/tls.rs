@@ -3,10 +3,8 @@
 use super::*;
 use crate::base::id::{ClusterId, EdgeId};
 use crate::base::snapshot::Snapshot;
-use crate::config::plan::{
-    Central, CertificateFiles, Cluster as Planned, Edge, Edges, HealthCheck, Limits, Log, MutualTls, Own, PeerDoor,
-    Plan, Retry, TlsSettings, Trust as Trusted,
-};
+use crate::config::plan::{Central, CertificateFiles, Cluster as Planned, Edge, HealthCheck, MutualTls, PeerDoor};
+use crate::metrics::tests::plan;
 use crate::tls::client::{Client, Trust};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject;
@@ -193,39 +191,6 @@ fn certificates_are_read_again_when_they_change() {
     });
 }
 
-fn plan() -> Plan {
-    Plan {
-        own: Own {
-            name: "fr".into(),
-            deployment: "shop".into(),
-            data: None,
-            workers: 1,
-            siblings: Vec::new(),
-            tells_decision: false,
-        },
-        listeners: Vec::new(),
-        peer: None,
-        observe: None,
-        admin: None,
-        faults: false,
-        clusters: Vec::new(),
-        local: None,
-        central: None,
-        edges: Edges::default(),
-        tokens: Vec::new(),
-        spaces: Vec::new(),
-        routes: Default::default(),
-        settings: Vec::new(),
-        limits: Limits::default(),
-        timeouts: Timeouts::default(),
-        retry: Retry::default(),
-        log: Log { access: false, file: None, json: false, level: String::new() },
-        trust: Trusted::default(),
-        tls: TlsSettings::default(),
-        relays: Default::default(),
-    }
-}
-
 fn http(port: u16) -> Url {
     Url { scheme: UrlScheme::Http, host: "127.0.0.1".into(), port, base: String::new() }
 }
@@ -243,7 +208,7 @@ fn planned(name: &str, ports: &[u16]) -> Planned {
 
 #[test]
 fn a_reload_keeps_what_did_not_change() {
-    let mut plan = plan();
+    let mut plan = plan(&[]);
     plan.clusters = vec![planned("local", &[1, 2]), planned("chat", &[3])];
     plan.central = Some(Central { urls: vec![http(4)], origins: None, feed: Default::default(), tls: None });
     for (id, name) in [(1, "fr"), (2, "de"), (3, "us")] {
@@ -277,7 +242,7 @@ fn https_links_need_certificates() {
         let ours = Authority::new();
         let address = serve(ours.server(&ours.issue("c", "spiffe://shop/central"), true, &["h2"])).await;
         let url = Url { scheme: UrlScheme::Https, ..http(address.port()) };
-        let mut plan = plan();
+        let mut plan = plan(&[]);
         plan.central = Some(Central { urls: vec![url.clone()], origins: None, feed: Default::default(), tls: None });
         let bare = Live::build(&plan, None);
         let endpoint = bare.central().unwrap().pick(&[], 0, clock::now()).unwrap();
@@ -309,7 +274,7 @@ fn checks_bring_endpoints_down_and_up() {
             }
         })
         .await;
-        let mut plan = plan();
+        let mut plan = plan(&[]);
         let every = Duration::from_millis(5);
         let timeout = Duration::from_secs(2);
         let health = Some(HealthCheck { path: "/healthz".into(), every, timeout, rise: 2, fall: 3 });

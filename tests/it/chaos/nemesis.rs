@@ -5,6 +5,7 @@ use crate::harness::certs;
 use crate::harness::deployment::{Deployment, places};
 use crate::harness::process::Signal;
 use crate::harness::seed::Random;
+use crate::harness::wait;
 use crate::harness::world::{CENTRAL, EDGES};
 use coordinator::tls::issue::{Issued, Issuer, Party};
 use std::collections::{BTreeMap, HashMap};
@@ -70,6 +71,8 @@ impl<'a> Nemesis<'a> {
         self.mend(end);
         for place in places() {
             for other in places().filter(|other| (*other == place) == (place == CENTRAL)) {
+                let known = || place == CENTRAL || self.deployment.knows(place, other);
+                wait::until(&format!("{place} to know {other}"), known, |known| *known);
                 self.deployment.try_admin(place, "POST", &format!("/faults?place={other}&do=mend"));
             }
         }
@@ -142,7 +145,10 @@ impl<'a> Nemesis<'a> {
         let others: Vec<_> = EDGES.into_iter().filter(|other| *other != edge).collect();
         let other = *self.random.pick(&others);
         let what = *self.random.pick(&["cut", "delay&by=300ms"]);
-        self.fault(edge, other, what);
+        // One that was started a moment ago may not have read yet who the others are.
+        if self.deployment.knows(edge, other) {
+            self.fault(edge, other, what);
+        }
         "cuts between edges"
     }
 

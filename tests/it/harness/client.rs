@@ -5,6 +5,7 @@ use super::message::{End, Fields, Framing, Head, Reader, Stop, is_chunked, lengt
 use rustls::pki_types::ServerName;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,19 +26,12 @@ impl Stream for TcpStream {
     }
 }
 
-impl Stream for rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
-    fn tcp(&self) -> &TcpStream {
-        &self.sock
-    }
-
-    fn finish(&mut self) {
-        self.conn.send_close_notify();
-        let _ = self.flush();
-        let _ = self.sock.shutdown(Shutdown::Write);
-    }
-}
-
-impl Stream for rustls::StreamOwned<rustls::ServerConnection, TcpStream> {
+/// Of a client and of a server.
+impl<C, S> Stream for rustls::StreamOwned<C, TcpStream>
+where
+    C: Send + DerefMut + Deref<Target = rustls::ConnectionCommon<S>>,
+    S: rustls::SideData,
+{
     fn tcp(&self) -> &TcpStream {
         &self.sock
     }

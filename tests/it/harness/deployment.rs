@@ -5,6 +5,7 @@ use super::app::App;
 use super::client::{Answer, Client};
 use super::edge::door_in;
 use super::process::{Process, Signal};
+use super::wait;
 use super::world::{CENTRAL, EDGES, Setup, World, setup};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -43,7 +44,18 @@ impl Deployment {
         let deployment = Deployment { world: setup.build(), apps, running: Mutex::default() };
         deployment.launch(CENTRAL);
         EDGES.into_iter().for_each(|edge| deployment.launch(edge));
+        for (edge, other) in EDGES.into_iter().flat_map(|edge| EDGES.map(|other| (edge, other))) {
+            let known = || edge == other || deployment.knows(edge, other);
+            wait::until(&format!("{edge} to know {other}"), known, |known| *known);
+        }
         deployment
+    }
+
+    /// Whether an edge runs and has a link to another place: a new one has none before the feed has told it.
+    pub fn knows(&self, edge: &str, other: &str) -> bool {
+        let status = self.try_admin(edge, "GET", "/status").unwrap_or_default();
+        let clusters = status["clusters"].as_array().map(Vec::as_slice).unwrap_or_default();
+        clusters.iter().any(|cluster| cluster["name"] == other)
     }
 
     /// Starts a place, and waits until its doors are open.
@@ -101,6 +113,20 @@ impl Deployment {
         let answer = ask_at(address, &address.to_string(), method, path)?;
         assert_eq!(answer.status, 200, "{method} {path} at {place}: {answer:?}");
         Some(answer.json())
+    }
+
+    /// The status of an edge's `/health/ready`.
+    pub fn ready(&self, edge: &str) -> u16 {
+        let address = self.door_of(edge, "admin").expect("the admin door of an edge that runs");
+        ask_at(address, &address.to_string(), "GET", "/health/ready").expect("it answers").status
+    }
+
+    /// The value of a metric of an edge, by its name and labels as they are written.
+    pub fn metric(&self, edge: &str, name: &str) -> f64 {
+        let address = self.door_of(edge, "admin").expect("the admin door of an edge that runs");
+        let page = ask_at(address, &address.to_string(), "GET", "/metrics").expect("it answers").text();
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("{name} is missing in\n{page}"))
     }
 
     /// Asks Central, which must answer, as an operator.

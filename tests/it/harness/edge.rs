@@ -20,6 +20,21 @@ match = "/"
 to = "local"
 "#;
 
+/// An edge with an operator's door before an origin that nobody answers at, to which routes can be added.
+pub const ALONE: &str = r#"
+[edge]
+name = "fr"
+
+[[listen]]
+address = "127.0.0.1:0"
+
+[admin]
+address = "127.0.0.1:0"
+
+[local]
+origins = ["http://127.0.0.1:9"]
+"#;
+
 /// An edge; stopped when dropped.
 pub struct Edge {
     process: Process,

@@ -11,6 +11,7 @@ pub mod edge;
 pub mod folder;
 pub mod frames;
 pub mod h2;
+pub mod launch;
 pub mod message;
 #[cfg(feature = "external")]
 pub mod nats;

@@ -104,7 +104,7 @@ impl Origin {
 
     /// An origin at a given address: for one that comes back where it was.
     pub fn at(address: SocketAddr, tls: Option<Arc<rustls::ServerConfig>>) -> Origin {
-        let listener = TcpListener::bind(address).expect("the address is free");
+        let listener = listen(address).expect("the address is free");
         let address = listener.local_addr().expect("a listener has an address");
         let shared = Arc::new(Shared { state: Mutex::default(), stopping: AtomicBool::new(false), tls });
         let theirs = shared.clone();
@@ -340,6 +340,16 @@ impl Shared {
         let scripted = state.script.pop_front();
         scripted.or_else(|| state.otherwise.clone()).unwrap_or_else(|| Answer::ok("{}"))
     }
+}
+
+/// Listens, also where the port is held by a socket that does not listen, as those of a world's doors are.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(address.port() != 0)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {

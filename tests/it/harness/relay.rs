@@ -1,6 +1,6 @@
 //! A wire that a test can cut: TCP from one port to another, octet by octet, with nothing understood.
 
-use super::world::held_port;
+use super::launch::held_port;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};

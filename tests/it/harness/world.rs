@@ -7,13 +7,13 @@
 use super::client::{Answer, Client};
 use super::folder::{self, Folder};
 use super::h2;
+use super::launch::{held_port, launch};
 use super::origin::{self, Origin, Seen};
 use super::relay::Relay;
 use super::{certs, wait};
 use coordinator::body::Door;
-use coordinator::config::load::{self, Strictness};
-use coordinator::config::plan::Plan;
-use coordinator::edge::{ReadPlan, Running};
+use coordinator::config::load;
+use coordinator::edge::Running;
 use coordinator::home::Home;
 use coordinator::home::event::{Event, State};
 use coordinator::home::key::escape;
@@ -644,33 +644,8 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
-/// A port that is ours until the socket is dropped: doors open with `SO_REUSEPORT`, so that they can listen beside it,
-/// and nobody else is given the port while they do not.
-pub fn held_port() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    socket.set_reuse_port(true).expect("ports can be shared");
-    let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
-    socket.bind(&any.into()).expect("a free port");
-    let address = socket.local_addr().expect("it is bound").as_socket().expect("it is IPv4");
-    (socket, address)
-}
-
 fn local_toml(place: &Place, setup: &Setup) -> String {
     let own = place.origin.as_ref().map(Origin::url);
     let url = own.or_else(|| setup.origins.get(place.name).cloned()).expect("a place has an origin");
     format!("\n[local]\norigins = [\"{url}\"]\n")
-}
-
-type Load = fn(&Path, load::Env<'_>, Strictness) -> load::Outcome;
-
-#[track_caller]
-fn launch(file: &Path, load: Load, run: impl FnOnce(Plan, ReadPlan) -> Result<Running, String>) -> Running {
-    let path = file.to_owned();
-    let read = move || {
-        let outcome = load(&path, &load::process_env, Strictness::Run);
-        let shown = outcome.render(false);
-        outcome.plan.ok_or(shown)
-    };
-    let plan = read().unwrap_or_else(|why| panic!("{}:\n{why}", file.display()));
-    run(plan, Box::new(read)).unwrap_or_else(|why| panic!("{}: {why}", file.display()))
 }
