@@ -264,6 +264,8 @@ struct Ack {
 pub struct Follower {
     /// The last seq that it had applied.
     pub applied: u64,
+    /// The last seq that it had on disk for good.
+    pub durable: u64,
     /// How long ago it said so.
     pub ago: Duration,
     /// Its round trip to here.
@@ -298,7 +300,7 @@ impl Acks {
         let all = lock(&self.0);
         let (ack, at) = all.get(edge)?;
         let ago = now.saturating_duration_since(*at);
-        Some(Follower { applied: ack.applied, ago, rtt_us: ack.rtt_us })
+        Some(Follower { applied: ack.applied, durable: ack.durable, ago, rtt_us: ack.rtt_us })
     }
 
     /// Whether every one of these edges has said that it understands a feature: only then may the feed need it. One that

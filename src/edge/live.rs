@@ -99,6 +99,7 @@ fn follower(name: &str, edge: Option<Follower>) -> Value {
         "state": if edge.is_some_and(|edge| edge.ago < SILENT) { "up" } else { "down" },
         "rtt_us": edge.and_then(|edge| edge.rtt_us),
         "applied": edge.map(|edge| edge.applied),
+        "durable": edge.map(|edge| edge.durable),
         "applied_ago_ms": edge.map(|edge| millis(edge.ago)),
     })
 }

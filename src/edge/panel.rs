@@ -139,6 +139,7 @@ fn feed(link: &LinkStatus, plan: &Plan) -> Value {
         "feed": link.feed(),
         "head": link.head(),
         "applied": link.applied(),
+        "durable": link.durable(),
         "lag_events": link.lag_seq(),
         "lag_ms": link.lag().map(|lag| lag.as_millis() as u64),
         "connects": link.connects(),
@@ -335,6 +336,11 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             &[(&[], stops)],
         )?;
         page.gauge("coordinator_feed_cursor_events", "The last event applied", &[(&[], homes.cursor().seq as f64)])?;
+        page.gauge(
+            "coordinator_feed_durable_events",
+            "The last event that is on disk for good",
+            &[(&[], homes.durable_seq() as f64)],
+        )?;
     }
     Ok(())
 }

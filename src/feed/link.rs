@@ -291,6 +291,7 @@ impl<S: Source> Follower<S> {
         let (applier, result) =
             done.await.map_err(|error| End::Fatal(format!("the homes' writer has panicked: {error}")))?;
         self.status.reached(0, applier.cursor().seq);
+        self.status.hardened(applier.homes().durable_seq());
         self.applier = Some(applier);
         // A disk that refuses may take the same again later; the cursor has not moved, so nothing is lost.
         result.map_err(|error| match error {

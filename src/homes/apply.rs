@@ -189,6 +189,7 @@ impl Applier {
             return Ok(FeedCheck::OldTerm { ours: obeyed });
         }
         self.adopt(feed)?;
+        self.harden()?;
         self.homes.identity.obey(&self.dir, term).map_err(|error| ApplyError::Store(error.to_string()))?;
         self.begun = Some((feed, term));
         // In a new term both cursors start over: until a snapshot of it is loaded, the map is that of the old one.
@@ -210,6 +211,22 @@ impl Applier {
         }
         self.publish(|view| view.feed = Some(feed));
         Ok(())
+    }
+
+    /// Makes durable what another process may only have written: from here on it is known how far the disk has come.
+    fn harden(&mut self) -> Result<(), ApplyError> {
+        for rows in [&mut self.ledger_rows, &mut self.map_rows].into_iter().flatten() {
+            rows.sync().map_err(stored)?;
+        }
+        self.tell_durable(false);
+        Ok(())
+    }
+
+    /// Tells how far the disk has come: by the map's own fsync, or by that of the ledger which carries its rows.
+    fn tell_durable(&self, is_carried: bool) {
+        let rows = if is_carried { &self.ledger_rows } else { &self.map_rows };
+        let seq = rows.as_ref().map_or(0, |rows| rows.durable().seq);
+        self.homes.durable_seq.store(seq, Ordering::Relaxed);
     }
 
     /// Applies a batch that covers `first..=last`: durable first, then visible, then counted by the cursor. Repetitions
@@ -335,6 +352,7 @@ impl Applier {
         let map = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
         let at = Mark { ledger, ..mark };
         if is_carried { map.append_carried(at, &rows) } else { map.append(at, &rows) }.map_err(stored)?;
+        self.tell_durable(is_carried);
         let changed = self.show(&rows)?;
         self.overtake(changes);
         self.settle(orders.settled);
@@ -706,6 +724,8 @@ impl Applier {
         let keys = usize::try_from(prepared.count()).unwrap_or(usize::MAX);
         let rows = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
         rows.replace(prepared).map_err(stored)?;
+        self.tell_durable(false);
+        let rows = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
         self.map = open::fill_map(rows, keys).map_err(stored)?;
         let map = self.map.table().clone();
         self.publish(|view| view.map = map);

@@ -193,6 +193,8 @@ pub struct Homes {
     edges: ArcSwap<Edges>,
     edges_version: watch::Sender<u64>,
     cursor: watch::Sender<Cursor>,
+    /// The last seq that is on disk for good; a snapshot of a new term may set it back.
+    durable_seq: AtomicU64,
     /// Moves with every change that could alter an answer of `look`.
     stirred: watch::Sender<u64>,
     overlay: Overlay,
@@ -281,6 +283,11 @@ impl Homes {
     /// Where in which history this edge stands.
     pub fn cursor(&self) -> Cursor {
         *self.cursor.borrow()
+    }
+
+    /// The last seq that an fsync has made durable: neither a crash nor a power failure takes this edge back before it.
+    pub fn durable_seq(&self) -> u64 {
+        self.durable_seq.load(Ordering::Relaxed)
     }
 
     /// Whether there is a map at all.

@@ -275,6 +275,7 @@ impl Homes {
             edges: ArcSwap::from_pointee(edges),
             edges_version: watch::Sender::new(0),
             cursor: watch::Sender::new(cursor),
+            durable_seq: AtomicU64::new(0),
             stirred: watch::Sender::new(0),
             overlay: Overlay::default(),
             absent: Absent::default(),

@@ -107,6 +107,12 @@ async fn it_follows_over_cuts_and_restarts() {
     let edge = Edge::start(&at_edge, "fr", &[door.address]);
     edge.level(&central).await;
     assert!(is_ours(look(&edge, 7)) && edge.status.is_up());
+    // Central is told both how far the edge is and how far its disk is.
+    edge.until("acknowledged", |_| {
+        let told = central.followers().into_iter().find_map(|(name, edge)| edge.filter(|_| name == "fr"));
+        told.is_some_and(|told| (told.applied, told.durable) == (central.head(), central.head()))
+    })
+    .await;
 
     for round in 1..5 {
         let before = edge.status.connects();
