@@ -277,7 +277,7 @@ impl Central {
 
     /// What every edge understands of the feed, so that it may be sent.
     fn understood(&self, edges: &[String]) -> Vec<&'static str> {
-        event::FEATURES.iter().copied().filter(|feature| self.acks.all_know(edges, feature)).collect()
+        event::FEATURES.iter().copied().filter(|feature| self.fleet.all_know(edges, feature)).collect()
     }
 
     fn status(&self) -> Response {
@@ -289,10 +289,13 @@ impl Central {
         let names: Vec<String> = edges.iter().map(|edge| edge.name.clone()).collect();
         let edges: Vec<Value> = edges
             .into_iter()
-            .map(|edge| json!({ "name": edge.name, "idx": edge.idx, "state": edge.state, "ack": self.acks.show(&edge.name, now) }))
+            .map(|edge| {
+                let instances = self.fleet.show(&edge.name, now);
+                json!({ "name": edge.name, "idx": edge.idx, "state": edge.state, "ack": instances.last(), "instances": instances })
+            })
             .collect();
         ok(json!({
-            "feed": self.feed_id, "term": self.term(), "awaited": self.awaited(), "standby_of": self.standby_of(), "head": head, "oldest": self.oldest(), "keys": keys,
+            "feed": self.feed_id, "term": self.term(), "awaited": self.awaited(), "standby_of": self.standby_of(), "head": head, "oldest": self.oldest(), "slowest": self.reach().1, "sent_to_snapshots": self.reach().2, "keys": keys,
             "up_seconds": now.saturating_duration_since(self.began).as_secs(), "edges": edges,
             "trouble": *super::lock(&self.trouble), "features": self.understood(&names),
         }))

@@ -2,6 +2,7 @@
 //!
 //! While one group is being made durable the next one gathers, so commits are grouped without waiting for company.
 
+use super::fleet::Reach;
 use super::state::recovery::Report;
 use super::state::rules::{Proof, Registration};
 use super::state::{Entry, Outcome, State, Want, Why};
@@ -91,6 +92,8 @@ pub struct Appender {
     pub head: watch::Sender<u64>,
     /// The edges of the configuration: those that are not in the log come in at the end of a recovery.
     pub edges: Vec<(String, Option<String>)>,
+    /// How far back the stream reaches.
+    pub reach: Arc<Reach>,
     /// Why nothing can be written, while that is so.
     pub trouble: Arc<Mutex<Option<String>>>,
 }
@@ -343,10 +346,19 @@ impl Appender {
                 state.apply(entry).map_err(Failure::State)?;
                 state.chained(payload);
             }
-            state.head()
+            let head = state.head();
+            state.compact(self.reach.floor(head));
+            head
         };
         self.head.send_replace(head);
         Ok(())
+    }
+
+    /// Lets go of what the stream need not reach back to.
+    pub fn compact(&self) {
+        let mut state = write(&self.state);
+        let floor = self.reach.floor(state.head());
+        state.compact(floor);
     }
 
     /// One frame for each entry, so that the numbers of the log are the seqs; one fsync for all.

@@ -197,6 +197,8 @@ pub struct State {
     purges: VecDeque<(u64, String)>,
     /// The seq of the last purge that is no longer among them: who has not passed it has missed it.
     purges_gone: u64,
+    /// Up to here nothing is kept but the homes themselves.
+    compacted: u64,
     office: Office,
     /// While edges are awaited after a restore.
     recovery: Option<Recovery>,
@@ -214,8 +216,8 @@ struct Chain {
     recent: VecDeque<u32>,
 }
 
-/// Checksums that are kept: as many seqs as a stream may lag behind.
-const CHAIN_MAX: usize = super::BACKLOG_MAX as usize;
+/// Checksums that are kept: of as many seqs as a stream may lag behind.
+const CHAIN_MAX: usize = super::HELD_MAX as usize;
 
 impl Chain {
     fn push(&mut self, payload: &[u8]) {
@@ -261,6 +263,7 @@ impl State {
             crews: Vec::new(),
             purges: VecDeque::new(),
             purges_gone: 0,
+            compacted: 0,
             office: Office::first(),
             recovery: None,
             chain: Chain::default(),
@@ -582,6 +585,25 @@ impl State {
     /// The seq of the last purge that can no longer be told.
     pub fn purges_gone(&self) -> u64 {
         self.purges_gone
+    }
+
+    /// Lets go of what tells only the way from one seq to the next, up to `floor`: purges and checksums. Superseded homes go
+    /// by themselves, and tombstones never: a key that is claimed again begins at its tombstone's next epoch.
+    pub fn compact(&mut self, floor: u64) {
+        self.compacted = self.compacted.max(floor.min(self.head));
+        let passed = self.purges.partition_point(|(seq, _)| *seq <= self.compacted);
+        self.purges.drain(..passed);
+        let kept = usize::try_from(self.head - self.compacted).unwrap_or(usize::MAX).saturating_add(1);
+        let recent = &mut self.chain.recent;
+        recent.drain(..recent.len().saturating_sub(kept));
+        if recent.capacity() / 4 > recent.len().max(SWEEP_MIN) {
+            recent.shrink_to(recent.len() * 2);
+        }
+    }
+
+    /// The seq up to which it was compacted: no stream starts before the next.
+    pub fn compacted(&self) -> u64 {
+        self.compacted
     }
 
     fn apply_restored(&mut self, term: u32) -> Result<(), String> {

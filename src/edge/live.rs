@@ -4,7 +4,7 @@
 
 use super::{Shared, faults};
 use crate::base::clock;
-use crate::central::feed::Follower;
+use crate::central::fleet::Follower;
 use crate::metrics::cells::DecisionLabel;
 use crate::metrics::window::{Buckets, quantile};
 use crate::proxy::Site;

@@ -3,6 +3,8 @@
 use super::{Shared, faults, live};
 use crate::admin::{Ask, Later, Order, Panel, Refused};
 use crate::base::clock;
+use crate::central::Central;
+use crate::central::fleet::Follower;
 use crate::config::plan::{Plan, RouteSettings};
 use crate::feed::status::LinkStatus;
 use crate::homes::{Figures, Homes};
@@ -231,6 +233,39 @@ pub(crate) fn register(shared: &Arc<Shared>) {
     shared.metrics.extra(move |page| weak.upgrade().map_or(Ok(()), |shared| write(&shared, page)));
 }
 
+/// How far the edges are, as Central was told.
+fn fleet(central: &Central, page: &mut Page<'_>) -> std::fmt::Result {
+    let (oldest, slowest, gone) = central.reach();
+    page.gauge(
+        "coordinator_central_oldest_events",
+        "The oldest event from which the stream can start",
+        &[(&[], oldest as f64)],
+    )?;
+    let slowest: Vec<_> = slowest.map(|seq| (&[][..], seq as f64)).into_iter().collect();
+    page.gauge("coordinator_central_slowest_events", "The event that every registered edge has on disk", &slowest)?;
+    page.counter(
+        "coordinator_central_gone_edges",
+        "Times that a registered edge stood before the oldest event and was sent to a snapshot",
+        &[(&[], gone)],
+    )?;
+    let all = central.followers();
+    let said: Vec<_> = all.iter().filter_map(|(name, edge)| Some((name.as_str(), (*edge)?))).collect();
+    let labels: Vec<_> = said.iter().map(|(name, _)| [("edge", *name)]).collect();
+    let lines = |of: fn(&Follower) -> u64| -> Vec<(&[(&str, &str)], f64)> {
+        labels.iter().zip(&said).map(|(labels, (_, edge))| (&labels[..], of(edge) as f64)).collect()
+    };
+    page.gauge(
+        "coordinator_central_edge_applied_events",
+        "The last event that an edge has applied",
+        &lines(|edge| edge.applied),
+    )?;
+    page.gauge(
+        "coordinator_central_edge_durable_events",
+        "The last event that an edge has on disk",
+        &lines(|edge| edge.durable),
+    )
+}
+
 /// What Central relays beside its door.
 fn relays(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
     if let Some(outbox) = &shared.outbox {
@@ -308,6 +343,7 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             "Edges whose reports a restored Central awaits before it grants anything",
             &[(&[], awaited as f64)],
         )?;
+        fleet(central, page)?;
     }
     relays(shared, page)?;
     if let Some(homes) = &shared.homes {
