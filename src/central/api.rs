@@ -217,6 +217,7 @@ impl Central {
             Outcome::Taken(home) => ("exists", home),
             Outcome::NoEdge => return Err(Refusal::no_edge(&self.edge_names())),
             Outcome::Collision => return Err(Refusal::collision()),
+            Outcome::Withheld(feature) => return Err(self.withheld(feature)),
         };
         let name = read(&self.state).edge_name(home.edge).to_owned();
         Ok(ok(
@@ -235,6 +236,7 @@ impl Central {
             Outcome::Taken(home) => return Err(self.owned(home, "to change an owned home is a move")),
             Outcome::NoEdge => return Err(Refusal::no_edge(&self.edge_names())),
             Outcome::Collision => return Err(Refusal::collision()),
+            Outcome::Withheld(feature) => return Err(self.withheld(feature)),
         };
         let name = read(&self.state).edge_name(home.edge).to_owned();
         Ok(answer(status, json!({ "home": name, "epoch": home.epoch, "state": "active", "seq": home.seq })))
@@ -455,6 +457,17 @@ impl Refusal {
         let detail =
             format!("no such edge takes new homes; Central knows: {known}. Add `[edges.NAME]` to its configuration");
         Refusal::new(422, "No such edge", detail)
+    }
+
+    /// 409: events of this kind are not written while an instance that follows could not read them.
+    pub(super) fn not_read(feature: &str, lacking: &[String]) -> Refusal {
+        let detail = format!(
+            "this takes an event that needs `{feature}`, which not every edge reads: {}; upgrade these, then try again",
+            lacking.join(", ")
+        );
+        Refusal::new(409, "Not read by every edge", detail)
+            .with("feature", json!(feature))
+            .with("lacking", json!(lacking))
     }
 
     fn collision() -> Refusal {

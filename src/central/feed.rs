@@ -82,6 +82,7 @@ impl Central {
                 return Err(self.disproved(*refusal, has_proof, who.edge()).await);
             }
         };
+        self.greet(who, head, cursor);
         let stream = Stream {
             central: self.clone(),
             term: self.term(),
@@ -107,6 +108,17 @@ impl Central {
             response.body = unfold(stream, Stream::next);
         }
         Ok(response)
+    }
+
+    /// Learns what an instance understands before anything is sent to it. A release that does not say it knows the first
+    /// form of the feed only.
+    fn greet(&self, who: &Who, head: &RequestHead, cursor: u64) {
+        let text = |name| head.fields.named(name).next().and_then(|value| std::str::from_utf8(value).ok());
+        let Some(edge) = who.edge().filter(|edge| read(&self.state).edge(edge).is_some()) else { return };
+        if let Some(inst) = text("coordinator-instance") {
+            let features = text("coordinator-features").unwrap_or_default().split(',').map(|one| one.trim().to_owned());
+            self.fleet.greet((edge, inst), cursor, features.collect(), clock::now());
+        }
     }
 
     /// A registered edge that is sent to a snapshot was lost for so long that the log was let go of.

@@ -20,6 +20,9 @@ const FLEET_MAX: usize = EDGES_MAX as usize;
 const INSTANCES_MAX: usize = 64;
 /// An instance that was silent for so long, while another of its edge speaks, has been replaced by it.
 const REPLACED_AFTER: Duration = Duration::from_secs(600);
+/// An instance that was silent for so long does not follow now. When it returns, it keeps the last good home of a key whose
+/// event it cannot read, and says so.
+const GONE_AFTER: Duration = Duration::from_secs(30);
 /// Features that are kept of one acknowledgement.
 const FEATURES_MAX: usize = 64;
 /// Unreadable events that are kept of one acknowledgement.
@@ -29,7 +32,7 @@ const NACKS_MAX: usize = 16;
 const KEPT_SHARE: u64 = 4;
 
 /// What an instance says each second of how far it is.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct Ack {
     pub(super) edge: String,
     #[serde(default)]
@@ -84,7 +87,7 @@ pub struct Follower {
 
 /// The last word of every instance, by edge.
 #[derive(Debug, Default)]
-pub(super) struct Fleet(Mutex<HashMap<String, Vec<Said>>>);
+pub struct Fleet(Mutex<HashMap<String, Vec<Said>>>);
 
 #[derive(Debug)]
 struct Said {
@@ -114,6 +117,35 @@ impl Fleet {
         }
         // In the order in which they last spoke.
         said.push(Said { ack, at: now });
+    }
+
+    /// An instance opens a stream: what it understands is known before the first event is sent to it. How far its disk is,
+    /// only its acknowledgements say.
+    pub(super) fn greet(&self, (edge, inst): (&str, &str), applied: u64, features: Vec<String>, now: Instant) {
+        let known = {
+            let all = lock(&self.0);
+            let said = all.get(edge).and_then(|said| said.iter().find(|said| said.ack.inst == inst));
+            said.map(|said| said.ack.clone())
+        };
+        let fresh = Ack { edge: edge.to_owned(), inst: inst.to_owned(), ..Ack::default() };
+        self.keep(Ack { applied, features, ..known.unwrap_or(fresh) }, now);
+    }
+
+    /// The instances that follow now and have not said that they understand a feature, each with its release.
+    pub(super) fn lacking(&self, feature: &str, now: Instant) -> Vec<String> {
+        let all = lock(&self.0);
+        let lacks =
+            |said: &&Said| said.ago(now) < GONE_AFTER && !said.ack.features.iter().any(|known| known == feature);
+        let named = |said: &Said| {
+            let Ack { edge, inst, version, .. } = &said.ack;
+            format!(
+                "{edge} (instance {inst}, release {version})",
+                version = if version.is_empty() { "unknown" } else { version }
+            )
+        };
+        let mut lacking: Vec<_> = all.values().flatten().filter(lacks).map(named).collect();
+        lacking.sort_unstable();
+        lacking
     }
 
     /// How an edge was when it last said so.
@@ -246,6 +278,28 @@ mod tests {
                 reach.floor(head)
             });
         assert_eq!(floors, [4000, 4200, 4749, 4750, 0, 0]);
+    }
+
+    #[test]
+    fn an_instance_that_follows_and_does_not_know_a_feature_is_named() {
+        let (fleet, now) = (Fleet::default(), crate::base::clock::now());
+        let knows = |inst, features: &[&str]| Ack {
+            features: features.iter().map(|feature| (*feature).to_owned()).collect(),
+            version: "1.2.0".into(),
+            ..ack("fr", inst, 7)
+        };
+        assert!(fleet.lacking("purge", now).is_empty(), "nobody follows");
+        fleet.keep(knows("b", &["purge", "chain"]), now);
+        fleet.keep(knows("a", &["chain"]), now);
+        assert_eq!(fleet.lacking("purge", now), ["fr (instance a, release 1.2.0)"]);
+        assert!(fleet.lacking("chain", now).is_empty());
+        // It comes back as a newer release; how far its disk is stays known.
+        fleet.greet(("fr", "a"), 9, vec!["purge".into()], now);
+        assert!(fleet.lacking("purge", now).is_empty());
+        assert_eq!(fleet.slowest(&edges(&["fr"]), 1), 7);
+        fleet.greet(("de", "c"), 9, vec![], now);
+        assert_eq!(fleet.lacking("purge", now), ["de (instance c, release unknown)"], "before its first word");
+        assert!(fleet.lacking("purge", now + GONE_AFTER).is_empty(), "it does not follow any more");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::base::fault::Fault;
 use crate::base::{clock, mend};
 use crate::config::plan::Plan;
 use crate::home::cursor::FeedId;
-use crate::home::key;
+use crate::home::{event, key};
 use crate::store::files;
 use crate::store::log::{Log, LogError, LogReader};
 use api::Refusal;
@@ -63,7 +63,7 @@ pub struct Central {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     appender: Mutex<Option<JoinHandle<()>>>,
     images: Images,
-    fleet: Fleet,
+    fleet: Arc<Fleet>,
     /// Names this process's wait for reports: an edge reports once to each.
     round: u64,
     /// The log, for standbys.
@@ -133,11 +133,13 @@ impl Central {
         let trouble = Arc::new(Mutex::new(None));
         edges.iter().try_for_each(|(name, _)| key::check_name("edge", name))?;
         let reach = Arc::new(Reach::new(held));
+        let fleet = Arc::new(Fleet::default());
         let mut appender = Appender {
             log,
             state: state.clone(),
             head: head.clone(),
             edges: edges.to_vec(),
+            fleet: fleet.clone(),
             reach: reach.clone(),
             trouble: trouble.clone(),
         };
@@ -179,7 +181,7 @@ impl Central {
             commands: Mutex::new(Some(commands)),
             appender: Mutex::new(Some(thread)),
             images: Images::default(),
-            fleet: Fleet::default(),
+            fleet,
             round: random(),
             reader,
             standby_of: Mutex::new(standby_of),
@@ -267,6 +269,19 @@ impl Central {
         }
     }
 
+    /// Tells all who follow that what is cached under a tag is stale: its seq, once durable, or why not every one would
+    /// read it. Errors: the log takes nothing now; the same again is safe.
+    async fn purge(&self, tag: String) -> Result<Result<u64, Refusal>, String> {
+        let purged = self.order(|answer| Command::Purge { tag, answer }).await;
+        let purged = purged.map_err(|refusal| refusal.detail().to_owned())?;
+        Ok(purged.map_err(|lacking| Refusal::not_read(event::PURGE, &lacking)))
+    }
+
+    /// Why a kind of event is not written: who could not read it.
+    fn withheld(&self, feature: &'static str) -> Refusal {
+        Refusal::not_read(feature, &self.fleet.lacking(feature, clock::now()))
+    }
+
     /// Asks for homes, and returns what became of each once that is durable.
     async fn commit(&self, wants: Vec<Want>) -> Result<Vec<Outcome>, Refusal> {
         self.order(|answer| Command::Homes { wants, answer }).await
@@ -335,4 +350,25 @@ fn replay(data: &Path, begun: Begun<'_>) -> Result<(Log, State), String> {
 /// Locks; a holder that panicked leaves nothing half done here, since every critical section is one assignment.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kind_of_event_is_withheld_while_somebody_who_follows_cannot_read_it() {
+        let data = tempfile::tempdir().unwrap();
+        let central = Central::start(data.path(), &[("fr".into(), None), ("de".into(), None)], 1000).unwrap();
+        let features = |known: &[&str]| known.iter().map(|feature| (*feature).to_owned()).collect();
+        central.fleet.greet(("fr", "a"), 2, features(event::FEATURES), clock::now());
+        assert_eq!(central.purge("first".into()).await.unwrap().unwrap(), 3);
+        central.fleet.greet(("de", "old"), 3, features(&["chain", "digest"]), clock::now());
+        let refusal = central.purge("second".into()).await.unwrap().unwrap_err();
+        assert_eq!((refusal.status(), central.head()), (409, 3), "nothing was written");
+        assert!(refusal.detail().contains("`purge`") && refusal.detail().contains("de (instance old"), "{refusal:?}");
+        central.fleet.greet(("de", "old"), 3, features(event::FEATURES), clock::now());
+        assert_eq!(central.purge("second".into()).await.unwrap().unwrap(), 4);
+        central.shutdown();
+    }
 }

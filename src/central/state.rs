@@ -156,6 +156,8 @@ pub enum Outcome {
     NoEdge,
     /// Other keys have all hashes that this one may be filed under, or too many keys are filed so already.
     Collision,
+    /// It takes an event that needs this feature, and not every instance that follows has it.
+    Withheld(&'static str),
 }
 
 #[derive(Debug)]
@@ -245,6 +247,8 @@ pub struct Draft {
     /// Keys of the draft that are filed under another hash than their own.
     overrides: HashMap<String, u32>,
     next: u64,
+    /// Whether an event may need [`event::OTHER_HASH`].
+    knows_other_hash: bool,
 }
 
 impl State {
@@ -402,7 +406,18 @@ impl State {
 
     /// A draft that starts where the state ends.
     pub fn draft(&self) -> Draft {
-        Draft { entries: Vec::new(), keys: HashMap::new(), overrides: HashMap::new(), next: self.head + 1 }
+        Draft {
+            entries: Vec::new(),
+            keys: HashMap::new(),
+            overrides: HashMap::new(),
+            next: self.head + 1,
+            knows_other_hash: true,
+        }
+    }
+
+    /// The same while not every instance that follows can read a key that is filed under another hash than its own.
+    pub fn draft_of_own_hashes(&self) -> Draft {
+        Draft { knows_other_hash: false, ..self.draft() }
     }
 
     /// Decides a want, given what the draft holds already.
@@ -414,6 +429,7 @@ impl State {
         let kh = self.hash_by(&want.key, number);
         let known = self.known(draft, kh).map(|(_, home)| home);
         match (record(known).step(rules::Input::Claim { edge: edge.idx }).1, known) {
+            (Some(_), _) if number > 0 && !draft.knows_other_hash => Outcome::Withheld(event::OTHER_HASH),
             (Some(grant), _) => {
                 if number > 0 {
                     draft.overrides.insert(want.key.clone(), number);

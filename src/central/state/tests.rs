@@ -31,6 +31,7 @@ fn run(state: &mut State, wants: &[Want]) -> Vec<String> {
             Outcome::Taken(home) => told("taken", home),
             Outcome::NoEdge => "no edge".into(),
             Outcome::Collision => "collision".into(),
+            Outcome::Withheld(feature) => format!("withheld {feature}"),
         })
         .collect()
 }
@@ -157,6 +158,10 @@ fn of_two_keys_with_one_hash_the_later_is_filed_under_another() {
         state.overrides().iter().map(|other| (&*other.k, other.x)).collect::<Vec<_>>(),
         [("user:3", 1), ("user:5", 1)]
     );
+    let mut cautious = state.draft_of_own_hashes();
+    let planned = ["user:9", "user:3"].map(|key| state.plan(&mut cautious, &want(key, "de")));
+    assert!(matches!(planned, [Outcome::Withheld(event::OTHER_HASH), Outcome::Same(_)]), "{planned:?}");
+    assert!(cautious.entries.is_empty());
     // Whoever reads the log comes to the same.
     let (_, events) = state.after(0, 100);
     assert_eq!(
