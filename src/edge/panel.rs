@@ -1,13 +1,13 @@
 //! What the observe and admin doors show and do.
 
 use super::{Shared, faults, live};
-use crate::admin::{Ask, Later, Order, Panel, Refused};
+use crate::admin::{Ask, Later, Order, Panel, Refused, Unreleased};
 use crate::base::clock;
 use crate::central::Central;
 use crate::central::fleet::Follower;
 use crate::config::plan::{Plan, RouteSettings};
 use crate::feed::status::LinkStatus;
-use crate::homes::{Figures, Homes};
+use crate::homes::{Braked, Figures, Homes};
 use crate::metrics::Page;
 use crate::proxy::Site;
 use crate::proxy::explain::{self, Explanation, Knowledge};
@@ -63,12 +63,13 @@ impl Panel for PanelOf {
         Box::pin(async move { shared.reload() })
     }
 
-    fn release(&self) -> Result<Value, String> {
-        let homes = self.0.homes.as_ref().ok_or("this process keeps no home map: ask an edge")?;
-        let braked = homes.release_brake(RELEASED);
-        Ok(json!({
-            "released_for_s": RELEASED.as_secs(), "was_on": braked.is_some(), "changes": braked.map(|it| it.changes),
-        }))
+    fn release(&self, id: &str) -> Result<Value, Unreleased> {
+        let homes = self.0.homes.as_ref().ok_or(Unreleased::NoBrake)?;
+        let named = u64::from_str_radix(id, 16).map_err(|_| homes.braked().0);
+        match named.and_then(|id| homes.release_brake(id)) {
+            Ok(braked) => Ok(json!({ "released": format!("{:016x}", braked.id), "changes": braked.changes })),
+            Err(held) => Err(Unreleased::Other(held_instead(held))),
+        }
     }
 
     fn drain(&self) -> Later<Value> {
@@ -77,8 +78,15 @@ impl Panel for PanelOf {
     }
 }
 
-/// How long mass changes of homes pass after an operator's word.
-const RELEASED: std::time::Duration = std::time::Duration::from_secs(600);
+/// What the brake holds, for who named something else.
+fn held_instead(held: Option<Braked>) -> String {
+    match held {
+        None => "nothing is held back".to_owned(),
+        Some(Braked { id, changes, limit }) => format!(
+            "{changes} homes would change within a minute, and {limit} may; if that is meant: coordinator release {id:016x}"
+        ),
+    }
+}
 
 fn explained(shared: &Shared, head: crate::message::RequestHead) -> Explanation {
     let site = shared.site.load();
@@ -157,7 +165,8 @@ fn feed(link: &LinkStatus, plan: &Plan) -> Value {
 
 fn brake(homes: &Homes) -> Value {
     let (braked, stops) = homes.braked();
-    json!({ "on": braked.is_some(), "stops": stops, "changes": braked.map(|it| it.changes), "limit": braked.map(|it| it.limit) })
+    let id = braked.map(|it| format!("{:016x}", it.id));
+    json!({ "on": braked.is_some(), "stops": stops, "id": id, "changes": braked.map(|it| it.changes), "limit": braked.map(|it| it.limit) })
 }
 
 fn figures(figures: &Figures) -> Value {

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::brake::Brake;
+use super::brake::{Brake, Changes};
 use super::claims::KeyText;
 use super::edges::Edges;
 use super::open::{self, Filling, LEDGER, MAP, Tables, Unfilled};
@@ -103,7 +103,7 @@ struct Orders {
     settled: HashSet<KeyText>,
     clashes: Vec<(KeyText, EdgeId, u32)>,
     /// Keys whose home becomes another one.
-    changed: usize,
+    changed: Changes,
 }
 
 impl Applier {
@@ -316,8 +316,11 @@ impl Applier {
     /// Stops before a batch by which too many homes would change within a minute.
     fn brake_at(&mut self, changes: &[(u64, Change<'_>)]) -> Result<(), ApplyError> {
         let own = self.homes.view.load().own;
-        let changed = changes.iter().filter(|(_, change)| self.changes_home(change.hash, change.home, own)).count();
-        self.homes.brake.pass(changed, self.map.keys(), &mut self.brake)
+        let mut changed = Changes::default();
+        for (_, change) in changes.iter().filter(|(_, change)| self.changes_home(change.hash, change.home, own)) {
+            changed.note(change.hash, change.home, change.epoch);
+        }
+        self.homes.brake.pass(&changed, self.map.keys(), &mut self.brake)
     }
 
     /// Whether a key that has a home gets another one, or none; a new key changes nothing.
@@ -621,7 +624,7 @@ impl Applier {
         let (mut orders, mut kept_out) = (Orders::default(), 0);
         let mut owned = Owned { is_news, ..Owned::default() };
         let prepared = self.prepare(feed, mark, rows, &mut orders, &mut owned, &mut kept_out)?;
-        self.homes.brake.pass(orders.changed, self.map.keys(), &mut self.brake)?;
+        self.homes.brake.pass(&orders.changed, self.map.keys(), &mut self.brake)?;
         if !is_news {
             orders = Orders::default();
         }
@@ -703,7 +706,9 @@ impl Applier {
                 *kept_out += 1;
                 return None;
             };
-            orders.changed += usize::from(self.changes_home(row.kh, home, own));
+            if self.changes_home(row.kh, home, own) {
+                orders.changed.note(row.kh, home, row.epoch);
+            }
             let key = claimed.get(&row.kh).map(KeyText::parts);
             let change = Change { hash: row.kh, key, home, epoch: row.epoch };
             self.order(&change, orders);

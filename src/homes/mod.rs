@@ -135,7 +135,7 @@ pub enum ApplyError {
         snapshot: u64,
     },
     /// Too many homes would change within a minute: nothing more is applied before an operator says so.
-    #[error("{} homes would change within a minute, and {} may: `coordinator release` lets them pass", .0.changes, .0.limit)]
+    #[error("{} homes would change within a minute, and {} may: `coordinator release {:016x}` lets these pass", .0.changes, .0.limit, .0.id)]
     Braked(Braked),
     /// The disk refused; nothing was applied.
     #[error("the state could not be made durable: {0}")]
