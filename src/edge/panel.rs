@@ -380,6 +380,14 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             "Times that the brake on mass changes has stopped",
             &[(&[], stops)],
         )?;
+        let asked = homes.siblings_asked();
+        let labels = asked.map(|(outcome, _)| [("outcome", outcome)]);
+        let lines: Vec<_> = labels.iter().zip(asked).map(|(labels, (_, count))| (&labels[..], count)).collect();
+        page.counter(
+            "coordinator_siblings_asked",
+            "Keys unknown here that this edge's other instances were asked for, by what came of it",
+            &lines,
+        )?;
         page.gauge("coordinator_feed_cursor_events", "The last event applied", &[(&[], homes.cursor().seq as f64)])?;
         page.gauge(
             "coordinator_feed_durable_events",

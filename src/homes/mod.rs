@@ -15,6 +15,7 @@ mod overrides;
 mod rates;
 mod register;
 mod report;
+mod siblings;
 mod view;
 
 use std::net::IpAddr;
@@ -47,6 +48,7 @@ pub use apply::Applier;
 pub use brake::Braked;
 pub use incarnation::Incarnation;
 pub use report::Report;
+pub use siblings::{SiblingAsk, SiblingReceiver, Word};
 
 /// A question for Central, to be answered over HTTP by whoever holds the [`AskReceiver`]. A dropped `reply` counts as
 /// `Unreachable`.
@@ -203,6 +205,7 @@ pub struct Homes {
     durable: Durable,
     asks: mpsc::Sender<Ask>,
     look_ups: Flights,
+    siblings: siblings::Siblings,
     first_touches: Flights,
     register: register::Register,
     rates: rates::Rates,

@@ -283,6 +283,7 @@ impl Homes {
             durable,
             asks,
             look_ups: Default::default(),
+            siblings: Default::default(),
             first_touches: Default::default(),
             register: Default::default(),
             rates: Default::default(),
