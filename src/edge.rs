@@ -23,6 +23,7 @@ use crate::config;
 use crate::config::plan::{Central as CentralEntry, Edge as EdgeEntry, Feed, Plan, Url};
 use crate::error::{Error, Side};
 use crate::feed::link::{Pace, Target};
+use crate::feed::siblings::Family;
 use crate::feed::status::LinkStatus;
 use crate::home::cursor::NotAFeedId;
 use crate::home::event::{EdgeRow, EdgeState};
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     publish: Option<Arc<publish::Status>>,
     /// Where the control thread finds Central.
     target: Snapshot<Target>,
+    /// And this edge's other instances.
+    family: Snapshot<Family>,
     metrics: Arc<Metrics>,
     /// The last minute, looked at by the page.
     window: Mutex<Window>,
@@ -176,6 +179,7 @@ impl Running {
             outbox,
             publish,
             target: Snapshot::new(target),
+            family: Snapshot::new(family(&plan, None)),
             metrics: Metrics::new(),
             window: Mutex::default(),
             log: Snapshot::new(log),
@@ -296,6 +300,7 @@ impl Shared {
             self.log.set(log);
         }
         *doors_now = doors;
+        self.family.set(family(&plan, Some(&self.family.load())));
         *written = plan;
         self.publish(&written);
         self.read.adopted(&written);
@@ -386,6 +391,16 @@ fn target(plan: &Plan, instance: Option<&instance::Instance>, live: &Live) -> Ta
         fault: way.map(|way| way.fault().clone()).unwrap_or_default(),
         rtt: way.map(|way| way.rtt().clone()).unwrap_or_default(),
     }
+}
+
+/// The other instances of this edge; what they are called with stays the same object as long as its files do.
+fn family(plan: &Plan, before: Option<&Family>) -> Family {
+    let files = plan.peer.as_ref().and_then(|peer| peer.tls.clone());
+    let name = format!("spiffe://{}/edge/{}", plan.own.deployment, plan.own.name);
+    let trust = files.filter(|_| !plan.own.siblings.is_empty()).map(|files| Trust::Deployment { files, name });
+    let kept = before.and_then(|family| family.tls.clone()).filter(|client| Some(client.trust()) == trust.as_ref());
+    let tls = kept.or_else(|| trust.map(|trust| Arc::new(Client::new(trust))));
+    Family { edge: plan.own.name.clone(), urls: plan.own.siblings.clone(), tls }
 }
 
 /// The plan with the feed's edge table laid over the configuration's: the feed wins.

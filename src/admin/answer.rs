@@ -1,6 +1,6 @@
 //! From a request at one of the two doors to its answer.
 
-use super::{Ask, Kind, Make, Order, Panel, Refused, page};
+use super::{Ask, Kind, Make, Order, Panel, Refused, Unreleased, page};
 use crate::base::fault::LASTS_MAX;
 use crate::base::units;
 use crate::metrics::render;
@@ -71,10 +71,7 @@ pub(super) async fn answer<B>(request: http::Request<B>, kind: Kind, checked: bo
     match path {
         "/faults" => faults(request.uri().query().unwrap_or_default(), acts, panel),
         "/reload" => reloaded(panel.reload().await),
-        "/release" => match panel.release() {
-            Ok(told) => json(StatusCode::OK, &told),
-            Err(why) => text(StatusCode::NOT_FOUND, why + "\n"),
-        },
+        "/release" => release(request.uri().query().unwrap_or_default(), panel),
         "/drain" => json(StatusCode::OK, &panel.drain().await),
         "/metrics" => metrics(request.headers(), panel),
         _ => look(path, request.uri().query().unwrap_or_default(), panel),
@@ -116,6 +113,16 @@ fn look(path: &str, query: &str, panel: &dyn Panel) -> Answer {
         "/" | "/page.css" | "/page.js" => page::part(path),
         "/explain" => explain(query, panel),
         _ => home(path, panel),
+    }
+}
+
+/// Lets pass what the brake holds under the id that is named.
+fn release(query: &str, panel: &dyn Panel) -> Answer {
+    let id = query.split('&').find_map(|pair| pair.strip_prefix("id=")).unwrap_or_default();
+    match panel.release(id) {
+        Ok(told) => json(StatusCode::OK, &told),
+        Err(Unreleased::Other(held)) => text(StatusCode::CONFLICT, held + "\n"),
+        Err(Unreleased::NoBrake) => text(StatusCode::NOT_FOUND, "this process keeps no home map: ask an edge\n"),
     }
 }
 

@@ -62,6 +62,15 @@ pub enum Refused {
     Wrong(String),
 }
 
+/// Why nothing was released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreleased {
+    /// There is no brake here.
+    NoBrake,
+    /// That is not what is held; what is, and how to release it.
+    Other(String),
+}
+
 /// What the doors show and do; the running edge (or Central) implements it.
 pub trait Panel: Send + Sync + 'static {
     /// Whether requests are welcome; else the reasons why not.
@@ -80,8 +89,8 @@ pub trait Panel: Send + Sync + 'static {
     fn home(&self, space: &str, key: &str) -> Option<serde_json::Value>;
     /// Reads the configuration again: what changed, or why it was refused.
     fn reload(&self) -> Later<Result<String, String>>;
-    /// An operator lets a mass change of homes pass that the brake holds back. Errors: there is no brake here.
-    fn release(&self) -> Result<serde_json::Value, String>;
+    /// An operator lets the mass change of homes pass that the brake holds back under this id. Errors: see [`Unreleased`].
+    fn release(&self, id: &str) -> Result<serde_json::Value, Unreleased>;
     /// Drains the process; answers when it is done.
     fn drain(&self) -> Later<serde_json::Value>;
 }

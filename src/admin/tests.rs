@@ -47,8 +47,11 @@ impl Panel for Fake {
         Box::pin(async move { outcome })
     }
 
-    fn release(&self) -> Result<serde_json::Value, String> {
-        Err("no brake".to_owned())
+    fn release(&self, id: &str) -> Result<serde_json::Value, Unreleased> {
+        match id {
+            "7" => Ok(serde_json::json!({ "changes": 3 })),
+            _ => Err(Unreleased::Other("7 is held".to_owned())),
+        }
     }
     fn drain(&self) -> Later<serde_json::Value> {
         Box::pin(async { serde_json::json!({"cut": 0}) })

@@ -217,6 +217,7 @@ impl Central {
             Outcome::Taken(home) => ("exists", home),
             Outcome::NoEdge => return Err(Refusal::no_edge(&self.edge_names())),
             Outcome::Collision => return Err(Refusal::collision()),
+            Outcome::Withheld(feature) => return Err(self.withheld(feature)),
         };
         let name = read(&self.state).edge_name(home.edge).to_owned();
         Ok(ok(
@@ -235,6 +236,7 @@ impl Central {
             Outcome::Taken(home) => return Err(self.owned(home, "to change an owned home is a move")),
             Outcome::NoEdge => return Err(Refusal::no_edge(&self.edge_names())),
             Outcome::Collision => return Err(Refusal::collision()),
+            Outcome::Withheld(feature) => return Err(self.withheld(feature)),
         };
         let name = read(&self.state).edge_name(home.edge).to_owned();
         Ok(answer(status, json!({ "home": name, "epoch": home.epoch, "state": "active", "seq": home.seq })))
@@ -277,7 +279,7 @@ impl Central {
 
     /// What every edge understands of the feed, so that it may be sent.
     fn understood(&self, edges: &[String]) -> Vec<&'static str> {
-        event::FEATURES.iter().copied().filter(|feature| self.acks.all_know(edges, feature)).collect()
+        event::FEATURES.iter().copied().filter(|feature| self.fleet.all_know(edges, feature)).collect()
     }
 
     fn status(&self) -> Response {
@@ -289,10 +291,13 @@ impl Central {
         let names: Vec<String> = edges.iter().map(|edge| edge.name.clone()).collect();
         let edges: Vec<Value> = edges
             .into_iter()
-            .map(|edge| json!({ "name": edge.name, "idx": edge.idx, "state": edge.state, "ack": self.acks.show(&edge.name, now) }))
+            .map(|edge| {
+                let instances = self.fleet.show(&edge.name, now);
+                json!({ "name": edge.name, "idx": edge.idx, "state": edge.state, "ack": instances.last(), "instances": instances })
+            })
             .collect();
         ok(json!({
-            "feed": self.feed_id, "term": self.term(), "awaited": self.awaited(), "standby_of": self.standby_of(), "head": head, "oldest": self.oldest(), "keys": keys,
+            "feed": self.feed_id, "term": self.term(), "awaited": self.awaited(), "standby_of": self.standby_of(), "head": head, "oldest": self.oldest(), "slowest": self.reach().1, "sent_to_snapshots": self.reach().2, "keys": keys,
             "up_seconds": now.saturating_duration_since(self.began).as_secs(), "edges": edges,
             "trouble": *super::lock(&self.trouble), "features": self.understood(&names),
         }))
@@ -452,6 +457,17 @@ impl Refusal {
         let detail =
             format!("no such edge takes new homes; Central knows: {known}. Add `[edges.NAME]` to its configuration");
         Refusal::new(422, "No such edge", detail)
+    }
+
+    /// 409: events of this kind are not written while an instance that follows could not read them.
+    pub(super) fn not_read(feature: &str, lacking: &[String]) -> Refusal {
+        let detail = format!(
+            "this takes an event that needs `{feature}`, which not every edge reads: {}; upgrade these, then try again",
+            lacking.join(", ")
+        );
+        Refusal::new(409, "Not read by every edge", detail)
+            .with("feature", json!(feature))
+            .with("lacking", json!(lacking))
     }
 
     fn collision() -> Refusal {

@@ -2,9 +2,11 @@
 //!
 //! While one group is being made durable the next one gathers, so commits are grouped without waiting for company.
 
+use super::fleet::{Fleet, Reach};
 use super::state::recovery::Report;
 use super::state::rules::{Proof, Registration};
 use super::state::{Entry, Outcome, State, Want, Why};
+use crate::base::clock;
 use crate::home::event::{self, EdgeRow, Event};
 use crate::home::standing::Boot;
 use crate::store::log::{Log, LogError};
@@ -41,8 +43,8 @@ pub enum Command {
     Purge {
         /// The tag, which has been checked.
         tag: String,
-        /// Where the seq goes, once durable.
-        answer: oneshot::Sender<u64>,
+        /// Where the seq goes, once durable; or the instances that could not read it.
+        answer: oneshot::Sender<Result<u64, Vec<String>>>,
     },
     /// The operator says that every disk of an edge is gone for good.
     Replace {
@@ -91,6 +93,10 @@ pub struct Appender {
     pub head: watch::Sender<u64>,
     /// The edges of the configuration: those that are not in the log come in at the end of a recovery.
     pub edges: Vec<(String, Option<String>)>,
+    /// Who follows, and what they understand.
+    pub fleet: Arc<Fleet>,
+    /// How far back the stream reaches.
+    pub reach: Arc<Reach>,
     /// Why nothing can be written, while that is so.
     pub trouble: Arc<Mutex<Option<String>>>,
 }
@@ -299,9 +305,12 @@ impl Appender {
                 let _ = answer.send(done);
             }
             Command::Purge { tag, answer } => {
+                let lacking = self.fleet.lacking(event::PURGE, clock::now());
                 let s = read(&self.state).head() + 1;
-                if self.written(vec![Entry::Purge { s, tag }])? {
-                    let _ = answer.send(s);
+                if !lacking.is_empty() {
+                    let _ = answer.send(Err(lacking));
+                } else if self.written(vec![Entry::Purge { s, tag }])? {
+                    let _ = answer.send(Ok(s));
                 }
             }
             _ => {}
@@ -316,7 +325,8 @@ impl Appender {
     #[allow(clippy::type_complexity)]
     fn decide(&self, group: Vec<Command>) -> (Vec<Entry>, Vec<(oneshot::Sender<Vec<Outcome>>, Vec<Outcome>)>) {
         let state = read(&self.state);
-        let mut draft = state.draft();
+        let is_known = self.fleet.lacking(event::OTHER_HASH, clock::now()).is_empty();
+        let mut draft = if is_known { state.draft() } else { state.draft_of_own_hashes() };
         let mut answers = Vec::with_capacity(group.len());
         for command in group {
             let Command::Homes { wants, answer } = command else { continue };
@@ -343,10 +353,19 @@ impl Appender {
                 state.apply(entry).map_err(Failure::State)?;
                 state.chained(payload);
             }
-            state.head()
+            let head = state.head();
+            state.compact(self.reach.floor(head));
+            head
         };
         self.head.send_replace(head);
         Ok(())
+    }
+
+    /// Lets go of what the stream need not reach back to.
+    pub fn compact(&self) {
+        let mut state = write(&self.state);
+        let floor = self.reach.floor(state.head());
+        state.compact(floor);
     }
 
     /// One frame for each entry, so that the numbers of the log are the seqs; one fsync for all.

@@ -64,6 +64,7 @@ impl Central {
                 ),
                 Outcome::NoEdge => tally.refuse(number, "no such edge takes new homes".to_owned()),
                 Outcome::Collision => tally.refuse(number, "another key has the same 64-bit hash".to_owned()),
+                Outcome::Withheld(feature) => tally.refuse(number, self.withheld(feature).detail().to_owned()),
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 
 use super::api::{Refusal, parsed, query_value};
 use super::appender::read;
+use super::fleet::Ack;
 use super::rights::Who;
 use super::{BATCH_MAX, Central, lock};
 use crate::base::clock;
@@ -17,13 +18,12 @@ use async_compression::Level;
 use async_compression::tokio::bufread;
 use async_compression::tokio::write::ZstdEncoder;
 use bytes::Bytes;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use std::collections::HashMap;
+use serde_json::json;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
@@ -37,8 +37,6 @@ const BYE_RETRY_MS: u64 = 800;
 const COPY_MAX: usize = 64 << 10;
 /// Octets given at once to the writer of a compressed snapshot.
 const PIECE_MAX: usize = 64 << 10;
-/// Edges whose acknowledgements are kept; only registered ones are, so this is never reached.
-const ACKS_MAX: usize = super::state::EDGES_MAX as usize;
 
 impl Central {
     /// `GET /feed/v1/snapshot`: whole, or from where an earlier transfer was cut.
@@ -79,8 +77,12 @@ impl Central {
     pub(super) async fn stream(self: &Arc<Self>, who: &Who, head: &RequestHead) -> Result<Response, Refusal> {
         let cursor = match self.cursor(head.query()) {
             Ok(cursor) => cursor,
-            Err((refusal, has_proof)) => return Err(self.disproved(*refusal, has_proof, who.edge()).await),
+            Err((refusal, has_proof)) => {
+                self.count_gone(&refusal, who.edge());
+                return Err(self.disproved(*refusal, has_proof, who.edge()).await);
+            }
         };
+        self.greet(who, head, cursor);
         let stream = Stream {
             central: self.clone(),
             term: self.term(),
@@ -106,6 +108,30 @@ impl Central {
             response.body = unfold(stream, Stream::next);
         }
         Ok(response)
+    }
+
+    /// Learns what an instance understands before anything is sent to it. A release that does not say it knows the first
+    /// form of the feed only.
+    fn greet(&self, who: &Who, head: &RequestHead, cursor: u64) {
+        let text = |name| head.fields.named(name).next().and_then(|value| std::str::from_utf8(value).ok());
+        let Some(edge) = who.edge().filter(|edge| read(&self.state).edge(edge).is_some()) else { return };
+        if let Some(inst) = text("coordinator-instance") {
+            let features = text("coordinator-features").unwrap_or_default().split(',').map(|one| one.trim().to_owned());
+            self.fleet.greet((edge, inst), cursor, features.collect(), clock::now());
+        }
+    }
+
+    /// A registered edge that is sent to a snapshot was lost for so long that the log was let go of.
+    fn count_gone(&self, refusal: &Refusal, edge: Option<&str>) {
+        let is_registered = edge.is_some_and(|edge| read(&self.state).edge(edge).is_some());
+        if refusal.status() == 410 && is_registered {
+            self.gone.fetch_add(1, Relaxed);
+            tracing::warn!(
+                edge,
+                oldest = self.oldest(),
+                "an edge stands before what is kept of the log: it takes a snapshot"
+            );
+        }
     }
 
     /// Refuses an edge that has seen more than this log has; whether it could be followed from there is not asked.
@@ -194,8 +220,9 @@ impl Central {
                 "an edge cannot read events"
             );
         }
-        let features = ack.features.into_iter().take(FEATURES_MAX).collect();
-        self.acks.keep(Ack { features, ..ack }, clock::now());
+        self.fleet.keep(ack, clock::now());
+        let state = read(&self.state);
+        self.reach.passed(self.fleet.slowest(state.edges(), u64::from(state.term())));
         Ok(Response::new(204))
     }
 }
@@ -231,94 +258,6 @@ fn resumed_from(head: &RequestHead, tag: &str) -> Option<usize> {
         return None;
     }
     text(head.fields.named("range").next())?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()
-}
-
-/// What an edge says each second of how far it is.
-#[derive(Debug, Clone, Deserialize)]
-struct Ack {
-    edge: String,
-    #[serde(default)]
-    inst: String,
-    applied: u64,
-    #[serde(default)]
-    durable: u64,
-    #[serde(default)]
-    nack: Vec<Nack>,
-    /// The edge's round trip to here, as it measured it.
-    #[serde(default)]
-    rtt_us: Option<u64>,
-    #[serde(default)]
-    version: String,
-    /// What it understands of the feed.
-    #[serde(default)]
-    features: Vec<String>,
-    /// Whether its map had our digest when it last compared them.
-    #[serde(default)]
-    digest_ok: Option<bool>,
-    #[serde(default)]
-    ready: Option<bool>,
-}
-
-/// What Central knows of an edge that follows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Follower {
-    /// The last seq that it had applied.
-    pub applied: u64,
-    /// How long ago it said so.
-    pub ago: Duration,
-    /// Its round trip to here.
-    pub rtt_us: Option<u64>,
-}
-
-/// Features that are kept of one acknowledgement.
-const FEATURES_MAX: usize = 64;
-
-#[derive(Debug, Clone, Deserialize)]
-struct Nack {
-    #[serde(default)]
-    s: Option<u64>,
-    #[serde(default)]
-    why: String,
-}
-
-/// The last acknowledgement of each edge.
-#[derive(Default)]
-pub(super) struct Acks(Mutex<HashMap<String, (Ack, Instant)>>);
-
-impl Acks {
-    fn keep(&self, ack: Ack, now: Instant) {
-        let mut acks = lock(&self.0);
-        if acks.len() < ACKS_MAX || acks.contains_key(&ack.edge) {
-            acks.insert(ack.edge.clone(), (ack, now));
-        }
-    }
-
-    /// How an edge was when it last said so.
-    pub(super) fn follower(&self, edge: &str, now: Instant) -> Option<Follower> {
-        let all = lock(&self.0);
-        let (ack, at) = all.get(edge)?;
-        let ago = now.saturating_duration_since(*at);
-        Some(Follower { applied: ack.applied, ago, rtt_us: ack.rtt_us })
-    }
-
-    /// Whether every one of these edges has said that it understands a feature: only then may the feed need it. One that
-    /// has never said anything may be of any release.
-    pub(super) fn all_know(&self, edges: &[String], feature: &str) -> bool {
-        let all = lock(&self.0);
-        edges.iter().all(|edge| all.get(edge).is_some_and(|(ack, _)| ack.features.iter().any(|known| known == feature)))
-    }
-
-    /// The last acknowledgement of an edge, for the status; null if there was none.
-    pub(super) fn show(&self, edge: &str, now: Instant) -> Value {
-        match lock(&self.0).get(edge) {
-            None => Value::Null,
-            Some((ack, at)) => json!({
-                "inst": ack.inst, "applied": ack.applied, "durable": ack.durable, "nack": ack.nack.len(),
-                "version": ack.version, "features": ack.features, "digest_ok": ack.digest_ok, "ready": ack.ready,
-                "age_ms": u64::try_from(now.saturating_duration_since(*at).as_millis()).unwrap_or(u64::MAX),
-            }),
-        }
-    }
 }
 
 /// One follower.
@@ -385,7 +324,11 @@ impl Stream {
         if self.cursor >= state.head() {
             return None;
         }
-        let first = self.cursor + 1;
+        let (first, oldest) = (self.cursor + 1, central.oldest_in(&state));
+        if first < oldest {
+            // Between two reads the log was let go of: what is missing, only a snapshot has.
+            return Some(self.bye("too slow: what comes next is not kept any more, and a snapshot is"));
+        }
         let (last, events) = state.after(self.cursor, BATCH_MAX);
         self.cursor = last;
         Some(Frame::batch_at(first, last, events, state.chain_at(last).unwrap_or(0)))
@@ -453,7 +396,7 @@ impl Images {
             && image.header.term == central.term()
             && image.header.seq >= least.min(central.head())
             && image.header.seq + 1 >= central.oldest()
-            && central.head() - image.header.seq <= central.backlog / 2
+            && central.head() - image.header.seq <= central.reach.kept() / 2
         {
             return Ok(image);
         }

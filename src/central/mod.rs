@@ -7,6 +7,7 @@ pub mod api;
 pub mod appender;
 pub mod bulk;
 pub mod feed;
+pub mod fleet;
 mod incarnations;
 pub mod outbox;
 pub mod publish;
@@ -20,15 +21,17 @@ use crate::base::fault::Fault;
 use crate::base::{clock, mend};
 use crate::config::plan::Plan;
 use crate::home::cursor::FeedId;
-use crate::home::key;
+use crate::home::{event, key};
 use crate::store::files;
 use crate::store::log::{Log, LogError, LogReader};
 use api::Refusal;
 use appender::{Appender, Command, QUEUE_MAX, read};
-use feed::{Acks, Images};
+use feed::Images;
+use fleet::{Fleet, Reach};
 use state::{Outcome, State, Want};
 use std::fs::{File, TryLockError};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -36,8 +39,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// How long a caller waits for the log: room in the queue and the fsync.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
-/// How many seqs a stream may lag behind the head; further back the snapshot is cheaper for both sides, and 410 says so.
-const BACKLOG_MAX: u64 = 2_000_000;
+/// How many events an edge that is lost, or slow, may hold back: a week of a million registrations a day, and 32 MiB of
+/// checksums. Further back the stream does not reach, and 410 sends to the snapshot.
+const HELD_MAX: u64 = 8_000_000;
 
 /// Events of one batch of the stream, and homes of one commit of an import: some 80 KiB each.
 const BATCH_MAX: usize = 1024;
@@ -48,7 +52,9 @@ const LOG: &str = "central";
 pub struct Central {
     feed: FeedId,
     feed_id: String,
-    backlog: u64,
+    reach: Arc<Reach>,
+    /// Registered edges that were sent to a snapshot.
+    gone: AtomicU64,
     began: Instant,
     state: Arc<RwLock<State>>,
     head: watch::Sender<u64>,
@@ -57,7 +63,7 @@ pub struct Central {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     appender: Mutex<Option<JoinHandle<()>>>,
     images: Images,
-    acks: Acks,
+    fleet: Arc<Fleet>,
     /// Names this process's wait for reports: an edge reports once to each.
     round: u64,
     /// The log, for standbys.
@@ -104,19 +110,19 @@ impl Central {
             .into_iter()
             .map(|edge| (edge.name.clone(), edge.peer.as_ref().map(ToString::to_string)))
             .collect();
-        Central::start_as(data, &edges, BACKLOG_MAX, begun)
+        Central::start_as(data, &edges, HELD_MAX, begun)
     }
 
-    /// The same from its parts. Streams may start at most `backlog` seqs behind the head.
-    pub fn start(data: &Path, edges: &[(String, Option<String>)], backlog: u64) -> Result<Arc<Central>, String> {
-        Central::start_as(data, edges, backlog, Begun::Here)
+    /// The same from its parts. A lost edge holds back at most `held` events.
+    pub fn start(data: &Path, edges: &[(String, Option<String>)], held: u64) -> Result<Arc<Central>, String> {
+        Central::start_as(data, edges, held, Begun::Here)
     }
 
     /// The same; `begun` says what `data` is.
     pub fn start_as(
         data: &Path,
         edges: &[(String, Option<String>)],
-        backlog: u64,
+        held: u64,
         begun: Begun<'_>,
     ) -> Result<Arc<Central>, String> {
         let folder = Folder::lock(data)?;
@@ -126,8 +132,18 @@ impl Central {
         let head = watch::Sender::new(read(&state).head());
         let trouble = Arc::new(Mutex::new(None));
         edges.iter().try_for_each(|(name, _)| key::check_name("edge", name))?;
-        let (state_of, head_of, trouble_of) = (state.clone(), head.clone(), trouble.clone());
-        let mut appender = Appender { log, state: state_of, head: head_of, edges: edges.to_vec(), trouble: trouble_of };
+        let reach = Arc::new(Reach::new(held));
+        let fleet = Arc::new(Fleet::default());
+        let mut appender = Appender {
+            log,
+            state: state.clone(),
+            head: head.clone(),
+            edges: edges.to_vec(),
+            fleet: fleet.clone(),
+            reach: reach.clone(),
+            trouble: trouble.clone(),
+        };
+        appender.compact();
         if begun == Begun::Restored {
             appender.restore(0)?.ok_or("Central's log cannot be written")?;
         }
@@ -155,7 +171,8 @@ impl Central {
         Ok(Arc::new(Central {
             feed,
             feed_id: feed.to_string(),
-            backlog,
+            reach,
+            gone: AtomicU64::new(0),
             began: clock::now(),
             state,
             head,
@@ -164,7 +181,7 @@ impl Central {
             commands: Mutex::new(Some(commands)),
             appender: Mutex::new(Some(thread)),
             images: Images::default(),
-            acks: Acks::default(),
+            fleet,
             round: random(),
             reader,
             standby_of: Mutex::new(standby_of),
@@ -213,10 +230,17 @@ impl Central {
     }
 
     /// The registered edges by name, with what each that follows has said of itself.
-    pub fn followers(&self) -> Vec<(String, Option<feed::Follower>)> {
+    pub fn followers(&self) -> Vec<(String, Option<fleet::Follower>)> {
         let names: Vec<_> = read(&self.state).edges().iter().map(|edge| edge.name.clone()).collect();
         let now = clock::now();
-        names.into_iter().map(|name| (name.clone(), self.acks.follower(&name, now))).collect()
+        names.into_iter().map(|name| (name.clone(), self.fleet.follower(&name, now))).collect()
+    }
+
+    /// The oldest seq from which a stream may start; the one that every registered edge has on disk, if that is known; how
+    /// often a registered edge was sent to a snapshot, since the start.
+    pub fn reach(&self) -> (u64, Option<u64>, u64) {
+        let slowest = Some(self.reach.slowest()).filter(|slowest| *slowest < u64::MAX);
+        (self.oldest(), slowest, self.gone.load(Ordering::Relaxed))
     }
 
     /// The oldest seq from which a stream may start.
@@ -226,7 +250,7 @@ impl Central {
 
     /// The same for who holds the state already.
     fn oldest_in(&self, state: &State) -> u64 {
-        self.head().saturating_sub(self.backlog).max(state.purges_gone()) + 1
+        state.compacted().max(state.purges_gone()) + 1
     }
 
     /// Sends the appender a command that has one answer, and returns that once it is durable.
@@ -243,6 +267,19 @@ impl Central {
             Ok(None) => Err(Refusal::unavailable("Central's log takes no entries now: see `trouble` in /v1/status")),
             Err(_) => Err(Refusal::unavailable("Central's log is too slow now; the same request again is safe")),
         }
+    }
+
+    /// Tells all who follow that what is cached under a tag is stale: its seq, once durable, or why not every one would
+    /// read it. Errors: the log takes nothing now; the same again is safe.
+    async fn purge(&self, tag: String) -> Result<Result<u64, Refusal>, String> {
+        let purged = self.order(|answer| Command::Purge { tag, answer }).await;
+        let purged = purged.map_err(|refusal| refusal.detail().to_owned())?;
+        Ok(purged.map_err(|lacking| Refusal::not_read(event::PURGE, &lacking)))
+    }
+
+    /// Why a kind of event is not written: who could not read it.
+    fn withheld(&self, feature: &'static str) -> Refusal {
+        Refusal::not_read(feature, &self.fleet.lacking(feature, clock::now()))
     }
 
     /// Asks for homes, and returns what became of each once that is durable.
@@ -313,4 +350,25 @@ fn replay(data: &Path, begun: Begun<'_>) -> Result<(Log, State), String> {
 /// Locks; a holder that panicked leaves nothing half done here, since every critical section is one assignment.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kind_of_event_is_withheld_while_somebody_who_follows_cannot_read_it() {
+        let data = tempfile::tempdir().unwrap();
+        let central = Central::start(data.path(), &[("fr".into(), None), ("de".into(), None)], 1000).unwrap();
+        let features = |known: &[&str]| known.iter().map(|feature| (*feature).to_owned()).collect();
+        central.fleet.greet(("fr", "a"), 2, features(event::FEATURES), clock::now());
+        assert_eq!(central.purge("first".into()).await.unwrap().unwrap(), 3);
+        central.fleet.greet(("de", "old"), 3, features(&["chain", "digest"]), clock::now());
+        let refusal = central.purge("second".into()).await.unwrap().unwrap_err();
+        assert_eq!((refusal.status(), central.head()), (409, 3), "nothing was written");
+        assert!(refusal.detail().contains("`purge`") && refusal.detail().contains("de (instance old"), "{refusal:?}");
+        central.fleet.greet(("de", "old"), 3, features(event::FEATURES), clock::now());
+        assert_eq!(central.purge("second".into()).await.unwrap().unwrap(), 4);
+        central.shutdown();
+    }
 }

@@ -8,7 +8,7 @@
 
 use super::appender::read;
 use super::state::{Outcome, Want, Why};
-use super::{BATCH_MAX, Central, Command};
+use super::{BATCH_MAX, Central};
 use crate::base::backoff::{Backoff, random};
 use crate::base::clock;
 use crate::config::plan::Database;
@@ -240,9 +240,10 @@ impl<'a> Round<'a> {
                 Ok(Order::Home(want)) => homes.push((id, want)),
                 Ok(Order::Purge(tag)) => {
                     self.create(std::mem::take(&mut homes)).await?;
-                    let purged = self.outbox.central.order(|answer| Command::Purge { tag, answer }).await;
-                    purged.map_err(|refusal| refusal.detail().to_owned())?;
-                    self.done.taken.push(id);
+                    match self.outbox.central.purge(tag).await? {
+                        Ok(_) => self.done.taken.push(id),
+                        Err(refusal) => self.done.refused.push((id, refusal.detail().to_owned())),
+                    }
                 }
                 Err(why) => self.done.refused.push((id, why)),
             }
@@ -298,6 +299,9 @@ fn refusal(outcome: Outcome, name: impl Fn(u16) -> String) -> Option<String> {
         }
         Outcome::NoEdge => Some("no such edge takes new homes".to_owned()),
         Outcome::Collision => Some("too many other keys have the same 64-bit hash".to_owned()),
+        Outcome::Withheld(feature) => {
+            Some(format!("not every edge reads `{feature}` yet: upgrade them, then insert it again"))
+        }
     }
 }
 

@@ -156,6 +156,8 @@ pub enum Outcome {
     NoEdge,
     /// Other keys have all hashes that this one may be filed under, or too many keys are filed so already.
     Collision,
+    /// It takes an event that needs this feature, and not every instance that follows has it.
+    Withheld(&'static str),
 }
 
 #[derive(Debug)]
@@ -197,6 +199,8 @@ pub struct State {
     purges: VecDeque<(u64, String)>,
     /// The seq of the last purge that is no longer among them: who has not passed it has missed it.
     purges_gone: u64,
+    /// Up to here nothing is kept but the homes themselves.
+    compacted: u64,
     office: Office,
     /// While edges are awaited after a restore.
     recovery: Option<Recovery>,
@@ -214,8 +218,8 @@ struct Chain {
     recent: VecDeque<u32>,
 }
 
-/// Checksums that are kept: as many seqs as a stream may lag behind.
-const CHAIN_MAX: usize = super::BACKLOG_MAX as usize;
+/// Checksums that are kept: of as many seqs as a stream may lag behind.
+const CHAIN_MAX: usize = super::HELD_MAX as usize;
 
 impl Chain {
     fn push(&mut self, payload: &[u8]) {
@@ -243,6 +247,8 @@ pub struct Draft {
     /// Keys of the draft that are filed under another hash than their own.
     overrides: HashMap<String, u32>,
     next: u64,
+    /// Whether an event may need [`event::OTHER_HASH`].
+    knows_other_hash: bool,
 }
 
 impl State {
@@ -261,6 +267,7 @@ impl State {
             crews: Vec::new(),
             purges: VecDeque::new(),
             purges_gone: 0,
+            compacted: 0,
             office: Office::first(),
             recovery: None,
             chain: Chain::default(),
@@ -399,7 +406,18 @@ impl State {
 
     /// A draft that starts where the state ends.
     pub fn draft(&self) -> Draft {
-        Draft { entries: Vec::new(), keys: HashMap::new(), overrides: HashMap::new(), next: self.head + 1 }
+        Draft {
+            entries: Vec::new(),
+            keys: HashMap::new(),
+            overrides: HashMap::new(),
+            next: self.head + 1,
+            knows_other_hash: true,
+        }
+    }
+
+    /// The same while not every instance that follows can read a key that is filed under another hash than its own.
+    pub fn draft_of_own_hashes(&self) -> Draft {
+        Draft { knows_other_hash: false, ..self.draft() }
     }
 
     /// Decides a want, given what the draft holds already.
@@ -411,6 +429,7 @@ impl State {
         let kh = self.hash_by(&want.key, number);
         let known = self.known(draft, kh).map(|(_, home)| home);
         match (record(known).step(rules::Input::Claim { edge: edge.idx }).1, known) {
+            (Some(_), _) if number > 0 && !draft.knows_other_hash => Outcome::Withheld(event::OTHER_HASH),
             (Some(grant), _) => {
                 if number > 0 {
                     draft.overrides.insert(want.key.clone(), number);
@@ -582,6 +601,25 @@ impl State {
     /// The seq of the last purge that can no longer be told.
     pub fn purges_gone(&self) -> u64 {
         self.purges_gone
+    }
+
+    /// Lets go of what tells only the way from one seq to the next, up to `floor`: purges and checksums. Superseded homes go
+    /// by themselves, and tombstones never: a key that is claimed again begins at its tombstone's next epoch.
+    pub fn compact(&mut self, floor: u64) {
+        self.compacted = self.compacted.max(floor.min(self.head));
+        let passed = self.purges.partition_point(|(seq, _)| *seq <= self.compacted);
+        self.purges.drain(..passed);
+        let kept = usize::try_from(self.head - self.compacted).unwrap_or(usize::MAX).saturating_add(1);
+        let recent = &mut self.chain.recent;
+        recent.drain(..recent.len().saturating_sub(kept));
+        if recent.capacity() / 4 > recent.len().max(SWEEP_MIN) {
+            recent.shrink_to(recent.len() * 2);
+        }
+    }
+
+    /// The seq up to which it was compacted: no stream starts before the next.
+    pub fn compacted(&self) -> u64 {
+        self.compacted
     }
 
     fn apply_restored(&mut self, term: u32) -> Result<(), String> {

@@ -23,6 +23,26 @@ pub struct Args {
     pub admin: String,
 }
 
+/// Arguments of `release`.
+#[derive(Debug, clap::Args)]
+pub struct ReleaseArgs {
+    /// What is held, as the log and `brake` in /status name it; nothing else is let pass
+    #[arg(value_name = "ID")]
+    pub id: Option<String>,
+    #[command(flatten)]
+    door: Args,
+}
+
+/// Lets pass what is held under an id.
+pub fn release(args: &ReleaseArgs) -> ExitCode {
+    let id = args.id.as_deref().unwrap_or_default();
+    if !id.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+        eprintln!("error: an id is 16 hexadecimal digits");
+        return ExitCode::from(2);
+    }
+    post(&args.door, &format!("/release?id={id}"))
+}
+
 /// Posts to the admin door and prints what it answers.
 pub fn post(args: &Args, path: &str) -> ExitCode {
     match call(&args.admin, "POST", path) {

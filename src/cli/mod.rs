@@ -54,8 +54,8 @@ enum Command {
     Top(top::Args),
     /// Ask a running process to read its configuration again
     Reload(admin::Args),
-    /// Let a mass change of homes pass that the brake of a running edge holds back, for ten minutes
-    Release(admin::Args),
+    /// Let the mass change of homes pass that the brake of a running edge holds back; without an id, tell what is held
+    Release(admin::ReleaseArgs),
     /// Ask a running process to drain, and wait until it has; it stays, its doors closed, until a signal ends it
     Drain(admin::Args),
     /// Print the completions for a shell
@@ -84,7 +84,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Reload(args) => admin::post(&args, "/reload"),
-        Command::Release(args) => admin::post(&args, "/release"),
+        Command::Release(args) => admin::release(&args),
         Command::Drain(args) => admin::post(&args, "/drain"),
         Command::Completions(args) => completions::run(&args),
         Command::Man(args) => man::run(&args),

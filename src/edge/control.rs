@@ -8,6 +8,7 @@ use crate::central::outbox::Outbox;
 use crate::central::publish::Publisher;
 use crate::config::plan::{Address, Feed, Plan};
 use crate::feed::link;
+use crate::feed::siblings;
 use crate::feed::source::file::{File, KnownEdges};
 use crate::feed::source::nats::Stream;
 use crate::feed::status::LinkStatus;
@@ -166,6 +167,7 @@ fn tasks(shared: &Arc<Shared>, feeding: Option<Feeding>, stopped: watch::Receive
     if let (Some(feeding), Some(homes), Some(status)) = (feeding, &shared.homes, &shared.link) {
         tokio::task::spawn_local(edges(shared.clone(), homes.edges_watch()));
         tokio::task::spawn_local(homes.clone().deliver());
+        tokio::task::spawn_local(siblings::run(homes.clone(), homes.sibling_asks(), shared.family.reader()));
         tokio::task::spawn_local(follow(feeding, shared.clone(), status.clone(), stopped));
     }
 }

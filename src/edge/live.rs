@@ -4,7 +4,7 @@
 
 use super::{Shared, faults};
 use crate::base::clock;
-use crate::central::feed::Follower;
+use crate::central::fleet::Follower;
 use crate::metrics::cells::DecisionLabel;
 use crate::metrics::window::{Buckets, quantile};
 use crate::proxy::Site;
@@ -99,6 +99,7 @@ fn follower(name: &str, edge: Option<Follower>) -> Value {
         "state": if edge.is_some_and(|edge| edge.ago < SILENT) { "up" } else { "down" },
         "rtt_us": edge.and_then(|edge| edge.rtt_us),
         "applied": edge.map(|edge| edge.applied),
+        "durable": edge.map(|edge| edge.durable),
         "applied_ago_ms": edge.map(|edge| millis(edge.ago)),
     })
 }

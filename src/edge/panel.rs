@@ -1,11 +1,13 @@
 //! What the observe and admin doors show and do.
 
 use super::{Shared, faults, live};
-use crate::admin::{Ask, Later, Order, Panel, Refused};
+use crate::admin::{Ask, Later, Order, Panel, Refused, Unreleased};
 use crate::base::clock;
+use crate::central::Central;
+use crate::central::fleet::Follower;
 use crate::config::plan::{Plan, RouteSettings};
 use crate::feed::status::LinkStatus;
-use crate::homes::{Figures, Homes};
+use crate::homes::{Braked, Figures, Homes};
 use crate::metrics::Page;
 use crate::proxy::Site;
 use crate::proxy::explain::{self, Explanation, Knowledge};
@@ -61,12 +63,13 @@ impl Panel for PanelOf {
         Box::pin(async move { shared.reload() })
     }
 
-    fn release(&self) -> Result<Value, String> {
-        let homes = self.0.homes.as_ref().ok_or("this process keeps no home map: ask an edge")?;
-        let braked = homes.release_brake(RELEASED);
-        Ok(json!({
-            "released_for_s": RELEASED.as_secs(), "was_on": braked.is_some(), "changes": braked.map(|it| it.changes),
-        }))
+    fn release(&self, id: &str) -> Result<Value, Unreleased> {
+        let homes = self.0.homes.as_ref().ok_or(Unreleased::NoBrake)?;
+        let named = u64::from_str_radix(id, 16).map_err(|_| homes.braked().0);
+        match named.and_then(|id| homes.release_brake(id)) {
+            Ok(braked) => Ok(json!({ "released": format!("{:016x}", braked.id), "changes": braked.changes })),
+            Err(held) => Err(Unreleased::Other(held_instead(held))),
+        }
     }
 
     fn drain(&self) -> Later<Value> {
@@ -75,8 +78,15 @@ impl Panel for PanelOf {
     }
 }
 
-/// How long mass changes of homes pass after an operator's word.
-const RELEASED: std::time::Duration = std::time::Duration::from_secs(600);
+/// What the brake holds, for who named something else.
+fn held_instead(held: Option<Braked>) -> String {
+    match held {
+        None => "nothing is held back".to_owned(),
+        Some(Braked { id, changes, limit }) => format!(
+            "{changes} homes would change within a minute, and {limit} may; if that is meant: coordinator release {id:016x}"
+        ),
+    }
+}
 
 fn explained(shared: &Shared, head: crate::message::RequestHead) -> Explanation {
     let site = shared.site.load();
@@ -139,6 +149,7 @@ fn feed(link: &LinkStatus, plan: &Plan) -> Value {
         "feed": link.feed(),
         "head": link.head(),
         "applied": link.applied(),
+        "durable": link.durable(),
         "lag_events": link.lag_seq(),
         "lag_ms": link.lag().map(|lag| lag.as_millis() as u64),
         "connects": link.connects(),
@@ -154,7 +165,8 @@ fn feed(link: &LinkStatus, plan: &Plan) -> Value {
 
 fn brake(homes: &Homes) -> Value {
     let (braked, stops) = homes.braked();
-    json!({ "on": braked.is_some(), "stops": stops, "changes": braked.map(|it| it.changes), "limit": braked.map(|it| it.limit) })
+    let id = braked.map(|it| format!("{:016x}", it.id));
+    json!({ "on": braked.is_some(), "stops": stops, "id": id, "changes": braked.map(|it| it.changes), "limit": braked.map(|it| it.limit) })
 }
 
 fn figures(figures: &Figures) -> Value {
@@ -228,6 +240,39 @@ fn certificates(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
 pub(crate) fn register(shared: &Arc<Shared>) {
     let weak = Arc::downgrade(shared);
     shared.metrics.extra(move |page| weak.upgrade().map_or(Ok(()), |shared| write(&shared, page)));
+}
+
+/// How far the edges are, as Central was told.
+fn fleet(central: &Central, page: &mut Page<'_>) -> std::fmt::Result {
+    let (oldest, slowest, gone) = central.reach();
+    page.gauge(
+        "coordinator_central_oldest_events",
+        "The oldest event from which the stream can start",
+        &[(&[], oldest as f64)],
+    )?;
+    let slowest: Vec<_> = slowest.map(|seq| (&[][..], seq as f64)).into_iter().collect();
+    page.gauge("coordinator_central_slowest_events", "The event that every registered edge has on disk", &slowest)?;
+    page.counter(
+        "coordinator_central_gone_edges",
+        "Times that a registered edge stood before the oldest event and was sent to a snapshot",
+        &[(&[], gone)],
+    )?;
+    let all = central.followers();
+    let said: Vec<_> = all.iter().filter_map(|(name, edge)| Some((name.as_str(), (*edge)?))).collect();
+    let labels: Vec<_> = said.iter().map(|(name, _)| [("edge", *name)]).collect();
+    let lines = |of: fn(&Follower) -> u64| -> Vec<(&[(&str, &str)], f64)> {
+        labels.iter().zip(&said).map(|(labels, (_, edge))| (&labels[..], of(edge) as f64)).collect()
+    };
+    page.gauge(
+        "coordinator_central_edge_applied_events",
+        "The last event that an edge has applied",
+        &lines(|edge| edge.applied),
+    )?;
+    page.gauge(
+        "coordinator_central_edge_durable_events",
+        "The last event that an edge has on disk",
+        &lines(|edge| edge.durable),
+    )
 }
 
 /// What Central relays beside its door.
@@ -312,6 +357,7 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             "Edges whose reports a restored Central awaits before it grants anything",
             &[(&[], awaited as f64)],
         )?;
+        fleet(central, page)?;
     }
     relays(shared, page)?;
     if let Some(homes) = &shared.homes {
@@ -339,7 +385,20 @@ fn write(shared: &Shared, page: &mut Page<'_>) -> std::fmt::Result {
             "Times that the brake on mass changes has stopped",
             &[(&[], stops)],
         )?;
+        let asked = homes.siblings_asked();
+        let labels = asked.map(|(outcome, _)| [("outcome", outcome)]);
+        let lines: Vec<_> = labels.iter().zip(asked).map(|(labels, (_, count))| (&labels[..], count)).collect();
+        page.counter(
+            "coordinator_siblings_asked",
+            "Keys unknown here that this edge's other instances were asked for, by what came of it",
+            &lines,
+        )?;
         page.gauge("coordinator_feed_cursor_events", "The last event applied", &[(&[], homes.cursor().seq as f64)])?;
+        page.gauge(
+            "coordinator_feed_durable_events",
+            "The last event that is on disk for good",
+            &[(&[], homes.durable_seq() as f64)],
+        )?;
     }
     Ok(())
 }

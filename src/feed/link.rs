@@ -15,7 +15,7 @@ use crate::base::fault::Fault;
 use crate::base::snapshot::Reader;
 use crate::config::plan::Url;
 use crate::home::cursor::{Cursor, FeedId};
-use crate::home::event::{Frame, LINE_MAX};
+use crate::home::event::{FEATURES, Frame, LINE_MAX};
 use crate::home::snapshot::Header;
 use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck, Homes, Report};
 use crate::upstream::endpoint::Rtt;
@@ -291,6 +291,7 @@ impl<S: Source> Follower<S> {
         let (applier, result) =
             done.await.map_err(|error| End::Fatal(format!("the homes' writer has panicked: {error}")))?;
         self.status.reached(0, applier.cursor().seq);
+        self.status.hardened(applier.homes().durable_seq());
         self.applier = Some(applier);
         // A disk that refuses may take the same again later; the cursor has not moved, so nothing is lost.
         result.map_err(|error| match error {
@@ -401,6 +402,8 @@ impl Source for Central {
         let mut line = self.line(&target).await?;
         let mut call = call(stream_path(&from), &target.edge);
         call.fields.push(("accept-encoding", "zstd".to_owned()));
+        call.fields.push(("coordinator-instance", target.instance.clone()));
+        call.fields.push(("coordinator-features", FEATURES.join(",")));
         let answer = line.send(call).await.map_err(End::Broken)?;
         if let Some(end) = refused(&answer) {
             let why = detail(answer).await;

@@ -4,5 +4,6 @@ pub mod client;
 pub mod follow;
 pub mod link;
 pub mod nats;
+pub mod siblings;
 pub mod source;
 pub mod status;

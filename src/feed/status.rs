@@ -17,6 +17,7 @@ pub struct LinkStatus {
     alarmed: AtomicBool,
     head: AtomicU64,
     applied: AtomicU64,
+    durable: AtomicU64,
     poisoned: AtomicU64,
     connects: AtomicU64,
     snapshots: AtomicU64,
@@ -54,6 +55,7 @@ impl Default for LinkStatus {
             alarmed: AtomicBool::new(false),
             head: AtomicU64::new(0),
             applied: AtomicU64::new(0),
+            durable: AtomicU64::new(0),
             poisoned: AtomicU64::new(0),
             connects: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
@@ -96,6 +98,11 @@ impl LinkStatus {
     /// The last seq applied here.
     pub fn applied(&self) -> u64 {
         self.applied.load(Relaxed)
+    }
+
+    /// The last seq that is on disk here for good: what a crash cannot take us back before.
+    pub fn durable(&self) -> u64 {
+        self.durable.load(Relaxed)
     }
 
     /// How many seqs we are behind what we know of Central.
@@ -224,6 +231,10 @@ impl LinkStatus {
         if applied >= self.head() {
             self.words().level_at = Some(clock::now());
         }
+    }
+
+    pub(super) fn hardened(&self, durable: u64) {
+        self.durable.store(durable, Relaxed);
     }
 
     pub(super) fn poison(&self, poison: &[(Option<u64>, String)]) {

@@ -77,9 +77,13 @@ pub enum EdgeState {
     Removed,
 }
 
-/// What this release understands of the feed beyond its first form. An edge names them in its acknowledgements, and
-/// Central sends nothing that needs one before every registered instance has named it.
-pub const FEATURES: &[&str] = &["chain", "digest", "nameless", "recover"];
+/// What this release understands of the feed beyond its first form. An instance names them when it opens a stream and in
+/// its acknowledgements, and Central writes no event that needs one while an instance that follows has not named it.
+pub const FEATURES: &[&str] = &["chain", "digest", "nameless", OTHER_HASH, PURGE, "recover"];
+/// Keys that are filed under another hash than their own ([`Event::x`]).
+pub const OTHER_HASH: &str = "other-hash";
+/// Events that say that what is cached under a tag is stale ([`State::Purge`]).
+pub const PURGE: &str = "purge";
 
 /// One line of the stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

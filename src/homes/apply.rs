@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::brake::Brake;
+use super::brake::{Brake, Changes};
 use super::claims::KeyText;
 use super::edges::Edges;
 use super::open::{self, Filling, LEDGER, MAP, Tables, Unfilled};
@@ -103,7 +103,7 @@ struct Orders {
     settled: HashSet<KeyText>,
     clashes: Vec<(KeyText, EdgeId, u32)>,
     /// Keys whose home becomes another one.
-    changed: usize,
+    changed: Changes,
 }
 
 impl Applier {
@@ -189,6 +189,7 @@ impl Applier {
             return Ok(FeedCheck::OldTerm { ours: obeyed });
         }
         self.adopt(feed)?;
+        self.harden()?;
         self.homes.identity.obey(&self.dir, term).map_err(|error| ApplyError::Store(error.to_string()))?;
         self.begun = Some((feed, term));
         // In a new term both cursors start over: until a snapshot of it is loaded, the map is that of the old one.
@@ -210,6 +211,22 @@ impl Applier {
         }
         self.publish(|view| view.feed = Some(feed));
         Ok(())
+    }
+
+    /// Makes durable what another process may only have written: from here on it is known how far the disk has come.
+    fn harden(&mut self) -> Result<(), ApplyError> {
+        for rows in [&mut self.ledger_rows, &mut self.map_rows].into_iter().flatten() {
+            rows.sync().map_err(stored)?;
+        }
+        self.tell_durable(false);
+        Ok(())
+    }
+
+    /// Tells how far the disk has come: by the map's own fsync, or by that of the ledger which carries its rows.
+    fn tell_durable(&self, is_carried: bool) {
+        let rows = if is_carried { &self.ledger_rows } else { &self.map_rows };
+        let seq = rows.as_ref().map_or(0, |rows| rows.durable().seq);
+        self.homes.durable_seq.store(seq, Ordering::Relaxed);
     }
 
     /// Applies a batch that covers `first..=last`: durable first, then visible, then counted by the cursor. Repetitions
@@ -299,8 +316,11 @@ impl Applier {
     /// Stops before a batch by which too many homes would change within a minute.
     fn brake_at(&mut self, changes: &[(u64, Change<'_>)]) -> Result<(), ApplyError> {
         let own = self.homes.view.load().own;
-        let changed = changes.iter().filter(|(_, change)| self.changes_home(change.hash, change.home, own)).count();
-        self.homes.brake.pass(changed, self.map.keys(), &mut self.brake)
+        let mut changed = Changes::default();
+        for (_, change) in changes.iter().filter(|(_, change)| self.changes_home(change.hash, change.home, own)) {
+            changed.note(change.hash, change.home, change.epoch);
+        }
+        self.homes.brake.pass(&changed, self.map.keys(), &mut self.brake)
     }
 
     /// Whether a key that has a home gets another one, or none; a new key changes nothing.
@@ -335,6 +355,7 @@ impl Applier {
         let map = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
         let at = Mark { ledger, ..mark };
         if is_carried { map.append_carried(at, &rows) } else { map.append(at, &rows) }.map_err(stored)?;
+        self.tell_durable(is_carried);
         let changed = self.show(&rows)?;
         self.overtake(changes);
         self.settle(orders.settled);
@@ -603,7 +624,7 @@ impl Applier {
         let (mut orders, mut kept_out) = (Orders::default(), 0);
         let mut owned = Owned { is_news, ..Owned::default() };
         let prepared = self.prepare(feed, mark, rows, &mut orders, &mut owned, &mut kept_out)?;
-        self.homes.brake.pass(orders.changed, self.map.keys(), &mut self.brake)?;
+        self.homes.brake.pass(&orders.changed, self.map.keys(), &mut self.brake)?;
         if !is_news {
             orders = Orders::default();
         }
@@ -685,7 +706,9 @@ impl Applier {
                 *kept_out += 1;
                 return None;
             };
-            orders.changed += usize::from(self.changes_home(row.kh, home, own));
+            if self.changes_home(row.kh, home, own) {
+                orders.changed.note(row.kh, home, row.epoch);
+            }
             let key = claimed.get(&row.kh).map(KeyText::parts);
             let change = Change { hash: row.kh, key, home, epoch: row.epoch };
             self.order(&change, orders);
@@ -706,6 +729,8 @@ impl Applier {
         let keys = usize::try_from(prepared.count()).unwrap_or(usize::MAX);
         let rows = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
         rows.replace(prepared).map_err(stored)?;
+        self.tell_durable(false);
+        let rows = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
         self.map = open::fill_map(rows, keys).map_err(stored)?;
         let map = self.map.table().clone();
         self.publish(|view| view.map = map);

@@ -1,4 +1,4 @@
-//! Asking Central about one key: one question per key at a time, answered to all who wait (HOMES 2.2, 2.6).
+//! Asking siblings, then Central, about one key: one question per key at a time, answered to all who wait (HOMES 2.2, 2.6).
 
 use std::future::Future;
 use std::time::Duration;
@@ -72,16 +72,23 @@ impl Flights {
 }
 
 impl Homes {
-    /// Asks Central who owns a key; one question per key at a time, and no second one within 5 s of `NoSuchKey` unless
-    /// the feed names the key. What Central says is also learnt.
+    /// Asks this edge's other instances, then Central, who owns a key; one question per key at a time, and no second one to
+    /// Central within 5 s of `NoSuchKey` unless the feed names the key. What they say is also learnt.
     ///
     /// Cancel: somebody else who waits asks instead.
     pub async fn ask(&self, space: &str, key: &str) -> Asked {
         let text = KeyText::new(space, key);
-        if self.absent.has(&text) {
-            return self.absent_unless_ours(space, key);
+        self.look_ups.fly(text.clone(), self.find(&text)).await
+    }
+
+    async fn find(&self, text: &KeyText) -> Asked {
+        let (space, key) = text.parts();
+        // A sibling may have registered it since Central said that there is no such key.
+        match self.ask_siblings(text).await {
+            Some(asked) => asked,
+            None if self.absent.has(text) => self.absent_unless_ours(space, key),
+            None => self.look_up(space, key).await,
         }
-        self.look_ups.fly(text, self.look_up(space, key)).await
     }
 
     async fn look_up(&self, space: &str, key: &str) -> Asked {

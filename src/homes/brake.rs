@@ -2,11 +2,15 @@
 //!
 //! Homes that change are counted, never new keys. Too many within a minute stop the applying, with an alarm, until an
 //! operator lets them pass; what was good before is served meanwhile. The brake does not let go by itself: what made it
-//! stop would else trickle through, a minute's worth at a time.
+//! stop would else trickle through, a minute's worth at a time. What is held has an id that follows from its changes, and a
+//! release names it: it frees these very changes, and nothing that has come since or comes later.
 
 use super::{ApplyError, Homes};
 use crate::base::clock;
+use crate::home::hash::KeyHash;
+use crate::home::ledger::Named;
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -43,20 +47,66 @@ impl Brake {
     }
 }
 
-/// Whether the brake is on, and until when an operator lets everything pass.
+/// Changes of one batch that can be released at once: 8 MiB. Of a longer one, a release frees so many, and the rest is held
+/// anew.
+const HELD_MAX: usize = 1 << 20;
+/// A release that was not used is over after this.
+const RELEASE_LIFE: Duration = Duration::from_secs(600);
+
+/// The homes that a batch changes, as numbers that name each change.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    named: Vec<u64>,
+    beyond: usize,
+}
+
+impl Changes {
+    /// Notes that a key's home becomes another.
+    pub(super) fn note(&mut self, hash: KeyHash, home: Named, epoch: u32) {
+        if self.named.len() == HELD_MAX {
+            self.beyond += 1;
+            return;
+        }
+        let mut hasher = DefaultHasher::new();
+        (hash.0, home, epoch).hash(&mut hasher);
+        self.named.push(hasher.finish());
+    }
+
+    fn count(&self) -> usize {
+        self.named.len() + self.beyond
+    }
+
+    /// The id of these changes, in whatever order they come.
+    fn id(&self) -> u64 {
+        self.named.iter().fold(self.count() as u64, |id, change| id.wrapping_add(*change))
+    }
+
+    /// How many are not among those that were released, which are sorted.
+    fn besides(&self, released: &[u64]) -> usize {
+        self.named.iter().filter(|change| released.binary_search(change).is_err()).count() + self.beyond
+    }
+}
+
+/// What the brake holds, and what an operator lets pass.
 #[derive(Debug, Default)]
 pub(super) struct Lever(Mutex<Held>);
 
 #[derive(Debug, Default)]
 struct Held {
     braked: Option<Braked>,
-    open_until: Option<Instant>,
+    /// The changes that are held.
+    changes: Vec<u64>,
+    /// Those that were released, sorted.
+    released: Vec<u64>,
+    released_until: Option<Instant>,
     stops: u64,
 }
 
 /// What the brake has stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Braked {
+    /// Names what is held; it is another as soon as another change is.
+    pub id: u64,
     /// Homes that would have changed within a minute.
     pub changes: usize,
     /// How many may.
@@ -64,25 +114,37 @@ pub struct Braked {
 }
 
 impl Lever {
-    /// Lets `changed` homes pass, of a map of `keys`. Errors: the brake is on.
-    pub(super) fn pass(&self, changed: usize, keys: usize, brake: &mut Brake) -> Result<(), ApplyError> {
-        if changed == 0 {
+    /// Lets changes pass, of a map of `keys`. Errors: the brake is on.
+    pub(super) fn pass(&self, changes: &Changes, keys: usize, brake: &mut Brake) -> Result<(), ApplyError> {
+        if changes.count() == 0 {
             return Ok(());
         }
         let now = clock::now();
         let mut held = self.held();
-        if held.open_until.is_some_and(|until| now < until) {
-            return Ok(());
+        if held.released_until.is_some_and(|until| until <= now) {
+            (held.released, held.released_until) = (Vec::new(), None);
         }
-        let changes = brake.within(now) + changed;
+        let fresh = changes.besides(&held.released);
+        let within = brake.within(now) + fresh;
         let limit = (keys / SHARE).clamp(CHANGES_MIN, CHANGES_MAX);
-        if held.braked.is_some() || changes > limit {
+        if fresh > 0 && (held.braked.is_some() || within > limit) {
             held.stops += u64::from(held.braked.is_none());
-            let braked = *held.braked.get_or_insert(Braked { changes, limit });
+            let braked = Braked { id: changes.id(), changes: within, limit };
+            (held.braked, held.changes) = (Some(braked), changes.named.clone());
             return Err(ApplyError::Braked(braked));
         }
-        brake.note(now, changed);
+        brake.note(now, fresh);
         Ok(())
+    }
+
+    /// Lets what is held under this id pass. Errors: what is held instead.
+    fn release(&self, id: u64, now: Instant) -> Result<Braked, Option<Braked>> {
+        let mut held = self.held();
+        let braked = held.braked.filter(|braked| braked.id == id).ok_or(held.braked)?;
+        let mut released = std::mem::take(&mut held.changes);
+        released.sort_unstable();
+        (held.braked, held.released, held.released_until) = (None, released, Some(now + RELEASE_LIFE));
+        Ok(braked)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -97,30 +159,61 @@ impl Homes {
         (held.braked, held.stops)
     }
 
-    /// An operator's word: for so long, homes may change as the feed says. Gives what was held back.
-    pub fn release_brake(&self, lasts: Duration) -> Option<Braked> {
-        let mut held = self.brake.held();
-        held.open_until = Some(clock::now() + lasts);
-        let braked = held.braked.take();
-        tracing::warn!(?braked, seconds = lasts.as_secs(), "an operator lets mass changes of homes pass");
-        braked
+    /// An operator's word: the changes that are held under this id pass, once. Errors: what is held instead, if anything is.
+    pub fn release_brake(&self, id: u64) -> Result<Braked, Option<Braked>> {
+        let braked = self.brake.release(id, clock::now())?;
+        tracing::warn!(
+            id = format!("{id:016x}"),
+            changes = braked.changes,
+            "an operator lets a mass change of homes pass"
+        );
+        Ok(braked)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::id::EdgeId;
+
+    fn changes(keys: std::ops::Range<u64>, to: u16) -> Changes {
+        let mut changes = Changes::default();
+        keys.for_each(|key| changes.note(KeyHash(key), Named::Other(EdgeId(to)), 2));
+        changes
+    }
 
     #[test]
     fn it_stops_at_its_limit_and_stays_until_it_is_released() {
         let (lever, mut brake) = (Lever::default(), Brake::default());
-        let mut pass = |changed, keys| lever.pass(changed, keys, &mut brake).is_ok();
-        assert!(pass(1000, 10) && pass(0, 10) && !pass(1, 10) && pass(0, 10));
-        assert!(!pass(1, 10_000_000), "it is on");
+        let mut pass = |range, keys| lever.pass(&changes(range, 1), keys, &mut brake).is_ok();
+        assert!(pass(0..1000, 10) && pass(0..0, 10) && !pass(5000..5001, 10) && pass(0..0, 10));
+        assert!(!pass(6000..6001, 10_000_000), "it is on");
         lever.held().braked = None;
-        assert!(pass(49_000, 10_000_000) && !pass(1, 10_000_000));
+        assert!(pass(0..49_000, 10_000_000) && !pass(60_000..60_001, 10_000_000));
         assert_eq!(lever.held().stops, 2);
-        lever.held().open_until = Some(clock::now() + WINDOW);
-        assert!(pass(1 << 30, 10));
+    }
+
+    #[test]
+    fn a_release_frees_what_was_held_and_nothing_else() {
+        let (lever, mut brake) = (Lever::default(), Brake::default());
+        let mut pass = |changes: &Changes| lever.pass(changes, 10, &mut brake);
+        let Err(ApplyError::Braked(first)) = pass(&changes(0..1500, 1)) else { panic!() };
+        assert_eq!((first.changes, first.limit), (1500, 1000));
+        let now = clock::now();
+        assert_eq!(lever.release(first.id ^ 1, now), Err(Some(first)), "another id");
+        // One more change has come since somebody looked: what is held is another batch.
+        let Err(ApplyError::Braked(second)) = pass(&changes(0..1501, 1)) else { panic!() };
+        assert_ne!(first.id, second.id);
+        assert_eq!(lever.release(first.id, now), Err(Some(second)));
+        assert_eq!(lever.release(second.id, now), Ok(second));
+        assert_eq!(lever.release(second.id, now), Err(None), "nothing is held");
+        assert!(pass(&changes(700..1501, 1)).is_ok() && pass(&changes(0..700, 1)).is_ok(), "in any pieces");
+        assert!(pass(&changes(0..900, 2)).is_ok(), "what was released is not counted");
+        let Err(ApplyError::Braked(third)) = pass(&changes(0..1501, 3)) else {
+            panic!("the same keys to another edge")
+        };
+        lever.release(third.id, now).unwrap();
+        lever.held().released_until = Some(now);
+        assert!(pass(&changes(0..1501, 3)).is_err(), "a release is used soon, or is over");
     }
 }

@@ -123,6 +123,12 @@ impl Identity {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
+    /// Another instance of this edge goes on beside this one.
+    pub(super) fn stand_beside(&self, sibling: Boot) {
+        let mut incarnation = self.incarnation.lock().unwrap_or_else(PoisonError::into_inner);
+        incarnation.beside.get_or_insert(sibling);
+    }
+
     /// Central has entered `boot`; nothing happens if that is not this one any more.
     pub(super) fn registered(&self, boot: Boot, at: u64, term: u64) {
         let standing = self.standing();

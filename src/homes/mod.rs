@@ -15,6 +15,7 @@ mod overrides;
 mod rates;
 mod register;
 mod report;
+mod siblings;
 mod view;
 
 use std::net::IpAddr;
@@ -47,6 +48,7 @@ pub use apply::Applier;
 pub use brake::Braked;
 pub use incarnation::Incarnation;
 pub use report::Report;
+pub use siblings::{SiblingAsk, SiblingReceiver, Word};
 
 /// A question for Central, to be answered over HTTP by whoever holds the [`AskReceiver`]. A dropped `reply` counts as
 /// `Unreachable`.
@@ -135,7 +137,7 @@ pub enum ApplyError {
         snapshot: u64,
     },
     /// Too many homes would change within a minute: nothing more is applied before an operator says so.
-    #[error("{} homes would change within a minute, and {} may: `coordinator release` lets them pass", .0.changes, .0.limit)]
+    #[error("{} homes would change within a minute, and {} may: `coordinator release {:016x}` lets these pass", .0.changes, .0.limit, .0.id)]
     Braked(Braked),
     /// The disk refused; nothing was applied.
     #[error("the state could not be made durable: {0}")]
@@ -193,6 +195,8 @@ pub struct Homes {
     edges: ArcSwap<Edges>,
     edges_version: watch::Sender<u64>,
     cursor: watch::Sender<Cursor>,
+    /// The last seq that is on disk for good; a snapshot of a new term may set it back.
+    durable_seq: AtomicU64,
     /// Moves with every change that could alter an answer of `look`.
     stirred: watch::Sender<u64>,
     overlay: Overlay,
@@ -201,6 +205,7 @@ pub struct Homes {
     durable: Durable,
     asks: mpsc::Sender<Ask>,
     look_ups: Flights,
+    siblings: siblings::Siblings,
     first_touches: Flights,
     register: register::Register,
     rates: rates::Rates,
@@ -284,6 +289,11 @@ impl Homes {
     /// Where in which history this edge stands.
     pub fn cursor(&self) -> Cursor {
         *self.cursor.borrow()
+    }
+
+    /// The last seq that an fsync has made durable: neither a crash nor a power failure takes this edge back before it.
+    pub fn durable_seq(&self) -> u64 {
+        self.durable_seq.load(Ordering::Relaxed)
     }
 
     /// Whether there is a map at all.

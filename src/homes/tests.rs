@@ -340,6 +340,25 @@ fn a_map_log_cut_at_any_octet_is_a_prefix_that_the_feed_completes() {
 }
 
 #[test]
+fn how_far_the_disk_has_come_is_told_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut edge = followed(dir.path());
+    assert_eq!(edge.homes.durable_seq(), 0);
+    edge.one(event(1, "1", "de", 1));
+    assert_eq!(edge.homes.durable_seq(), 1, "by the map's own fsync");
+    edge.one(event(2, "2", "fr", 1));
+    assert_eq!(edge.homes.durable_seq(), 2, "by the ledger's, which carries the map's rows");
+    let mut edge = edge.reopened(dir.path());
+    let known = (edge.homes.cursor().seq, edge.homes.durable_seq());
+    assert_eq!(known, (2, 0), "what is read may have been written only");
+    edge.applier.begin_feed(FEED, 1).unwrap();
+    assert_eq!(edge.homes.durable_seq(), 2);
+    edge.applier.begin_feed(FEED, 2).unwrap();
+    edge.applier.load(FEED, 2, 1, &table(), [row("1", "de", 1)].into_iter()).unwrap();
+    assert_eq!(edge.homes.durable_seq(), 1, "a new term begins anew");
+}
+
+#[test]
 fn a_crash_between_ledger_and_map_is_completed_by_what_the_ledger_carries_or_by_the_same_batch() {
     let dirs: Vec<_> = (0..8).map(|_| tempfile::tempdir().unwrap()).collect();
     let mut states = Vec::new();

@@ -8,7 +8,8 @@ use super::{Proxy, RETRY_AFTER, Site, finish, limit, obtain};
 use crate::base::clock;
 use crate::body::{Identity, Request, Response};
 use crate::error::{Error, Kind, Result};
-use crate::home::Home;
+use crate::feed::siblings;
+use crate::home::{Home, key};
 use crate::message::Name;
 use crate::peer::answer::{Answer, Claimed, Effort, answer};
 use crate::peer::wire::{Fwd, HomeIs, Moved, Role as As};
@@ -31,6 +32,9 @@ enum Verdict {
 
 impl Proxy {
     pub(super) async fn receive(&self, site: &Site, request: &mut Request, record: &mut Record) -> Result<Response> {
+        if let Some(asked) = request.head.path().strip_prefix(siblings::PATH).filter(|_| !is_forwarded(request)) {
+            return self.tell_sibling(site, request, asked);
+        }
         let fwd = forwarded(request)?;
         record.key.clone_from(&fwd.key);
         if is_cut(site, &fwd.from) {
@@ -60,6 +64,30 @@ impl Proxy {
             response.head.fields.add(Name::CoordinatorHome, HomeIs { edge: own.to_owned(), epoch, seq }.to_string());
         }
         Ok(response)
+    }
+
+    /// Tells another instance of this edge what is known here of a key, or which incarnation this is. Nobody is asked on.
+    fn tell_sibling(&self, site: &Site, request: &Request, asked: &str) -> Result<Response> {
+        let own = site.plan.own.name.as_str();
+        let is_sibling = match &request.from.identity {
+            Identity::Loopback => request.head.fields.text(Name::CoordinatorEdge) == Some(own),
+            Identity::Edge(name) => name == own,
+            _ => false,
+        };
+        if !is_sibling {
+            return Err(Error::new(Kind::HttpRequestDenied, "only another instance of this edge may ask that"));
+        }
+        let homes = self.homes()?;
+        let told = if asked == siblings::BOOT {
+            homes.is_founded().then(|| serde_json::to_vec(&homes.incarnation().boot))
+        } else {
+            let full =
+                key::unescape(asked).ok_or_else(|| Error::bad_request("the key is not percent-encoded UTF-8"))?;
+            let (space, key) = key::split(&full);
+            homes.word_of(space, key).map(|word| serde_json::to_vec(&word))
+        };
+        let text = told.transpose().ok().flatten();
+        Ok(text.map_or_else(|| Response::new(404), |text| Response::with(200, "application/json", text)))
     }
 
     /// Central's door: a request for Central's application goes to `[local]`, no route needed.
@@ -130,6 +158,11 @@ impl Proxy {
         response.head.fields.add(Name::CoordinatorMoved, moved.to_string());
         Ok(response)
     }
+}
+
+/// Whether another edge sent it on.
+fn is_forwarded(request: &Request) -> bool {
+    request.head.fields.has(Name::CoordinatorFwd)
 }
 
 /// Reads `Coordinator-Fwd` and holds it against the certificate: an edge speaks for itself only.

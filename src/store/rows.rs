@@ -79,6 +79,8 @@ pub struct Rows {
     log: Log,
     image: Option<Arc<Image>>,
     mark: Mark,
+    /// The mark up to which these rows are durable by themselves, by an fsync of ours.
+    durable: Mark,
     /// Rows of the log that the image has not.
     logged: u64,
     /// Rows of the log that it carries for another set.
@@ -196,6 +198,7 @@ impl Rows {
             log,
             image: None,
             mark,
+            durable: mark,
             logged: 0,
             carried: 0,
             log_min,
@@ -221,6 +224,12 @@ impl Rows {
         self.mark
     }
 
+    /// Up to where an fsync of ours has made them durable, whatever another set carries; nothing is said of what stood
+    /// there when they were opened before [`Rows::sync`].
+    pub fn durable(&self) -> Mark {
+        self.durable
+    }
+
     /// Whether anything was ever written.
     pub fn is_empty(&self) -> bool {
         self.image.is_none() && self.log.next() == 0
@@ -238,6 +247,7 @@ impl Rows {
         self.gather(mark, rows)?;
         self.log.commit()?;
         self.reached(mark, rows);
+        self.durable = mark;
         Ok(())
     }
 
@@ -260,13 +270,16 @@ impl Rows {
         self.log.append(&self.buffer)?;
         self.log.commit()?;
         self.reached(mark, rows);
+        self.durable = mark;
         self.carried += others.len() as u64;
         Ok(true)
     }
 
     /// Makes durable what was only written.
     pub fn sync(&mut self) -> Result<(), LogError> {
-        self.log.sync()
+        self.log.sync()?;
+        self.durable = self.mark;
+        Ok(())
     }
 
     fn gather(&mut self, mark: Mark, rows: &[Row]) -> Result<(), LogError> {
@@ -410,7 +423,7 @@ impl Rows {
         self.absorbing = None;
         let mark = prepared.0.head.mark;
         self.put(prepared.0)?;
-        self.mark = mark;
+        (self.mark, self.durable) = (mark, mark);
         (self.logged, self.carried) = (0, 0);
         Ok(())
     }

@@ -517,13 +517,52 @@ async fn the_status_shows_how_far_each_edge_is() {
     let world = world();
     let fr = edge(&world, "fr");
     assert_eq!(
-        fr.ask("POST /feed/v1/ack", r#"{"edge":"fr","inst":"i1","applied":2,"durable":2,"more":1}"#).await.0,
+        fr.ask("POST /feed/v1/ack", r#"{"edge":"fr","inst":"i1","applied":2,"durable":1,"more":1}"#).await.0,
         204
     );
     let (_, status) = world.app.ask("GET /v1/status", "").await;
     assert_eq!((&status["head"], &status["feed"]), (&json!(2), &json!(world.central.feed_id())));
-    assert_eq!(pick(&status["edges"][0]["ack"], &["inst", "applied"]), json!({ "inst": "i1", "applied": 2 }));
+    let ack = pick(&status["edges"][0]["ack"], &["inst", "applied", "durable"]);
+    assert_eq!(ack, json!({ "inst": "i1", "applied": 2, "durable": 1 }));
     assert_eq!(status["edges"][1]["ack"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_log_is_kept_for_the_slowest_edge_and_for_a_lost_one_within_a_bound() {
+    let world = world();
+    let import = Caller::new(&world.central, Identity::App).with("content-type", "text/csv");
+    let homes = async |range: std::ops::Range<u64>| {
+        let rows: String = range.map(|n| format!("user,{n},fr\n")).collect();
+        assert_eq!(import.ask("POST /v1/homes", &rows).await.0, 200);
+    };
+    let (fr, de) = (edge(&world, "fr"), edge(&world, "de"));
+    let ack = async |caller: &Caller, name: &str, seq: u64| {
+        let ack = json!({ "edge": name, "inst": "i", "applied": seq, "durable": seq, "term": 1 });
+        assert_eq!(caller.ask("POST /feed/v1/ack", &ack.to_string()).await.0, 204);
+    };
+    let stream = async |caller: &Caller, from: u64| {
+        let feed = world.central.feed_id();
+        caller.send(&format!("GET /feed/v1/stream?feed={feed}&term=1&from={from}"), Body::Empty).await.head.status
+    };
+    homes(0..600).await;
+    ack(&fr, "fr", world.central.head()).await;
+    homes(600..700).await;
+    assert_eq!(world.central.reach(), (1, Some(0), 0), "nobody knows where the other edge is");
+    ack(&de, "de", 400).await;
+    homes(700..701).await;
+    assert_eq!(world.central.reach(), (401, Some(400), 0));
+    assert_eq!((stream(&de, 401).await, stream(&de, 400).await), (200, 410), "it cannot be further back than its disk");
+    ack(&de, "de", world.central.head()).await;
+    homes(701..1000).await;
+    // The slowest has 602 on disk, and a quarter of the bound is kept for whoever follows without being registered.
+    assert_eq!(world.central.reach().0, 603);
+    homes(1000..2500).await;
+    let oldest = world.central.head() - BACKLOG + 1;
+    assert_eq!(world.central.reach(), (oldest, Some(602), 1), "fr is lost, and holds back no more than that");
+    assert_eq!(stream(&fr, 603).await, 410);
+    let (_, status) = world.app.ask("GET /v1/status", "").await;
+    let told = pick(&status, &["oldest", "slowest", "sent_to_snapshots"]);
+    assert_eq!(told, json!({ "oldest": oldest, "slowest": 602, "sent_to_snapshots": 2 }));
 }
 
 #[tokio::test]

@@ -118,7 +118,7 @@ pub async fn until(what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn url(address: SocketAddr) -> Url {
+pub fn url(address: SocketAddr) -> Url {
     Url { scheme: UrlScheme::Http, host: address.ip().to_string(), port: address.port(), base: String::new() }
 }
 

@@ -2,11 +2,12 @@
 
 use crate::central::open;
 use crate::door::TestDoor;
-use crate::follower::{Follower, copy, is_ours, put};
+use crate::follower::{Follower, copy, is_ours, put, url};
 use coordinator::feed::follow::Alarm;
 use coordinator::home::Home;
 use coordinator::homes::{Asked, Homes, Registered};
-use std::time::Duration;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -20,6 +21,12 @@ async fn it_follows_over_cuts_and_restarts() {
     let edge = Follower::of_central(&at_edge, "fr", &[door.address]);
     edge.level(&central).await;
     assert!(edge.owns(7) && edge.status.is_up());
+    // Central is told both how far the edge is and how far its disk is.
+    edge.until("acknowledged", |_| {
+        let told = central.followers().into_iter().find_map(|(name, edge)| edge.filter(|_| name == "fr"));
+        told.is_some_and(|told| (told.applied, told.durable) == (central.head(), central.head()))
+    })
+    .await;
 
     for round in 1..5 {
         let before = edge.status.connects();
@@ -197,4 +204,118 @@ async fn a_crash_before_the_first_snapshot_is_nothing_to_remember() {
     edge.level(&central).await;
     assert!(edge.owns(7));
     edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_cut_on_its_way_goes_on_where_it_was() {
+    let data = tempfile::tempdir().unwrap();
+    let at_edge = data.path().join("edge");
+    std::fs::create_dir(&at_edge).unwrap();
+    let central = open(&data.path().join("central"));
+    let door = TestDoor::open(central.clone(), None);
+    for step in 0..10 {
+        put(&door, step * 5_000..(step + 1) * 5_000, "fr").await;
+    }
+    *door.mischief.cut_snapshot.lock().unwrap() = Some(100_000);
+    let edge = Follower::of_central(&at_edge, "fr", &[door.address]);
+    edge.until("a part of it", |_| door.mischief.is_still.load(Relaxed)).await;
+    door.cut();
+    edge.level(&central).await;
+    let asked = door.mischief.snapshots.lock().unwrap().clone();
+    let [(None, 200), (Some(range), 206)] = &asked[..] else { panic!("{asked:?}") };
+    let from: usize = range.strip_prefix("bytes=").and_then(|range| range.strip_suffix('-')).unwrap().parse().unwrap();
+    assert!(from > 0 && from <= 100_000, "nothing that had come was asked for again: {range}");
+    edge.until("one snapshot", |edge| edge.status.snapshots() == 1).await;
+    assert!([0, 24_999, 49_999].into_iter().all(|key| edge.owns(key)));
+    edge.stop().await;
+}
+
+/// Makes the event of `user:13` one that no release can read, and mends the checksum of its batch.
+fn poisoned(line: bytes::Bytes) -> bytes::Bytes {
+    let text = String::from_utf8(line.to_vec()).unwrap();
+    let mut batch: serde_json::Value = serde_json::from_str(&text).unwrap();
+    if batch["t"] == "hb" {
+        // Else the digest would tell that a home is missing, and the map would be taken anew.
+        batch.as_object_mut().unwrap().remove("dig");
+        return format!("{batch}\n").into();
+    }
+    if !text.contains("\"user:13\"") {
+        return line;
+    }
+    for event in batch["ev"].as_array_mut().unwrap() {
+        if event["k"] == "user:13" {
+            event["st"] = "of a later release".into();
+        }
+    }
+    let covered = serde_json::to_vec(&[&batch["first"], &batch["last"], &batch["ev"]]).unwrap();
+    batch["crc"] = crc32fast::hash(&covered).into();
+    format!("{batch}\n").into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_cannot_be_read_spares_the_others_and_central_is_told() {
+    let data = tempfile::tempdir().unwrap();
+    let at_edge = data.path().join("edge");
+    std::fs::create_dir(&at_edge).unwrap();
+    let central = open(&data.path().join("central"));
+    let door = TestDoor::open(central.clone(), None);
+    *door.mischief.bend.lock().unwrap() = Some(poisoned);
+    put(&door, 0..1, "fr").await;
+    let edge = Follower::of_central(&at_edge, "fr", &[door.address]);
+    edge.level(&central).await;
+    edge.until("connected", |edge| edge.status.is_connected()).await;
+    put(&door, 10..20, "fr").await;
+    edge.level(&central).await;
+    put(&door, 20..21, "fr").await;
+    edge.level(&central).await;
+    assert_eq!((edge.status.poisoned(), edge.status.connects()), (1, 1), "it went on");
+    assert!([10, 12, 14, 19, 20].into_iter().all(|key| edge.owns(key)));
+    assert_eq!(edge.look(13), Home::Unknown, "it keeps its last good home, which is none");
+    let mut line = coordinator::feed::client::Line::connect(&url(door.address), None).await.unwrap();
+    let end = Instant::now() + WAIT;
+    loop {
+        let call = coordinator::feed::client::Call { target: "/v1/status".into(), ..Default::default() };
+        let answer = line.send(call).await.unwrap();
+        let text = coordinator::feed::client::content(answer.into_body(), 1 << 20).await.unwrap();
+        let status: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        let nack = status["edges"][0]["ack"]["nack"].clone();
+        if nack[0]["why"].as_str().is_some_and(|why| why.contains("of a later release")) {
+            // The two edges, the incarnation, the home before, and three of the ten stand before it.
+            assert_eq!(nack[0]["s"], 8, "{nack}");
+            break;
+        }
+        assert!(Instant::now() < end, "{status}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    edge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_does_not_read_is_told_so_and_holds_nothing_up() {
+    let data = tempfile::tempdir().unwrap();
+    let central = open(&data.path().join("central"));
+    let door = TestDoor::open(central.clone(), None);
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut slow = socket.connect(door.address).await.unwrap();
+    let feed = central.feed_id();
+    let request = format!("GET /feed/v1/stream?feed={feed}&term=1&from=1 HTTP/1.1\r\nhost: c\r\n\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut slow, request.as_bytes()).await.unwrap();
+    // More than the buffers of two sockets hold, and far more than Central keeps for it.
+    for step in 0..30 {
+        put(&door, step * 5_000..(step + 1) * 5_000, "fr").await;
+    }
+    let mut text = Vec::new();
+    let reading = async {
+        let mut piece = vec![0; 64 << 10];
+        while !text.windows(9).any(|window| window == b"\"t\":\"bye\"") {
+            let count = tokio::io::AsyncReadExt::read(&mut slow, &mut piece).await.unwrap();
+            assert!(count > 0, "it was cut without a word");
+            text.drain(..text.len().saturating_sub(1 << 10));
+            text.extend_from_slice(&piece[..count]);
+        }
+    };
+    tokio::time::timeout(WAIT, reading).await.expect("a bye");
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(text.contains("too slow"), "{}", &text[text.len().saturating_sub(500)..]);
 }

@@ -39,6 +39,7 @@ mod shop;
 mod reference;
 mod restore;
 mod processes;
+mod siblings;
 mod sim;
 mod start_failures;
 mod tidy;

@@ -162,8 +162,13 @@ fn a_mass_change_of_homes_waits_for_an_operator() {
     let brake = world.edge("us").status()["brake"].clone();
     assert_eq!((&brake["on"], &brake["stops"]), (&json!(true), &json!(1)), "{brake}");
     assert!(matches!(world.edge("us").home("1499"), Home::Ours { epoch: 1, .. }), "the last good is served");
+    let other = world.edge("us").admin("POST", "/release?id=0000000000000007");
+    assert_eq!(other.status, 409, "{other:?}");
     for name in EDGES {
-        assert_eq!(world.edge(name).admin("POST", "/release").status, 200);
+        let id = world.edge(name).status()["brake"]["id"].as_str().unwrap().to_owned();
+        assert!(name != "us" || other.text().contains(&format!("coordinator release {id}")), "{other:?}");
+        assert_eq!(world.edge(name).admin("POST", &format!("/release?id={id}")).status, 200);
+        assert_eq!(world.edge(name).admin("POST", &format!("/release?id={id}")).status, 409, "once");
     }
     world.synced();
     assert!(matches!(world.edge("jp").home("1499"), Home::Ours { epoch: 2, .. }));

@@ -115,7 +115,8 @@ function drawPlaces(look) {
   const rows = look.places.map((place) => {
     const row = make("tr", {}, make("th", { scope: "row" }, titleOf(place)));
     const rate = rateOf(place, look);
-    const feed = place.applied == null ? "" : `at ${count(place.applied)}, ${seconds(place.applied_ago_ms)} ago`;
+    const disk = place.durable < place.applied ? `, on disk ${count(place.durable)}` : "";
+    const feed = place.applied == null ? "" : `at ${count(place.applied)}${disk}, ${seconds(place.applied_ago_ms)} ago`;
     row.append(
       cell("State", stateOf(place), place.state === "down" ? "down" : ""),
       cell("Round trip", place.kind === "local" ? "" : duration(place.rtt_us), "num"),

@@ -31,6 +31,7 @@ fn run(state: &mut State, wants: &[Want]) -> Vec<String> {
             Outcome::Taken(home) => told("taken", home),
             Outcome::NoEdge => "no edge".into(),
             Outcome::Collision => "collision".into(),
+            Outcome::Withheld(feature) => format!("withheld {feature}"),
         })
         .collect()
 }
@@ -157,6 +158,10 @@ fn of_two_keys_with_one_hash_the_later_is_filed_under_another() {
         state.overrides().iter().map(|other| (&*other.k, other.x)).collect::<Vec<_>>(),
         [("user:3", 1), ("user:5", 1)]
     );
+    let mut cautious = state.draft_of_own_hashes();
+    let planned = ["user:9", "user:3"].map(|key| state.plan(&mut cautious, &want(key, "de")));
+    assert!(matches!(planned, [Outcome::Withheld(event::OTHER_HASH), Outcome::Same(_)]), "{planned:?}");
+    assert!(cautious.entries.is_empty());
     // Whoever reads the log comes to the same.
     let (_, events) = state.after(0, 100);
     assert_eq!(
@@ -172,6 +177,30 @@ fn of_two_keys_with_one_hash_the_later_is_filed_under_another() {
     hashes.sort();
     hashes.dedup();
     assert_eq!(hashes.len(), 4);
+}
+
+#[test]
+fn what_everybody_has_passed_is_let_go_of_and_homes_are_not() {
+    let mut state = State::new(FeedId([1; 16]));
+    let edge = state.plan_edge("fr", None).unwrap().unwrap();
+    state.apply(edge).unwrap();
+    state.chained(b"edge");
+    for s in (2..200).step_by(2) {
+        let mut draft = state.draft();
+        state.plan(&mut draft, &want(&format!("user:{s}"), "fr"));
+        draft.entries.into_iter().for_each(|entry| state.apply(entry).unwrap());
+        state.chained(b"home");
+        state.apply(Entry::Purge { s: s + 1, tag: "t".into() }).unwrap();
+        state.chained(b"purge");
+    }
+    let chains = [99, 100, 199].map(|seq| state.chain_at(seq));
+    state.compact(100);
+    assert_eq!([99, 100, 199].map(|seq| state.chain_at(seq)), [None, chains[1], chains[2]]);
+    assert_eq!((state.compacted(), state.after(0, 1000).1.len()), (100, 99 + 50));
+    state.compact(50);
+    assert_eq!(state.compacted(), 100, "what is gone does not come back");
+    state.compact(u64::MAX);
+    assert_eq!((state.compacted(), state.chain_at(199)), (199, chains[2]), "an edge that is level is still compared");
 }
 
 #[test]

@@ -193,9 +193,6 @@ fn workers(field: &Field<Count<0, 1024>>) -> usize {
 fn not_built(file: &EdgeFile, found: &mut Found<'_>) {
     found.later(&file.cache, Level::Note, "answers are not stored");
     found.later(&file.trace, Level::Note, "traceparent is passed on; no spans are exported");
-    if let Some(edge) = file.edge.get() {
-        found.later(&edge.siblings, Level::Note, "this edge's other instances are not asked");
-    }
     if let Some(tls) = file.tls.get() {
         found.later(&tls.ticket_keys, Level::Note, "each process makes its own keys");
     }

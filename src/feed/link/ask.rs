@@ -115,13 +115,13 @@ impl Asked {
     }
 
     async fn acknowledge(self: Arc<Self>) {
-        let applied = self.status.applied();
+        let (applied, durable) = (self.status.applied(), self.status.durable());
         let target = self.target.clone().load().clone();
         let rtt = target.rtt.last().map(|rtt| rtt.as_micros() as u64);
         let nack: Vec<_> =
             self.status.poison_shown().into_iter().map(|(s, why)| json!({ "s": s, "why": why })).collect();
         let ack = json!({
-            "edge": target.edge, "inst": target.instance, "applied": applied, "durable": applied, "rtt_us": rtt,
+            "edge": target.edge, "inst": target.instance, "applied": applied, "durable": durable, "rtt_us": rtt,
             "version": env!("CARGO_PKG_VERSION"), "features": event::FEATURES, "term": self.status.obeyed(),
             "digest_ok": self.status.is_equal(), "ready": self.status.alarm().is_none(), "nack": nack,
         });

@@ -244,9 +244,16 @@ fn rows_that_were_only_written_are_read_and_synced_later() {
     let mut rows = Rows::create(dir.path(), "t", LABEL).unwrap();
     rows.append_carried(mark(1), &[row(1, 1, 1)]).unwrap();
     assert_eq!((read(&rows).len(), reopened(dir.path()).mark()), (1, mark(1)));
+    assert_eq!((rows.mark(), rows.durable()), (mark(1), Mark::default()), "written, and no more");
     rows.sync().unwrap();
+    assert_eq!(rows.durable(), mark(1));
     rows.append(mark(2), &[row(2, 1, 1)]).unwrap();
-    assert_eq!(read(&reopened(dir.path())).len(), 2);
+    rows.append_carried(mark(3), &[row(3, 1, 1)]).unwrap();
+    assert_eq!((rows.mark(), rows.durable()), (mark(3), mark(2)));
+    let mut again = reopened(dir.path());
+    assert_eq!((read(&again).len(), again.durable()), (3, Mark::default()), "by whom it was written is not known");
+    again.sync().unwrap();
+    assert_eq!(again.durable(), mark(3));
 }
 
 #[test]
