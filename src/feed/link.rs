@@ -6,8 +6,8 @@
 //! believed, that does not come from the history which the homes hold.
 
 use super::client::{Call, Line, content};
-use super::follow::{self, Alarm, Lines, Step, Verdict};
-use super::source::{Begun, End, Image, Lines as _, Source};
+use super::follow::{self, Alarm, Lines, Poison, Step, Verdict};
+use super::source::{Begun, End, Image, Source};
 use super::status::LinkStatus;
 use crate::base::backoff::{Backoff, random};
 use crate::base::clock;
@@ -15,11 +15,12 @@ use crate::base::fault::Fault;
 use crate::base::snapshot::Reader;
 use crate::config::plan::Url;
 use crate::home::cursor::{Cursor, FeedId};
-use crate::home::event::{Frame, LINE_MAX};
+use crate::home::event::{LINE_MAX, Received};
 use crate::home::snapshot::Header;
 use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck, Homes, Report};
 use crate::upstream::endpoint::Rtt;
 use bytes::Bytes;
+use gather::{Gathered, Group};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 mod ask;
+mod gather;
 pub(super) mod recover;
 mod register;
 mod transfer;
@@ -210,44 +212,63 @@ impl<S: Source> Follower<S> {
         self.status.opened(history.0.to_string());
         let from = cursor.seq.saturating_add(1);
         tracing::info!(feed = %history.0, term = history.1, from, source = S::NAME, "following the homes");
-        loop {
-            match lines.next().await {
-                Ok(line) => {
-                    if let Some(end) = self.take(&line).await {
-                        return end;
-                    }
-                    self.backoff.reset();
-                }
-                Err(end) => return end,
-            }
+        // Read on while a batch is being made durable: what has come by then goes to the disk together.
+        let (reader, mut frames) = gather::between();
+        tokio::select! {
+            end = self.take_all(&mut frames) => end,
+            never = reader.read_all(&mut lines) => match never {},
         }
     }
 
-    /// Takes one line; how the stream ends by it, if it does.
-    async fn take(&mut self, line: &[u8]) -> Option<End> {
-        let received = match Frame::read(line) {
-            Ok(received) => received,
-            Err(why) => return Some(End::Resume(why)),
-        };
-        let Some(applier) = &self.applier else { return Some(End::Fatal("the homes' writer is gone".to_owned())) };
-        let (chain, digest) = (received.chain(), received.digest());
-        let (step, poison) = follow::step(&applier.cursor(), received);
-        for (s, why) in poison.iter().take(1) {
-            self.status.poison(&poison);
-            tracing::error!(?s, why, count = poison.len(), "an event cannot be read; its key keeps its last good home");
+    /// Takes frames until the stream ends by one, or of itself.
+    async fn take_all(&mut self, frames: &mut Gathered) -> End {
+        loop {
+            let ended = match frames.next().await {
+                Ok(received) => self.take(received, frames).await,
+                Err(end) => Some(end),
+            };
+            if let Some(end) = ended {
+                return end;
+            }
+            self.backoff.reset();
         }
+    }
+
+    /// Takes one frame, and if it is a batch, those that follow it and are there; how the stream ends by it, if it does.
+    async fn take(&mut self, received: Received, frames: &mut Gathered) -> Option<End> {
+        let Some(applier) = &self.applier else { return Some(End::Fatal("the homes' writer is gone".to_owned())) };
+        let cursor = applier.cursor();
+        let (chain, digest) = (received.chain(), received.digest());
+        let (step, poison) = follow::step(&cursor, received);
+        self.tell(&poison);
         match step {
             Step::Apply { first, last, events } => {
-                self.work(move |applier| applier.apply_at(first, last, chain, &events)).await.err()
+                self.apply(&cursor, Group { first, last, chain, events }, frames).await
             }
+            Step::Pass => None,
             Step::Edges(edges) => self.work(move |applier| applier.edges(&edges)).await.err(),
             Step::Beat { head } => {
                 self.status.reached(head, self.status.applied());
                 digest.and_then(|(at, digest)| self.compare(at, &digest))
             }
-            Step::Pass => None,
             Step::Resume(why) => Some(End::Resume(why)),
             Step::Bye { why, after } => Some(End::Later(why, after)),
+        }
+    }
+
+    /// Applies a batch and those that are there and follow it, with one fsync; how the stream ends by them, if it does.
+    async fn apply(&mut self, cursor: &Cursor, mut group: Group, frames: &mut Gathered) -> Option<End> {
+        let (poison, broken) = frames.join(cursor, &mut group);
+        self.tell(&poison);
+        let Group { first, last, chain, events } = group;
+        let applied = self.work(move |applier| applier.apply_at(first, last, chain, &events)).await;
+        applied.err().or(broken.map(End::Resume))
+    }
+
+    fn tell(&self, poison: &[Poison]) {
+        if let Some((s, why)) = poison.first() {
+            self.status.poison(poison);
+            tracing::error!(?s, why, count = poison.len(), "an event cannot be read; its key keeps its last good home");
         }
     }
 
