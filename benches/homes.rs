@@ -1,7 +1,8 @@
 //! The home map beside what else one could keep it in: DashMap in memory, redb on disk, on the same data in the same run.
 //!
 //! `cargo bench --bench homes [-- --smoke] [--json FILE] [--users 100m] [NAME]`. Without `--users` it runs at 1 and 10
-//! million. Nothing is asserted; docs/performance.md says what was found.
+//! million. `NAME` is one of look-up, disk, propagation, catch-up and writers. Nothing is asserted; docs/performance.md says
+//! what was found.
 
 // Benchmarks are outside the rules for clocks and threads that `clippy.toml` sets for the data path.
 #![allow(clippy::disallowed_methods)]
@@ -14,24 +15,31 @@ mod facts;
 mod histogram;
 #[path = "support/report.rs"]
 mod report;
+#[path = "support/scripted.rs"]
+mod scripted;
 
 use coordinator::base::id::EdgeId;
-use coordinator::home::cursor::FeedId;
-use coordinator::home::event::{EdgeRow, EdgeState, Event, State};
+use coordinator::home::cursor::{Cursor, FeedId};
+use coordinator::home::event::{EdgeRow, EdgeState, Event, Frame, State};
 use coordinator::home::hash::{KeyHash, key_hash};
 use coordinator::home::slot::{Entry, EpochLow, State as Slot};
 use coordinator::home::snapshot::{Decoder, Encoder, Header, Part};
 use coordinator::home::table::Writer;
-use coordinator::homes::{Applier, Homes, SnapshotRow};
+use coordinator::homes::{Applier, AskReceiver, Homes, SnapshotRow};
 use dashmap::DashMap;
 use histogram::Histogram;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use report::{Asked, Report};
+use scripted::Scripted;
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The daemon's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const FEED: FeedId = FeedId([7; 16]);
 
@@ -41,8 +49,20 @@ const REDB_MAX: u64 = 10_000_000;
 /// How long a rate is measured.
 const FOR: Duration = Duration::from_secs(4);
 
-/// Events of a batch: as Central sends them when little happens, and when an edge catches up.
-const BATCHES: [usize; 2] = [1000, 16_384];
+/// Events that are made durable together: as Central cuts its batches at most, and as an edge groups what has come.
+const BATCHES: [usize; 2] = [1024, 16_384];
+
+/// Events of one frame of a feed, few and as many as Central puts into one.
+const FRAMES: [usize; 2] = [64, 1024];
+
+/// Events that are followed for each.
+const FOLLOWED: usize = 2_000_000;
+
+/// Writers at Central at a time.
+const WRITERS: [u64; 3] = [1, 16, 128];
+
+/// The brake on mass changes is not what is measured here.
+const UNBRAKED: Duration = Duration::from_secs(24 * 3600);
 
 const ROWS: TableDefinition<'_, u64, u64> = TableDefinition::new("rows");
 
@@ -61,12 +81,19 @@ fn main() {
         if bench.wants("look-up") {
             look_ups(&mut bench, &users);
         }
-        if bench.wants("apply") || bench.wants("start") || bench.wants("snapshot") {
+        if bench.wants("disk") {
             on_disk(&mut bench, &users);
         }
     }
+    bench.users = 0;
     if bench.wants("propagation") {
         propagation(&mut bench);
+    }
+    if bench.wants("catch-up") {
+        catch_up(&mut bench);
+    }
+    if bench.wants("writers") {
+        writers(&mut bench);
     }
     let Bench { report, asked, .. } = bench;
     report.end(&asked);
@@ -155,6 +182,20 @@ impl Random {
 fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
+/// Begins to note the peak of what is in memory; gives what is.
+fn start_peak() -> u64 {
+    // Where the system refuses, the peak is that of the whole run.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    resident()
+}
+
+/// The most octets of this process that were in memory since.
+fn peak() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
 /// Processor time of this process.
@@ -267,9 +308,10 @@ fn edge_rows() -> Vec<EdgeRow> {
     vec![row(1, "fr"), row(2, "us"), row(3, "jp")]
 }
 
-fn open(folder: &Path) -> (Arc<Homes>, Applier) {
-    let (homes, applier, _asks) = Homes::open(folder, "fr", vec!["user".to_owned()]).expect("the folder can be opened");
-    (homes, applier)
+fn open(folder: &Path) -> (Arc<Homes>, Applier, AskReceiver) {
+    let opened = Homes::open(folder, "fr", vec!["user".to_owned()]).expect("the folder can be opened");
+    opened.0.release_brake(UNBRAKED);
+    opened
 }
 
 /// What it costs here to make 64 KiB durable, in a file that grows and in one whose space is prepared: the disk's part in
@@ -299,14 +341,15 @@ fn fsyncs(bench: &mut Bench, folder: &Path) {
 /// On disk: snapshot, image, log, and redb.
 fn on_disk(bench: &mut Bench, users: &Users) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
-    if bench.wants("apply") {
-        fsyncs(bench, folder.path());
-    }
+    fsyncs(bench, folder.path());
     let snapshot = encoded(bench, users);
     fresh(bench, users, folder.path(), &snapshot);
     drop(snapshot);
     start(bench, users, folder.path(), "image");
-    let ours = apply(bench, users, folder.path());
+    let mut moves = Moves::of(users);
+    let ours = apply(bench, &mut moves, folder.path());
+    let followed = followed(bench, &mut moves, folder.path());
+    drop(moves);
     start(bench, users, folder.path(), "image and log");
     drop(folder);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
@@ -314,6 +357,8 @@ fn on_disk(bench: &mut Bench, users: &Users) {
     for (at, batch) in BATCHES.into_iter().enumerate() {
         bench.ratio(&format!("apply beside redb, batches of {batch}"), ours[at] / theirs[at]);
     }
+    bench.ratio("the whole path, grouped, beside redb in batches of 1024", followed / theirs[0]);
+    bench.ratio("the whole path, grouped, beside redb in batches of 16384", followed / theirs[1]);
 }
 
 fn encoded(bench: &mut Bench, users: &Users) -> Vec<u8> {
@@ -334,28 +379,33 @@ fn encoded(bench: &mut Bench, users: &Users) -> Vec<u8> {
     out
 }
 
+/// The rows of a snapshot as they come from its octets.
+fn decoded(snapshot: &[u8]) -> impl Iterator<Item = Result<SnapshotRow, String>> {
+    let (mut decoder, mut pieces) = (Decoder::default(), snapshot.chunks(64 << 10));
+    let parts = std::iter::from_fn(move || {
+        let mut parts = Vec::new();
+        decoder.push(pieces.next()?, &mut parts).expect("the snapshot is sound");
+        Some(parts)
+    });
+    parts.flatten().flat_map(|part| if let Part::Rows(rows) = part { rows } else { Vec::new() }).map(Ok)
+}
+
 /// An edge that has nothing and gets a snapshot.
 fn fresh(bench: &mut Bench, users: &Users, folder: &Path, snapshot: &[u8]) {
-    let (homes, mut applier) = open(folder);
+    let (homes, mut applier, _asks) = open(folder);
     let began = Instant::now();
-    let (mut decoder, mut parts) = (Decoder::default(), Vec::new());
-    let mut rows = Vec::new();
-    for piece in snapshot.chunks(64 << 10) {
-        decoder.push(piece, &mut parts).expect("the snapshot is sound");
-        for part in parts.drain(..) {
-            if let Part::Rows(some) = part {
-                rows.extend(some);
-            }
-        }
-    }
-    assert!(decoder.is_complete() && rows.len() == users.count as usize);
-    let decoded = seconds(began);
-    bench.tell("snapshot: decoded", rows.len() as f64 / decoded / 1e6, "M rows/s");
+    assert_eq!(decoded(snapshot).filter(Result::is_ok).count() as u64, users.count);
+    bench.tell("snapshot: decoded", users.count as f64 / seconds(began) / 1e6, "M rows/s");
+    let had = start_peak();
+    let began = Instant::now();
     applier.begin_feed(FEED, 1).expect("a first feed");
     // Without it the ledger waits for Central's word, and nobody is ours.
     applier.registered(1, 1);
-    applier.load(FEED, 1, 1, &edge_rows(), rows.into_iter()).expect("a sound snapshot");
+    let at = Cursor { feed: Some(FEED), term: 1, seq: 1, chain: 0 };
+    applier.load_at(at, &edge_rows(), decoded(snapshot)).expect("a sound snapshot");
     bench.tell("fresh start: from snapshot in memory to all durable and hot", seconds(began), "s");
+    let each = |octets: u64| octets as f64 / users.count as f64;
+    bench.tell("fresh start: peak of memory for each user", each(peak().saturating_sub(had)), "octets");
     let size = |name: &str| {
         let files = std::fs::read_dir(folder).expect("the folder is there").flatten();
         let files = files.filter(|file| file.file_name().to_string_lossy().starts_with(name));
@@ -376,7 +426,7 @@ fn start(bench: &mut Bench, users: &Users, folder: &Path, from: &str) {
         assert!(matches!(home, coordinator::home::Home::At { .. } | coordinator::home::Home::Ours { .. }), "{home:?}");
     };
     let began = Instant::now();
-    let (homes, mut applier) = open(folder);
+    let (homes, mut applier, _asks) = open(folder);
     look(&homes);
     bench.tell(&format!("start from {from}: to the first answer"), seconds(began) * 1e3, "ms");
     let mut cold = Histogram::new();
@@ -403,22 +453,61 @@ fn start(bench: &mut Bench, users: &Users, folder: &Path, from: &str) {
     bench.tell(&format!("start from {from}: resident for each user, ledger included"), held, "octets");
 }
 
+/// Users that move about: the events that come next in the feed.
+struct Moves<'a> {
+    users: &'a Users,
+    random: Random,
+    epochs: Vec<u32>,
+    seq: u64,
+}
+
+impl Moves<'_> {
+    /// After a snapshot in which each has the first epoch.
+    fn of(users: &Users) -> Moves<'_> {
+        Moves { users, random: Random(6), epochs: vec![1; users.count as usize], seq: 1 }
+    }
+
+    fn next(&mut self) -> Event {
+        let user = self.users.any(&mut self.random);
+        let epoch = &mut self.epochs[user as usize];
+        *epoch += 1;
+        self.seq += 1;
+        Event {
+            c: "put".into(),
+            e: *epoch,
+            h: ["fr", "us", "jp"][(user + u64::from(*epoch)) as usize % 3].into(),
+            k: format!("user:{user}"),
+            s: self.seq,
+            st: State::Active,
+            x: 0,
+        }
+    }
+
+    fn batch(&mut self, count: usize) -> Vec<Event> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
+    /// A batch as Central writes it.
+    fn line(&mut self, count: usize) -> Vec<u8> {
+        let batch = self.batch(count);
+        let mut line = Frame::batch(batch[0].s, self.seq, batch).line();
+        line.pop();
+        line
+    }
+}
+
 /// Events a second, each batch durable before the next.
-fn apply(bench: &mut Bench, users: &Users, folder: &Path) -> Vec<f64> {
-    let (_homes, mut applier) = open(folder);
+fn apply(bench: &mut Bench, moves: &mut Moves<'_>, folder: &Path) -> Vec<f64> {
+    let (_homes, mut applier, _asks) = open(folder);
     applier.begin_feed(FEED, 1).expect("the feed goes on");
-    let mut seq = applier.cursor().seq;
-    let mut epochs = vec![1u32; users.count as usize];
-    let mut random = Random(6);
     let mut rates = Vec::new();
     for batch in BATCHES {
         let (mut took, mut used, mut count) = (Duration::ZERO, Duration::ZERO, 0u64);
         let mut times = Histogram::new();
         while took < bench.long() {
             // As many as the clock of processor time can measure.
-            let group: Vec<Vec<Event>> = (0..if bench.asked.smoke { 2 } else { 400_000 / batch })
-                .map(|_| events(users, &mut random, &mut epochs, &mut seq, batch))
-                .collect();
+            let groups = if bench.asked.smoke { 2 } else { 400_000 / batch };
+            let group: Vec<Vec<Event>> = (0..groups).map(|_| moves.batch(batch)).collect();
             let (began, had) = (Instant::now(), cpu());
             for events in &group {
                 let start = Instant::now();
@@ -431,38 +520,36 @@ fn apply(bench: &mut Bench, users: &Users, folder: &Path) -> Vec<f64> {
             took += began.elapsed();
             used += cpu() - had;
         }
-        let rate = count as f64 / took.as_secs_f64();
-        bench.tell(&format!("apply, batches of {batch}, each durable"), rate, "events/s");
-        bench.tell(
-            &format!("apply, batches of {batch}: for each second of one core"),
-            count as f64 / used.as_secs_f64().max(1e-3),
-            "events",
-        );
-        bench.tell(&format!("apply, batches of {batch}: p99 of a batch"), times.micros(0.99) / 1e3, "ms");
-        rates.push(rate);
+        rates.push(tell_rate(bench, &format!("apply, {batch} events to an fsync"), count, took, used));
+        bench.tell(&format!("apply, {batch} events to an fsync: p50"), times.micros(0.5) / 1e3, "ms");
+        bench.tell(&format!("apply, {batch} events to an fsync: p99"), times.micros(0.99) / 1e3, "ms");
     }
     rates
 }
 
-/// The next events of the feed: users that move about.
-fn events(users: &Users, random: &mut Random, epochs: &mut [u32], seq: &mut u64, count: usize) -> Vec<Event> {
-    let next = |_| {
-        let user = users.any(random);
-        let epoch = &mut epochs[user as usize];
-        *epoch += 1;
-        *seq += 1;
-        let home = ["fr", "us", "jp"][(user + u64::from(*epoch)) as usize % 3];
-        Event {
-            c: "put".into(),
-            e: *epoch,
-            h: home.into(),
-            k: format!("user:{user}"),
-            s: *seq,
-            st: State::Active,
-            x: 0,
-        }
-    };
-    (0..count).map(next).collect()
+fn tell_rate(bench: &mut Bench, what: &str, count: u64, took: Duration, used: Duration) -> f64 {
+    let rate = count as f64 / took.as_secs_f64();
+    bench.tell(what, rate, "events/s");
+    let of_a_core = count as f64 / used.as_secs_f64().max(1e-3);
+    bench.tell(&format!("{what}: for each second of one core"), of_a_core, "events");
+    rate
+}
+
+/// The whole path: from the lines of a feed that are all there, through parsing and grouping, to what is durable and
+/// visible. Gives events a second where Central cuts its frames shortest.
+fn followed(bench: &mut Bench, moves: &mut Moves<'_>, folder: &Path) -> f64 {
+    let mut rates = Vec::new();
+    for frame in FRAMES {
+        let (homes, mut applier, asks) = open(folder);
+        applier.warm().expect("the files are sound");
+        let frames = if bench.asked.smoke { 20 } else { FOLLOWED / frame };
+        let lines = (0..frames).map(|_| moves.line(frame)).collect();
+        let (had, last) = (cpu(), moves.seq);
+        let took = scripted::follow(Scripted { history: (FEED, 1), lines }, &homes, applier, asks, last);
+        let what = format!("the whole path, frames of {frame} events, grouped");
+        rates.push(tell_rate(bench, &what, (frames * frame) as u64, took, cpu() - had));
+    }
+    rates.into_iter().fold(f64::MAX, f64::min)
 }
 
 /// The same rows in redb: look-ups, and batches of updates with the cursor, each durable. Gives the rates.
@@ -496,17 +583,20 @@ fn redb(bench: &mut Bench, users: &Users, folder: &Path) -> Vec<f64> {
     let mut rates = Vec::new();
     for batch in BATCHES {
         let (mut took, mut done) = (Duration::ZERO, 0u64);
+        let mut times = Histogram::new();
         while took < bench.long() {
             let cursor = (0, done);
             // As with our own, drawing the updates is not in the time.
             let updates: Vec<_> = (0..batch).map(|_| (rows[random.below(count) as usize].0.0, done)).collect();
             let began = Instant::now();
             write(&mut updates.into_iter().chain([cursor]));
+            times.record(began.elapsed());
             took += began.elapsed();
             done += batch as u64;
         }
         let rate = done as f64 / took.as_secs_f64();
-        bench.tell(&format!("redb: apply, batches of {batch}, each durable"), rate, "events/s");
+        bench.tell(&format!("redb: apply, {batch} rows to a durable commit"), rate, "rows/s");
+        bench.tell(&format!("redb: apply, {batch} rows to a durable commit: p50"), times.micros(0.5) / 1e3, "ms");
         rates.push(rate);
     }
     rates
@@ -515,10 +605,29 @@ fn redb(bench: &mut Bench, users: &Users, folder: &Path) -> Vec<f64> {
 /// Central and three edges on real sockets: from the commit of one home to its being applied at each.
 fn propagation(bench: &mut Bench) {
     println!("propagation: Central and three edges in this process, over loopback");
-    bench.users = 0;
     let puts = if bench.asked.smoke { 20 } else { 2000 };
     let figures: Value = edges::propagation(puts);
     for (what, micros) in figures.as_object().into_iter().flatten() {
         bench.tell(what, micros.as_f64().unwrap_or(0.0) / 1e3, "ms");
+    }
+}
+
+/// An edge that was away, over real sockets.
+fn catch_up(bench: &mut Bench) {
+    println!("catch-up: Central and one edge in this process, over loopback");
+    let events = if bench.asked.smoke { 5000 } else { 1_000_000 };
+    let (imported, followed) = edges::catch_up(events);
+    bench.tell("Central: homes imported, each durable", imported, "events/s");
+    bench.tell("an edge that was away, following the stream, each durable", followed, "events/s");
+}
+
+/// Many who write at Central at once.
+fn writers(bench: &mut Bench) {
+    println!("writers: puts at Central, each durable before it is answered, over loopback");
+    for count in WRITERS {
+        let (rate, p50, shared) = edges::writers(count, bench.long());
+        bench.tell(&format!("{count} writers"), rate, "puts/s");
+        bench.tell(&format!("{count} writers: p50 of a put"), p50 / 1e3, "ms");
+        bench.tell(&format!("{count} writers: puts to a commit"), shared, "");
     }
 }

@@ -316,11 +316,12 @@ impl<S: Source> Follower<S> {
         // A disk that refuses may take the same again later; the cursor has not moved, so nothing is lost.
         result.map_err(|error| match error {
             ApplyError::Braked(_) => End::Alarm(Alarm::MassChange, error.to_string()),
+            ApplyError::Cut(_) => End::Broken(error.to_string()),
             error => End::Resume(error.to_string()),
         })
     }
 
-    /// Takes all homes, and loads them once all has been found right.
+    /// Takes all homes as they come; none counts before all have been found right.
     async fn snapshot(&mut self) -> End {
         let least = self.applier.as_ref().map_or(0, Applier::snapshot_from);
         match self.source.snapshot(least).await {
@@ -336,10 +337,9 @@ impl<S: Source> Follower<S> {
             Ok(check) => return denied(check),
             Err(end) => return end,
         }
-        let rows = image.rows.len();
         let loaded = self.work(move |applier| load(applier, image)).await;
         match loaded {
-            Ok(_) => {
+            Ok(Applied { changed: rows, .. }) => {
                 self.status.snapshot();
                 self.status.know(feed.to_string());
                 tracing::info!(seq, rows, "a snapshot of all homes is loaded");
@@ -354,7 +354,6 @@ impl<S: Source> Follower<S> {
 pub(super) struct Central {
     target: Reader<Target>,
     status: Arc<LinkStatus>,
-    backoff: Backoff,
     /// The connection of the attempt under way.
     line: Option<Line>,
 }
@@ -362,7 +361,7 @@ pub(super) struct Central {
 impl Central {
     /// Central where `target` says.
     pub(super) fn new(target: Reader<Target>, status: Arc<LinkStatus>) -> Central {
-        Central { target, status, backoff: Backoff::links(), line: None }
+        Central { target, status, line: None }
     }
 
     /// The connection at hand, or a new one.
@@ -395,26 +394,11 @@ impl Source for Central {
         registered
     }
 
-    /// Fetches a snapshot to its end, and finds all of it right. One that is cut goes on where it was.
+    /// Begins to fetch a snapshot. Its homes come while they are taken; one that is cut goes on where it was.
     async fn snapshot(&mut self, least: u64) -> Result<Image, End> {
         let target = self.target.load().clone();
-        let mut transfer = transfer::Transfer::new(least);
-        loop {
-            let gone_on = match self.line(&target).await {
-                Ok(mut line) => transfer.go_on(&mut line, &target).await,
-                Err(end) => Err(end),
-            };
-            match gone_on {
-                Err(End::Broken(why)) if transfer.may_go_on() => {
-                    tracing::warn!(why, "the snapshot was cut, and goes on from there");
-                    tokio::time::sleep(self.backoff.next(random())).await;
-                }
-                ended => {
-                    self.backoff.reset();
-                    return ended;
-                }
-            }
-        }
+        let line = self.line(&target).await?;
+        transfer::fetch(line, target, self.status.clone(), least).await
     }
 
     async fn stream(&mut self, from: Cursor) -> Result<((FeedId, u64), Body), End> {
@@ -524,7 +508,7 @@ fn load(applier: &mut Applier, image: Image) -> Result<Applied, ApplyError> {
     let Header { feed, term, seq } = image.header;
     applier.overrides(&image.overrides)?;
     let at = Cursor { feed: Some(feed), term: u64::from(term), seq, chain: image.chain };
-    applier.load_at(at, &image.edges, image.rows.into_iter())
+    applier.load_at(at, &image.edges, image.rows)
 }
 
 /// A map that is not Central's is taken anew within so long, at random: many edges may have found the same.

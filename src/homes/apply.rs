@@ -23,7 +23,7 @@ use super::edges::Edges;
 use super::open::{self, Filling, LEDGER, MAP, Tables, Unfilled};
 use super::overrides;
 use super::view::{self, View};
-use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
+use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes};
 use crate::base::id::EdgeId;
 use crate::home::cursor::Coverage;
 use crate::home::digest::Digest;
@@ -35,7 +35,9 @@ use crate::home::slot::State as Slot;
 use crate::home::standing::{About, Boot, Meaning, Stage, Standing};
 use crate::home::{exact, table};
 use crate::store::log::LogError;
-use crate::store::rows::{self, Mark, Merging, Rows};
+use crate::store::rows::{self, Mark, Rows};
+
+mod snapshot;
 
 /// The one writer of what the feed says. Its calls block on the disk: it lives on a thread of its own.
 #[derive(Debug)]
@@ -70,10 +72,6 @@ struct Change<'a> {
     home: Named,
     epoch: u32,
 }
-
-/// A snapshot that changes at most so many rows of the ledger has them appended to its log; by more, a new image is made
-/// while they come, so that they need not be held. In tests, which have few, both ways are gone.
-const APPEND_MAX: usize = if cfg!(test) { 2 } else { 1 << 16 };
 
 /// Rows of the ledger by hash, which is one already.
 type RowsByHash = HashMap<KeyHash, Row, BuildHasherDefault<Hashed>>;
@@ -235,13 +233,15 @@ impl Applier {
         fresh.sort_by_key(|event| event.s);
         let named = fresh.iter().filter(|event| event.x > 0).map(|event| (event.k.as_str(), event.x));
         self.override_hashes(feed, named)?;
-        let edges = self.homes.edges.load_full();
+        let (edges, view) = (self.homes.edges.load_full(), self.homes.view.load_full());
         let mut changes = Vec::with_capacity(fresh.len());
         for event in &fresh {
-            let change = (first..=last).contains(&event.s).then(|| self.understand(feed, &edges, event)).flatten();
+            let is_inside = (first..=last).contains(&event.s);
+            let change = is_inside.then(|| self.understand(feed, &edges, &view.overrides, event)).flatten();
             changes.extend(change.map(|change| (event.s, change)));
         }
         let kept_out = (fresh.len() - changes.len()) as u64;
+        self.fetch(&changes);
         self.brake_at(&changes)?;
         let mark = Mark { term: cursor.term, seq: last, chain, ledger: last };
         let changed = self.carry_out(mark, &changes)?;
@@ -253,7 +253,13 @@ impl Applier {
     }
 
     /// Reads what an event says; `None` if it makes no sense here.
-    fn understand<'a>(&self, feed: FeedId, edges: &Edges, event: &'a Event) -> Option<Change<'a>> {
+    fn understand<'a>(
+        &self,
+        feed: FeedId,
+        edges: &Edges,
+        overrides: &Overrides,
+        event: &'a Event,
+    ) -> Option<Change<'a>> {
         let (space, key) = split_key(&event.k)?;
         let home = match event.st {
             Said::Purge => return None,
@@ -263,11 +269,10 @@ impl Applier {
                 other => Named::Other(other),
             },
         };
-        let view = self.homes.view.load();
-        if event.e == 0 || (event.x > 0 && view.overrides.number(&event.k) != event.x) {
+        if event.e == 0 || (event.x > 0 && overrides.number(&event.k) != event.x) {
             return None;
         }
-        let hash = view.overrides.hash(feed, space, key);
+        let hash = overrides.hash(feed, space, key);
         Some(Change { hash, key: Some((space, key)), home, epoch: event.e })
     }
 
@@ -296,6 +301,14 @@ impl Applier {
         Ok(())
     }
 
+    /// Has what the tables hold of the keys fetched from memory, many at a time: one after the other would be most of what
+    /// a large batch costs.
+    fn fetch(&self, changes: &[(u64, Change<'_>)]) {
+        let (map, ledger) = (self.map.table(), self.ledger.table());
+        let touched = changes.iter().map(|(_, change)| map.touch(change.hash) ^ ledger.touch(change.hash));
+        std::hint::black_box(touched.fold(0, |all, one| all ^ one));
+    }
+
     /// Stops before a batch by which too many homes would change within a minute.
     fn brake_at(&mut self, changes: &[(u64, Change<'_>)]) -> Result<(), ApplyError> {
         let own = self.homes.view.load().own;
@@ -320,6 +333,7 @@ impl Applier {
         }
         let standing = self.standing();
         let mut orders = Orders::default();
+        orders.rows.reserve(changes.len());
         for (seq, change) in changes {
             // An incomplete ledger takes no key by an entry that passes: it may have moved on (HOMES 2.1). A complete one
             // takes nothing at or below its own cursor.
@@ -430,27 +444,6 @@ impl Applier {
             let ledger = self.ledger.table().clone();
             self.publish(|view| view.ledger = ledger);
         }
-    }
-
-    /// Steps 1 and 2 of a snapshot that is news to the ledger.
-    fn record_snapshot(&mut self, mark: Mark, owned: Owned) -> Result<(), ApplyError> {
-        let Owned { few, image, .. } = owned;
-        if let Some(image) = image {
-            let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-            // What comes after the image must not seem to be in it.
-            let reached = if few.is_empty() { mark } else { ledger.mark() };
-            let image = ledger.merged(image, reached).map_err(stored)?;
-            ledger.replace(image).map_err(stored)?;
-            self.ledger = open::fill_ledger(ledger).map_err(stored)?;
-            let ledger = self.ledger.table().clone();
-            self.publish(|view| view.ledger = ledger);
-        }
-        let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        if !few.is_empty() || ledger.mark() != mark {
-            ledger.append(mark, &few).map_err(stored)?;
-        }
-        self.show_ledger(&few);
-        Ok(())
     }
 
     /// Step 4: the table. Should one bucket have overflowed too far although there is room, or a key look like another's
@@ -568,72 +561,6 @@ impl Applier {
         Ok(())
     }
 
-    /// Replaces the map by a snapshot that holds as of `seq`, and founds a ledger that has not been. A crash in the
-    /// middle leaves the old map. What the ledger has closed at or after `seq` stays closed.
-    ///
-    /// Errors: the map is as it was.
-    pub fn load(
-        &mut self,
-        feed: FeedId,
-        term: u64,
-        seq: u64,
-        edges: &[EdgeRow],
-        rows: impl Iterator<Item = SnapshotRow>,
-    ) -> Result<Applied, ApplyError> {
-        self.load_at(Cursor { feed: Some(feed), term, seq, chain: 0 }, edges, rows)
-    }
-
-    /// The same with the checksum of Central's log up to `seq`, if it is known.
-    pub fn load_at(
-        &mut self,
-        at: Cursor,
-        edges: &[EdgeRow],
-        rows: impl Iterator<Item = SnapshotRow>,
-    ) -> Result<Applied, ApplyError> {
-        let Cursor { feed, term, seq, chain } = at;
-        let feed = feed.ok_or(ApplyError::NoHistory)?;
-        self.check_snapshot(feed, term, seq)?;
-        self.edges(edges)?;
-        let standing = self.in_term(term);
-        let (rebuilt, meaning) = standing.reached(seq);
-        let rebuilt = Standing { history: term, ..rebuilt };
-        let is_complete = rebuilt.stage == Stage::Ready;
-        let is_news = is_complete && (meaning == Meaning::Rebuild || standing.cursor < seq);
-        let mark = Mark { term, seq, chain, ledger: if is_complete { rebuilt.cursor.max(seq) } else { 0 } };
-        let (mut orders, mut kept_out) = (Orders::default(), 0);
-        let mut owned = Owned { is_news, ..Owned::default() };
-        let prepared = self.prepare(feed, mark, rows, &mut orders, &mut owned, &mut kept_out)?;
-        self.homes.brake.pass(orders.changed, self.map.keys(), &mut self.brake)?;
-        if !is_news {
-            orders = Orders::default();
-        }
-        if meaning == Meaning::Rebuild {
-            self.homes.identity.found(&self.dir).map_err(|error| ApplyError::Store(error.to_string()))?;
-        }
-        self.lose(&orders.clashes);
-        if is_news {
-            self.record_snapshot(mark, owned)?;
-        }
-        self.homes.identity.stands(rebuilt);
-        self.homes.ledger_lost.fetch_and(!is_complete, Ordering::Relaxed);
-        let changed = prepared.count();
-        self.replace_map(prepared)?;
-        self.settle(orders.settled);
-        // Claims made while the snapshot was read are not among the orders.
-        self.homes.reconcile_claims();
-        self.reach(mark);
-        self.count_kept_out(kept_out, 0, seq);
-        Ok(Applied { seq, changed, kept_out })
-    }
-
-    /// Where the ledger stands in the history of a term. In a new one its cursor starts over: what was reported to Central
-    /// stands in it, and a row changes only by a greater epoch.
-    fn in_term(&self, term: u64) -> Standing {
-        let standing = self.standing();
-        let is_new = standing.stage == Stage::Ready && term > standing.history;
-        if is_new { standing.new_history(term, 0) } else { standing }
-    }
-
     /// The seq as of which a snapshot is of use, at least: not before the cursor, nor before this incarnation is known.
     pub fn snapshot_from(&self) -> u64 {
         match self.standing().stage {
@@ -646,75 +573,6 @@ impl Applier {
     pub fn digest(&self) -> Digest {
         self.map.digest()
     }
-
-    fn check_snapshot(&self, feed: FeedId, term: u64, seq: u64) -> Result<(), ApplyError> {
-        let cursor = self.cursor();
-        if self.begun != Some((feed, term)) || term < cursor.term {
-            return Err(ApplyError::NoHistory);
-        }
-        if seq < cursor.seq && term == cursor.term {
-            return Err(ApplyError::Older { cursor: cursor.seq, snapshot: seq });
-        }
-        Ok(())
-    }
-
-    /// Writes the map's new image beside the old one, and notes what the rows mean to the ledger.
-    fn prepare(
-        &mut self,
-        feed: FeedId,
-        mark: Mark,
-        rows: impl Iterator<Item = SnapshotRow>,
-        orders: &mut Orders,
-        owned: &mut Owned,
-        kept_out: &mut u64,
-    ) -> Result<rows::Prepared, ApplyError> {
-        let (Some(mut map), Some(mut ledger)) = (self.map_rows.take(), self.ledger_rows.take()) else {
-            return Err(ApplyError::NoHistory);
-        };
-        let table = self.homes.edges.load_full();
-        let view = self.homes.view.load_full();
-        let own = view.own;
-        let hash_of = |key: &KeyText| {
-            let (space, id) = key.parts();
-            view.overrides.hash(feed, space, id)
-        };
-        let claimed: HashMap<KeyHash, KeyText> =
-            self.homes.claims.keys().into_iter().map(|key| (hash_of(&key), key)).collect();
-        let rows = rows.filter_map(|row| {
-            let Some(home) = named(&row, own, &table) else {
-                *kept_out += 1;
-                return None;
-            };
-            orders.changed += usize::from(self.changes_home(row.kh, home, own));
-            let key = claimed.get(&row.kh).map(KeyText::parts);
-            let change = Change { hash: row.kh, key, home, epoch: row.epoch };
-            self.order(&change, orders);
-            for (hash, row) in orders.rows.drain() {
-                owned.take(&mut ledger, view::ledger_row(hash, row));
-            }
-            Some(view::map_row(change.hash, change.home, own.unwrap_or(EdgeId(0)), change.epoch))
-        });
-        let prepared = map.prepare(mark, rows);
-        // What the ledger is about to drop was carried for a map that goes.
-        let synced = map.sync();
-        (self.map_rows, self.ledger_rows) = (Some(map), Some(ledger));
-        synced.and(prepared).and_then(|prepared| owned.refused.take().map_or(Ok(prepared), Err)).map_err(stored)
-    }
-
-    /// Puts the image in place, then its table before the readers.
-    fn replace_map(&mut self, prepared: rows::Prepared) -> Result<(), ApplyError> {
-        let keys = usize::try_from(prepared.count()).unwrap_or(usize::MAX);
-        let rows = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        rows.replace(prepared).map_err(stored)?;
-        self.map = open::fill_map(rows, keys).map_err(stored)?;
-        let map = self.map.table().clone();
-        self.publish(|view| view.map = map);
-        self.homes.map_keys.store(self.map.keys() as u64, Ordering::Relaxed);
-        let view = self.homes.view.load();
-        self.homes.overlay.retain(|hash, epoch| view.is_older_than(hash, epoch));
-        self.homes.absent.clear();
-        Ok(())
-    }
 }
 
 impl Drop for Applier {
@@ -723,62 +581,6 @@ impl Drop for Applier {
         if let Some(Pending::Filling(thread)) = self.filling.take() {
             drop(thread.join());
         }
-    }
-}
-
-/// What a snapshot asks of the ledger: few rows, or the image of many, which is made while they come.
-#[derive(Default)]
-struct Owned {
-    is_news: bool,
-    /// Rows that are to be appended; with an image, those that did not rise.
-    few: Vec<rows::Row>,
-    image: Option<Merging>,
-    refused: Option<LogError>,
-}
-
-impl Owned {
-    fn take(&mut self, ledger: &mut Rows, row: rows::Row) {
-        if !self.is_news || self.refused.is_some() {
-            return;
-        }
-        let taken = match &mut self.image {
-            None if self.few.len() < APPEND_MAX => {
-                self.few.push(row);
-                Ok(())
-            }
-            None => self.begin_image(ledger, row),
-            Some(image) if image.is_behind(row) => {
-                self.few.push(row);
-                Ok(())
-            }
-            Some(image) => image.push(row),
-        };
-        self.refused = taken.err();
-    }
-
-    fn begin_image(&mut self, ledger: &mut Rows, row: rows::Row) -> Result<(), LogError> {
-        let mut image = ledger.merge()?;
-        self.few.push(row);
-        for row in std::mem::take(&mut self.few) {
-            if image.is_behind(row) {
-                self.few.push(row);
-            } else {
-                image.push(row)?;
-            }
-        }
-        self.image = Some(image);
-        Ok(())
-    }
-}
-
-/// Whom a row of a snapshot names; `None` if its edge is unknown or it has no epoch.
-fn named(row: &SnapshotRow, own: Option<EdgeId>, edges: &Edges) -> Option<Named> {
-    let is_known = edges.rows().binary_search_by_key(&row.home, |edge| edge.idx).is_ok();
-    match EdgeId(row.home) {
-        _ if row.epoch == 0 => None,
-        _ if row.tomb => Some(Named::Nobody),
-        home if Some(home) == own => Some(Named::Own),
-        home => is_known.then_some(Named::Other(home)),
     }
 }
 

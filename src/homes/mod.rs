@@ -137,6 +137,9 @@ pub enum ApplyError {
     /// Too many homes would change within a minute: nothing more is applied before an operator says so.
     #[error("{} homes would change within a minute, and {} may: `coordinator release` lets them pass", .0.changes, .0.limit)]
     Braked(Braked),
+    /// The snapshot did not come to its end; nothing was applied.
+    #[error("the snapshot cannot be used: {0}")]
+    Cut(String),
     /// The disk refused; nothing was applied.
     #[error("the state could not be made durable: {0}")]
     Store(String),
