@@ -53,6 +53,8 @@ pub struct Applier {
     brake: Brake,
     /// Until the tables are there; nothing is applied before.
     filling: Option<Pending>,
+    /// What a batch asks of the ledger; kept from batch to batch, empty, since fresh memory costs more than filling it.
+    rows: RowsByHash,
 }
 
 /// Tables that are not there yet.
@@ -119,6 +121,7 @@ impl Applier {
             begun: None,
             brake: Brake::default(),
             filling,
+            rows: RowsByHash::default(),
         }
     }
 
@@ -135,6 +138,7 @@ impl Applier {
             begun: None,
             brake: Brake::default(),
             filling: None,
+            rows: RowsByHash::default(),
         }
     }
 
@@ -241,7 +245,6 @@ impl Applier {
             changes.extend(change.map(|change| (event.s, change)));
         }
         let kept_out = (fresh.len() - changes.len()) as u64;
-        self.fetch(&changes);
         self.brake_at(&changes)?;
         let mark = Mark { term: cursor.term, seq: last, chain, ledger: last };
         let changed = self.carry_out(mark, &changes)?;
@@ -301,18 +304,11 @@ impl Applier {
         Ok(())
     }
 
-    /// Has what the tables hold of the keys fetched from memory, many at a time: one after the other would be most of what
-    /// a large batch costs.
-    fn fetch(&self, changes: &[(u64, Change<'_>)]) {
-        let (map, ledger) = (self.map.table(), self.ledger.table());
-        let touched = changes.iter().map(|(_, change)| map.touch(change.hash) ^ ledger.touch(change.hash));
-        std::hint::black_box(touched.fold(0, |all, one| all ^ one));
-    }
-
     /// Stops before a batch by which too many homes would change within a minute.
     fn brake_at(&mut self, changes: &[(u64, Change<'_>)]) -> Result<(), ApplyError> {
         let own = self.homes.view.load().own;
-        let changed = changes.iter().filter(|(_, change)| self.changes_home(change.hash, change.home, own)).count();
+        let changes = ahead(changes, |(_, change)| self.map.table().touch(change.hash));
+        let changed = changes.filter(|(_, change)| self.changes_home(change.hash, change.home, own)).count();
         self.homes.brake.pass(changed, self.map.keys(), &mut self.brake)
     }
 
@@ -332,9 +328,8 @@ impl Applier {
             self.grow(changes.len())?;
         }
         let standing = self.standing();
-        let mut orders = Orders::default();
-        orders.rows.reserve(changes.len());
-        for (seq, change) in changes {
+        let mut orders = Orders { rows: std::mem::take(&mut self.rows), ..Orders::default() };
+        for (seq, change) in ahead(changes, |(_, change)| self.ledger.table().touch(change.hash)) {
             // An incomplete ledger takes no key by an entry that passes: it may have moved on (HOMES 2.1). A complete one
             // takes nothing at or below its own cursor.
             if standing.entry(*seq, About::Home, Guards::ALL).1 == Meaning::Row {
@@ -353,6 +348,8 @@ impl Applier {
         self.overtake(changes);
         self.settle(orders.settled);
         self.reach(mark);
+        orders.rows.clear();
+        self.rows = orders.rows;
         Ok(changed)
     }
 
@@ -436,8 +433,8 @@ impl Applier {
     }
 
     fn show_ledger(&mut self, rows: &[rows::Row]) {
-        let mut has_grown = false;
-        for row in rows {
+        let (mut has_grown, table) = (false, self.ledger.table().clone());
+        for row in ahead(rows, |row| table.touch(KeyHash(row.hash))) {
             has_grown |= self.ledger.set_or_grow(KeyHash(row.hash), view::packed(*row));
         }
         if has_grown {
@@ -450,8 +447,8 @@ impl Applier {
     /// twin, a new table is filled from disk, where the rows are already.
     fn show(&mut self, rows: &[rows::Row]) -> Result<u64, ApplyError> {
         let mut changed = 0;
-        let mut is_in_doubt = false;
-        for (at, row) in rows.iter().enumerate() {
+        let (mut is_in_doubt, table) = (false, self.map.table().clone());
+        for (at, row) in ahead(rows, |row| table.touch(KeyHash(row.hash))).enumerate() {
             let Some(entry) = view::map_entry(*row) else { continue };
             match self.map.put(KeyHash(row.hash), entry, row.epoch == 1) {
                 Ok(put) => {
@@ -582,6 +579,18 @@ impl Drop for Applier {
             drop(thread.join());
         }
     }
+}
+
+/// The lines of so many keys are fetched from memory at a time: they fit into the nearest cache.
+const AHEAD: usize = 256;
+
+/// Gives `items` in their order, each after `touch` has had its line of a table fetched from memory, of many at a time: one
+/// after the other, waiting for them would be most of what a batch costs.
+fn ahead<T>(items: &[T], touch: impl Fn(&T) -> u64) -> impl Iterator<Item = &T> {
+    items.chunks(AHEAD).flat_map(move |some| {
+        std::hint::black_box(some.iter().fold(0, |all, item| all ^ touch(item)));
+        some
+    })
 }
 
 fn stored(error: LogError) -> ApplyError {

@@ -44,8 +44,9 @@ pub struct Mark {
 }
 
 /// A log of so many rows is absorbed into the image, for a small image. It bounds what is read before the first answer
-/// after a start (16 MiB, some 50 ms) and the memory that absorbing takes, at one rewriting of the image for each.
-const LOG_MIN: u64 = 1 << 20;
+/// after a start (32 MiB, some 20 ms) and the memory that absorbing takes, at one rewriting of the image for each: of all
+/// that an event costs where many come, the largest part.
+const LOG_MIN: u64 = 2 << 20;
 
 /// The same for a large image, which costs more to rewrite: up to so many.
 const LOG_MAX: u64 = 4 << 20;
