@@ -55,7 +55,7 @@ const LOG_MAX: u64 = 4 << 20;
 const LOG_SHARE: u64 = 16;
 
 /// If absorbing does not keep up, appending waits for it at so many times the rows.
-const LOG_WAIT: u64 = 4;
+const LOG_WAIT: u64 = 2;
 
 /// Rows that are carried for another set are passed over when a log is read, so they count so much less for its length.
 const CARRIED_SHARE: u64 = 4;
