@@ -94,9 +94,23 @@ pub fn propagation(puts: u64) -> Value {
     figures
 }
 
+/// The threads of an edge that follow the feed. Central has the first two as well, with next to nothing to do meanwhile.
+const FOLLOWING: [&str; 4] = ["control", "tokio-rt-worker", "absorb-map", "absorb-ledger"];
+
+/// Processor time of the threads of this process that follow the feed and have not ended.
+fn following() -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").expect("the system tells").flatten();
+    let nanos = tasks.filter_map(|task| {
+        let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+        let times = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        FOLLOWING.contains(&name.trim()).then(|| times.split(' ').next()?.parse::<u64>().ok()).flatten()
+    });
+    Duration::from_nanos(nanos.sum())
+}
+
 /// Imports so many homes while the edge is away, and has it follow the stream from where it stood. Gives events a second
-/// of the import, and of the edge.
-pub fn catch_up(events: u64) -> (f64, f64) {
+/// of the import, of the edge, and of the edge for each second of one core.
+pub fn catch_up(events: u64) -> (f64, f64, f64) {
     let deployment = Deployment::start();
     let edge = deployment.edge("fr");
     settled(&[edge.homes().expect("it follows Central").clone()]);
@@ -112,9 +126,10 @@ pub fn catch_up(events: u64) -> (f64, f64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     // From its first batch on: connecting and greeting are not in the time.
     assert!(runtime.block_on(homes.seq_reached(before + 1, LONG)), "nothing came");
-    let (began, from) = (Instant::now(), homes.cursor().seq);
+    let (began, had, from) = (Instant::now(), following(), homes.cursor().seq);
     assert!(runtime.block_on(homes.seq_reached(last, LONG)), "it never caught up: {:?}", homes.cursor());
-    (imported, (last - from) as f64 / began.elapsed().as_secs_f64())
+    let (took, used, count) = (began.elapsed(), following().saturating_sub(had), (last - from) as f64);
+    (imported, count / took.as_secs_f64(), count / used.as_secs_f64().max(1e-3))
 }
 
 /// Puts by so many writers at once, each waiting for its own answer. Gives puts a second, the median of what a put takes in
