@@ -44,9 +44,9 @@ pub struct Mark {
 }
 
 /// A log of so many rows is absorbed into the image, for a small image. It bounds what is read before the first answer
-/// after a start (32 MiB, some 20 ms) and the memory that absorbing takes, at one rewriting of the image for each: of all
-/// that an event costs where many come, the largest part.
-const LOG_MIN: u64 = 2 << 20;
+/// after a start (24 MiB) and the memory that absorbing takes, at one rewriting of the image for each: where many events
+/// come, that is the largest part of what they cost.
+const LOG_MIN: u64 = 3 << 19;
 
 /// The same for a large image, which costs more to rewrite: up to so many.
 const LOG_MAX: u64 = 4 << 20;
@@ -57,8 +57,9 @@ const LOG_SHARE: u64 = 16;
 /// If absorbing does not keep up, appending waits for it at so many times the rows.
 const LOG_WAIT: u64 = 2;
 
-/// Rows that are carried for another set are passed over when a log is read, so they count so much less for its length.
-const CARRIED_SHARE: u64 = 4;
+/// Rows that are carried for another set are checked and passed over when a log is read, so they count so much less for its
+/// length.
+const CARRIED_SHARE: u64 = 2;
 
 /// The most rows of a frame that carries: 1 MiB. It is one frame, so that both sets get all of it or nothing.
 const CARRY_MAX: usize = 1 << 16;

@@ -113,9 +113,10 @@ fn a_snapshot_that_does_not_come_to_its_end_changes_nothing() {
         let rows = sorted.iter().take(cut).copied().map(Ok).chain([Err("the cable".to_owned())]);
         let loaded = edge.applier.load_at(at(50), &table(), rows);
         assert!(matches!(&loaded, Err(ApplyError::Cut(why)) if why == "the cable"), "{cut}: {loaded:?}");
-        for edge in [edge.reopened(dir.path())] {
-            assert_eq!(edge.applier.cursor().seq, 7, "{cut}");
-            known.iter().for_each(|(key, home)| assert_eq!(edge.look(key), *home, "{cut}: {key}"));
+        for restart in 0..2 {
+            assert_eq!(edge.applier.cursor().seq, 7, "{cut} {restart}");
+            known.iter().for_each(|(key, home)| assert_eq!(edge.look(key), *home, "{cut} {restart}: {key}"));
+            edge = edge.reopened(dir.path());
         }
     }
     let mut edge = open(dir.path());
