@@ -1,7 +1,8 @@
 //! The home map beside what else one could keep it in: DashMap in memory, redb on disk, on the same data in the same run.
 //!
 //! `cargo bench --bench homes [-- --smoke] [--json FILE] [--users 100m] [NAME]`. Without `--users` it runs at 1 and 10
-//! million. Nothing is asserted; docs/performance.md says what was found.
+//! million. `NAME` is one of look-up, disk, propagation, catch-up and writers. Nothing is asserted; docs/performance.md says
+//! what was found.
 
 // Benchmarks are outside the rules for clocks and threads that `clippy.toml` sets for the data path.
 #![allow(clippy::disallowed_methods)]
@@ -14,24 +15,31 @@ mod facts;
 mod histogram;
 #[path = "support/report.rs"]
 mod report;
+#[path = "support/scripted.rs"]
+mod scripted;
 
 use coordinator::base::id::EdgeId;
-use coordinator::home::cursor::FeedId;
-use coordinator::home::event::{EdgeRow, EdgeState, Event, State};
+use coordinator::home::cursor::{Cursor, FeedId};
+use coordinator::home::event::{EdgeRow, EdgeState, Event, Frame, State};
 use coordinator::home::hash::{KeyHash, key_hash};
 use coordinator::home::slot::{Entry, EpochLow, State as Slot};
 use coordinator::home::snapshot::{Decoder, Encoder, Header, Part};
 use coordinator::home::table::Writer;
-use coordinator::homes::{Applier, Homes, SnapshotRow};
+use coordinator::homes::{Applier, AskReceiver, Homes, SnapshotRow};
 use dashmap::DashMap;
 use histogram::Histogram;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
 use report::{Asked, Report};
+use scripted::Scripted;
 use serde_json::{Value, json};
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The daemon's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const FEED: FeedId = FeedId([7; 16]);
 
@@ -41,8 +49,26 @@ const REDB_MAX: u64 = 10_000_000;
 /// How long a rate is measured.
 const FOR: Duration = Duration::from_secs(4);
 
-/// Events of a batch: as Central sends them when little happens, and when an edge catches up.
-const BATCHES: [usize; 2] = [1000, 16_384];
+/// Events that are made durable together: as Central cuts its batches at most, and as an edge groups what has come.
+const BATCHES: [usize; 2] = [1024, 16_384];
+
+/// Events of one frame of a feed, few and as many as Central puts into one.
+const FRAMES: [usize; 2] = [64, 1024];
+
+/// Events that are followed for each.
+const FOLLOWED: usize = 2_000_000;
+
+/// Ours and redb take turns so often: what else the machine does falls on both.
+const ROUNDS: usize = 3;
+
+/// Writers at Central at a time.
+const WRITERS: [u64; 3] = [1, 16, 128];
+
+/// After so long nothing is left of who was dropped.
+const GONE: Duration = Duration::from_millis(500);
+
+/// The brake on mass changes is not what is measured here.
+const UNBRAKED: Duration = Duration::from_secs(24 * 3600);
 
 const ROWS: TableDefinition<'_, u64, u64> = TableDefinition::new("rows");
 
@@ -61,12 +87,19 @@ fn main() {
         if bench.wants("look-up") {
             look_ups(&mut bench, &users);
         }
-        if bench.wants("apply") || bench.wants("start") || bench.wants("snapshot") {
+        if bench.wants("disk") {
             on_disk(&mut bench, &users);
         }
     }
+    bench.users = 0;
     if bench.wants("propagation") {
         propagation(&mut bench);
+    }
+    if bench.wants("catch-up") {
+        catch_up(&mut bench);
+    }
+    if bench.wants("writers") {
+        writers(&mut bench);
     }
     let Bench { report, asked, .. } = bench;
     report.end(&asked);
@@ -157,6 +190,20 @@ fn resident() -> u64 {
     text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4096
 }
 
+/// Begins to note the peak of what is in memory; gives what is.
+fn start_peak() -> u64 {
+    // Where the system refuses, the peak is that of the whole run.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    resident()
+}
+
+/// The most octets of this process that were in memory since.
+fn peak() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
 /// Processor time of this process.
 fn cpu() -> Duration {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
@@ -184,48 +231,78 @@ fn look_ups(bench: &mut Bench, users: &Users) {
     bench.tell("table: load", users.count as f64 / writer.table().slots() as f64, "");
     drop(rows);
     let table = writer.table().clone();
-    let ours = timed(bench, "table", users, |hash| table.get(hash).map_or(0, |entry| u64::from(entry.home.0)));
-    let mut random = Random(3);
-    let unknown = throughput(bench.long(), || table.get(KeyHash(random.next())).is_some().into());
-    bench.tell("table: throughput, unknown users", unknown, "ns");
-    drop((table, writer));
     let held = resident();
     let map: DashMap<u64, u64> = DashMap::new();
     for user in 0..users.count {
         map.insert(mixed(user).0, u64::from(Users::home(user)));
     }
     bench.tell("DashMap<u64, u64>: resident for each user", each(resident().saturating_sub(held)), "octets");
-    let theirs = timed(bench, "DashMap<u64, u64>", users, |hash| map.get(&hash.0).map_or(0, |home| *home));
-    for (at, what) in ["one after the other", "throughput", "p50"].into_iter().enumerate() {
-        bench.ratio(&format!("table beside DashMap: {what}"), theirs[at] / ours[at]);
+    let mut ours = |hash| table.get(hash).map_or(0, |entry| u64::from(entry.home.0));
+    let mut theirs = |hash: KeyHash| map.get(&hash.0).map_or(0, |home| *home);
+    let (mut of_ours, mut of_theirs) = (Timed::nothing(), Timed::nothing());
+    for _ in 0..ROUNDS {
+        of_ours.round(bench.long() / ROUNDS as u32, users, &mut ours);
+        of_theirs.round(bench.long() / ROUNDS as u32, users, &mut theirs);
+    }
+    of_ours.tell(bench, "table");
+    let mut random = Random(3);
+    let unknown = throughput(bench.long(), || table.get(KeyHash(random.next())).is_some().into());
+    bench.tell("table: throughput, unknown users", unknown, "ns");
+    of_theirs.tell(bench, "DashMap<u64, u64>");
+    let middle = |of: fn(&Timed) -> &Vec<f64>| {
+        let mut ratios: Vec<f64> =
+            of(&of_theirs).iter().zip(of(&of_ours)).map(|(theirs, ours)| theirs / ours).collect();
+        ratios.sort_unstable_by(f64::total_cmp);
+        ratios[ratios.len() / 2]
+    };
+    bench.ratio("table beside DashMap: one after the other, the middle round", middle(|timed| &timed.dependent));
+    bench.ratio("table beside DashMap: throughput, the middle round", middle(|timed| &timed.independent));
+    bench.ratio("table beside DashMap: p50", of_theirs.times.micros(0.5) / of_ours.times.micros(0.5));
+}
+
+/// Look-ups in rounds: one after the other, as many as come, and each by itself.
+struct Timed {
+    dependent: Vec<f64>,
+    independent: Vec<f64>,
+    times: Histogram,
+}
+
+impl Timed {
+    fn nothing() -> Timed {
+        Timed { dependent: Vec::new(), independent: Vec::new(), times: Histogram::new() }
+    }
+
+    fn round(&mut self, long: Duration, users: &Users, look: &mut impl FnMut(KeyHash) -> u64) {
+        let mut random = Random(1);
+        let mut found = 0;
+        self.dependent.push(throughput(long, || {
+            // The next user depends on what was found: the processor cannot look ahead.
+            found = look(mixed(random.below(users.count - 4) + found));
+            found
+        }));
+        let mut random = Random(2);
+        self.independent.push(throughput(long, || look(mixed(users.any(&mut random)))));
+        each_by_itself(long, users, look, &mut self.times);
+    }
+
+    fn tell(&self, bench: &mut Bench, what: &str) {
+        let best = |rounds: &[f64]| rounds.iter().copied().fold(f64::MAX, f64::min);
+        bench.tell(&format!("{what}: one after the other"), best(&self.dependent), "ns");
+        bench.tell(&format!("{what}: throughput"), best(&self.independent), "ns");
+        let clock = clock_cost();
+        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+            let nanos = (self.times.micros(share) * 1e3 - clock).max(0.0);
+            bench.tell(&format!("{what}: {name}"), nanos, "ns");
+        }
     }
 }
 
-/// Look-ups one after the other, as many as come, and each by itself.
-fn timed(bench: &mut Bench, what: &str, users: &Users, mut look: impl FnMut(KeyHash) -> u64) -> [f64; 3] {
-    let long = bench.long();
-    let mut random = Random(1);
-    let mut found = 0;
-    let dependent = throughput(long, || {
-        // The next user depends on what was found: the processor cannot look ahead.
-        found = look(mixed(random.below(users.count - 4) + found));
-        found
-    });
-    let mut random = Random(2);
-    let independent = throughput(long, || look(mixed(users.any(&mut random))));
-    let (p50, p99) = quantiles(long, users, &mut look);
-    bench.tell(&format!("{what}: one after the other"), dependent, "ns");
-    bench.tell(&format!("{what}: throughput"), independent, "ns");
-    bench.tell(&format!("{what}: p50"), p50, "ns");
-    bench.tell(&format!("{what}: p99"), p99, "ns");
-    [dependent, independent, p50]
-}
-
-/// Nanoseconds for each, the best of five rounds: what the code costs, not what else the machine does.
+/// Nanoseconds of processor time for each, the best of five rounds: what the code costs, not what else the machine does,
+/// though that takes its part of the caches.
 fn throughput(long: Duration, mut step: impl FnMut() -> u64) -> f64 {
     let mut best = f64::MAX;
     for _ in 0..5 {
-        let began = Instant::now();
+        let (began, had) = (Instant::now(), on_processor());
         let mut count = 0u64;
         let mut sum = 0u64;
         while began.elapsed() < long / 5 {
@@ -235,20 +312,27 @@ fn throughput(long: Duration, mut step: impl FnMut() -> u64) -> f64 {
             count += 1024;
         }
         black_box(sum);
-        best = best.min(began.elapsed().as_nanos() as f64 / count as f64);
+        best = best.min((on_processor() - had).as_nanos() as f64 / count as f64);
     }
     best
 }
 
-/// Each look-up timed by itself, less what reading the clock costs.
-fn quantiles(long: Duration, users: &Users, look: &mut impl FnMut(KeyHash) -> u64) -> (f64, f64) {
-    let clock = {
-        let mut costs: Vec<u128> = (0..10_001).map(|_| Instant::now().elapsed().as_nanos()).collect();
-        costs.sort_unstable();
-        costs[costs.len() / 2] as f64
-    };
+/// Processor time of this thread.
+fn on_processor() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
+}
+
+/// What reading the clock twice costs, in nanoseconds.
+fn clock_cost() -> f64 {
+    let mut costs: Vec<u128> = (0..10_001).map(|_| Instant::now().elapsed().as_nanos()).collect();
+    costs.sort_unstable();
+    costs[costs.len() / 2] as f64
+}
+
+/// Each look-up timed by itself.
+fn each_by_itself(long: Duration, users: &Users, look: &mut impl FnMut(KeyHash) -> u64, times: &mut Histogram) {
     let mut random = Random(4);
-    let mut times = Histogram::new();
     let began = Instant::now();
     while began.elapsed() < long {
         for _ in 0..256 {
@@ -258,8 +342,6 @@ fn quantiles(long: Duration, users: &Users, look: &mut impl FnMut(KeyHash) -> u6
             times.record(start.elapsed());
         }
     }
-    let nanos = |share: f64| (times.micros(share) * 1e3 - clock).max(0.0);
-    (nanos(0.5), nanos(0.99))
 }
 
 fn edge_rows() -> Vec<EdgeRow> {
@@ -267,9 +349,10 @@ fn edge_rows() -> Vec<EdgeRow> {
     vec![row(1, "fr"), row(2, "us"), row(3, "jp")]
 }
 
-fn open(folder: &Path) -> (Arc<Homes>, Applier) {
-    let (homes, applier, _asks) = Homes::open(folder, "fr", vec!["user".to_owned()]).expect("the folder can be opened");
-    (homes, applier)
+fn open(folder: &Path) -> (Arc<Homes>, Applier, AskReceiver) {
+    let opened = Homes::open(folder, "fr", vec!["user".to_owned()]).expect("the folder can be opened");
+    opened.0.lift_brake(UNBRAKED);
+    opened
 }
 
 /// What it costs here to make 64 KiB durable, in a file that grows and in one whose space is prepared: the disk's part in
@@ -299,21 +382,22 @@ fn fsyncs(bench: &mut Bench, folder: &Path) {
 /// On disk: snapshot, image, log, and redb.
 fn on_disk(bench: &mut Bench, users: &Users) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
-    if bench.wants("apply") {
-        fsyncs(bench, folder.path());
-    }
+    fsyncs(bench, folder.path());
     let snapshot = encoded(bench, users);
     fresh(bench, users, folder.path(), &snapshot);
     drop(snapshot);
     start(bench, users, folder.path(), "image");
-    let ours = apply(bench, users, folder.path());
-    start(bench, users, folder.path(), "image and log");
-    drop(folder);
-    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
-    let theirs = redb(bench, users, folder.path());
-    for (at, batch) in BATCHES.into_iter().enumerate() {
-        bench.ratio(&format!("apply beside redb, batches of {batch}"), ours[at] / theirs[at]);
+    let beside = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder on a disk");
+    let mut theirs = Redb::load(bench, users, beside.path());
+    let mut moves = Moves::of(users);
+    let rates = apply(bench, &mut moves, folder.path(), &mut theirs);
+    drop(theirs);
+    let followed = followed(bench, &mut moves, folder.path());
+    drop(moves);
+    for (batch, rate) in BATCHES.into_iter().zip(rates) {
+        bench.ratio(&format!("the whole path, grouped, beside redb in batches of {batch}"), followed / rate);
     }
+    start(bench, users, folder.path(), "image and log");
 }
 
 fn encoded(bench: &mut Bench, users: &Users) -> Vec<u8> {
@@ -334,28 +418,33 @@ fn encoded(bench: &mut Bench, users: &Users) -> Vec<u8> {
     out
 }
 
+/// The rows of a snapshot as they come from its octets.
+fn decoded(snapshot: &[u8]) -> impl Iterator<Item = Result<SnapshotRow, String>> {
+    let (mut decoder, mut pieces) = (Decoder::default(), snapshot.chunks(64 << 10));
+    let parts = std::iter::from_fn(move || {
+        let mut parts = Vec::new();
+        decoder.push(pieces.next()?, &mut parts).expect("the snapshot is sound");
+        Some(parts)
+    });
+    parts.flatten().flat_map(|part| if let Part::Rows(rows) = part { rows } else { Vec::new() }).map(Ok)
+}
+
 /// An edge that has nothing and gets a snapshot.
 fn fresh(bench: &mut Bench, users: &Users, folder: &Path, snapshot: &[u8]) {
-    let (homes, mut applier) = open(folder);
+    let (homes, mut applier, _asks) = open(folder);
     let began = Instant::now();
-    let (mut decoder, mut parts) = (Decoder::default(), Vec::new());
-    let mut rows = Vec::new();
-    for piece in snapshot.chunks(64 << 10) {
-        decoder.push(piece, &mut parts).expect("the snapshot is sound");
-        for part in parts.drain(..) {
-            if let Part::Rows(some) = part {
-                rows.extend(some);
-            }
-        }
-    }
-    assert!(decoder.is_complete() && rows.len() == users.count as usize);
-    let decoded = seconds(began);
-    bench.tell("snapshot: decoded", rows.len() as f64 / decoded / 1e6, "M rows/s");
+    assert_eq!(decoded(snapshot).filter(Result::is_ok).count() as u64, users.count);
+    bench.tell("snapshot: decoded", users.count as f64 / seconds(began) / 1e6, "M rows/s");
+    let had = start_peak();
+    let began = Instant::now();
     applier.begin_feed(FEED, 1).expect("a first feed");
     // Without it the ledger waits for Central's word, and nobody is ours.
     applier.registered(1, 1);
-    applier.load(FEED, 1, 1, &edge_rows(), rows.into_iter()).expect("a sound snapshot");
+    let at = Cursor { feed: Some(FEED), term: 1, seq: 1, chain: 0 };
+    applier.load_at(at, &edge_rows(), decoded(snapshot)).expect("a sound snapshot");
     bench.tell("fresh start: from snapshot in memory to all durable and hot", seconds(began), "s");
+    let each = |octets: u64| octets as f64 / users.count as f64;
+    bench.tell("fresh start: peak of memory for each user", each(peak().saturating_sub(had)), "octets");
     let size = |name: &str| {
         let files = std::fs::read_dir(folder).expect("the folder is there").flatten();
         let files = files.filter(|file| file.file_name().to_string_lossy().starts_with(name));
@@ -368,6 +457,8 @@ fn fresh(bench: &mut Bench, users: &Users, folder: &Path, snapshot: &[u8]) {
 
 /// From the opening of the folder to the first answer, and to look-ups in memory.
 fn start(bench: &mut Bench, users: &Users, folder: &Path, from: &str) {
+    // The claims' store of who had the folder before ends on a thread of its own.
+    std::thread::sleep(GONE);
     let before = resident();
     let mut random = Random(5);
     let mut look = |homes: &Homes| {
@@ -376,7 +467,7 @@ fn start(bench: &mut Bench, users: &Users, folder: &Path, from: &str) {
         assert!(matches!(home, coordinator::home::Home::At { .. } | coordinator::home::Home::Ours { .. }), "{home:?}");
     };
     let began = Instant::now();
-    let (homes, mut applier) = open(folder);
+    let (homes, mut applier, _asks) = open(folder);
     look(&homes);
     bench.tell(&format!("start from {from}: to the first answer"), seconds(began) * 1e3, "ms");
     let mut cold = Histogram::new();
@@ -403,74 +494,194 @@ fn start(bench: &mut Bench, users: &Users, folder: &Path, from: &str) {
     bench.tell(&format!("start from {from}: resident for each user, ledger included"), held, "octets");
 }
 
-/// Events a second, each batch durable before the next.
-fn apply(bench: &mut Bench, users: &Users, folder: &Path) -> Vec<f64> {
-    let (_homes, mut applier) = open(folder);
+/// Users that move about: the events that come next in the feed.
+struct Moves<'a> {
+    users: &'a Users,
+    random: Random,
+    epochs: Vec<u32>,
+    seq: u64,
+}
+
+impl Moves<'_> {
+    /// After a snapshot in which each has the first epoch.
+    fn of(users: &Users) -> Moves<'_> {
+        Moves { users, random: Random(6), epochs: vec![1; users.count as usize], seq: 1 }
+    }
+
+    fn next(&mut self) -> Event {
+        let user = self.users.any(&mut self.random);
+        let epoch = &mut self.epochs[user as usize];
+        *epoch += 1;
+        self.seq += 1;
+        Event {
+            c: "put".into(),
+            e: *epoch,
+            h: ["fr", "us", "jp"][(user + u64::from(*epoch)) as usize % 3].into(),
+            k: format!("user:{user}"),
+            s: self.seq,
+            st: State::Active,
+            x: 0,
+        }
+    }
+
+    fn batch(&mut self, count: usize) -> Vec<Event> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
+    /// A batch as Central writes it.
+    fn line(&mut self, count: usize) -> Vec<u8> {
+        let batch = self.batch(count);
+        let mut line = Frame::batch(batch[0].s, self.seq, batch).line();
+        line.pop();
+        line
+    }
+}
+
+/// What was made durable in some time, batch by batch.
+struct Applied {
+    count: u64,
+    took: Duration,
+    used: Duration,
+    times: Histogram,
+}
+
+impl Applied {
+    fn nothing() -> Applied {
+        Applied { count: 0, took: Duration::ZERO, used: Duration::ZERO, times: Histogram::new() }
+    }
+
+    fn rate(&self) -> f64 {
+        self.count as f64 / self.took.as_secs_f64()
+    }
+
+    /// Draws `groups` batches, then makes them durable, so often that it takes `lasts`. Drawing is not in the time.
+    fn for_long<T>(
+        lasts: Duration,
+        groups: usize,
+        mut draw: impl FnMut() -> T,
+        mut make: impl FnMut(T) -> u64,
+    ) -> Applied {
+        let mut applied = Applied::nothing();
+        while applied.took < lasts {
+            let group: Vec<T> = (0..groups).map(|_| draw()).collect();
+            let (began, had) = (Instant::now(), cpu());
+            for batch in group {
+                let start = Instant::now();
+                applied.count += make(batch);
+                applied.times.record(start.elapsed());
+            }
+            applied.took += began.elapsed();
+            applied.used += cpu() - had;
+        }
+        applied
+    }
+
+    fn add(&mut self, other: &Applied) {
+        self.count += other.count;
+        self.took += other.took;
+        self.used += other.used;
+        self.times.add(&other.times);
+    }
+
+    fn tell(&self, bench: &mut Bench, what: &str) {
+        tell_rate(bench, what, self.count, self.took, self.used);
+        bench.tell(&format!("{what}: p50 of a batch"), self.times.micros(0.5) / 1e3, "ms");
+        bench.tell(&format!("{what}: p99 of a batch"), self.times.micros(0.99) / 1e3, "ms");
+    }
+}
+
+/// Events a second, each batch durable before the next, by turns with redb. Gives redb's rates.
+fn apply(bench: &mut Bench, moves: &mut Moves<'_>, folder: &Path, redb: &mut Redb) -> Vec<f64> {
+    let (_homes, mut applier, _asks) = open(folder);
     applier.begin_feed(FEED, 1).expect("the feed goes on");
-    let mut seq = applier.cursor().seq;
-    let mut epochs = vec![1u32; users.count as usize];
-    let mut random = Random(6);
     let mut rates = Vec::new();
     for batch in BATCHES {
-        let (mut took, mut used, mut count) = (Duration::ZERO, Duration::ZERO, 0u64);
-        let mut times = Histogram::new();
-        while took < bench.long() {
-            // As many as the clock of processor time can measure.
-            let group: Vec<Vec<Event>> = (0..if bench.asked.smoke { 2 } else { 400_000 / batch })
-                .map(|_| events(users, &mut random, &mut epochs, &mut seq, batch))
-                .collect();
-            let (began, had) = (Instant::now(), cpu());
-            for events in &group {
-                let start = Instant::now();
+        // As many as the clock of processor time can measure.
+        let groups = if bench.asked.smoke { 2 } else { 200_000 / batch };
+        let (mut ours, mut theirs, mut ratios) = (Applied::nothing(), Applied::nothing(), Vec::new());
+        for _ in 0..ROUNDS {
+            let events = |events: Vec<Event>| {
                 let (first, last) = (events[0].s, events[events.len() - 1].s);
-                let applied = applier.apply(first, last, events).expect("the next events");
+                let applied = applier.apply(first, last, &events).expect("the next events");
                 assert_eq!(applied.kept_out, 0);
-                times.record(start.elapsed());
-                count += events.len() as u64;
-            }
-            took += began.elapsed();
-            used += cpu() - had;
+                events.len() as u64
+            };
+            let one = Applied::for_long(bench.long(), groups, || moves.batch(batch), events);
+            let other = redb.apply(bench.long(), batch);
+            ratios.push(one.rate() / other.rate());
+            ours.add(&one);
+            theirs.add(&other);
         }
-        let rate = count as f64 / took.as_secs_f64();
-        bench.tell(&format!("apply, batches of {batch}, each durable"), rate, "events/s");
-        bench.tell(
-            &format!("apply, batches of {batch}: for each second of one core"),
-            count as f64 / used.as_secs_f64().max(1e-3),
-            "events",
-        );
-        bench.tell(&format!("apply, batches of {batch}: p99 of a batch"), times.micros(0.99) / 1e3, "ms");
-        rates.push(rate);
+        ours.tell(bench, &format!("apply, {batch} events to an fsync"));
+        theirs.tell(bench, &format!("redb: {batch} rows to a durable commit"));
+        ratios.sort_unstable_by(f64::total_cmp);
+        bench.ratio(&format!("apply beside redb, {batch} each, the middle of {ROUNDS} rounds"), ratios[ROUNDS / 2]);
+        rates.push(theirs.rate());
     }
     rates
 }
 
-/// The next events of the feed: users that move about.
-fn events(users: &Users, random: &mut Random, epochs: &mut [u32], seq: &mut u64, count: usize) -> Vec<Event> {
-    let next = |_| {
-        let user = users.any(random);
-        let epoch = &mut epochs[user as usize];
-        *epoch += 1;
-        *seq += 1;
-        let home = ["fr", "us", "jp"][(user + u64::from(*epoch)) as usize % 3];
-        Event {
-            c: "put".into(),
-            e: *epoch,
-            h: home.into(),
-            k: format!("user:{user}"),
-            s: *seq,
-            st: State::Active,
-            x: 0,
-        }
-    };
-    (0..count).map(next).collect()
+fn tell_rate(bench: &mut Bench, what: &str, count: u64, took: Duration, used: Duration) -> f64 {
+    let rate = count as f64 / took.as_secs_f64();
+    bench.tell(what, rate, "a second");
+    let of_a_core = count as f64 / used.as_secs_f64().max(1e-3);
+    bench.tell(&format!("{what}: for each second of one core"), of_a_core, "");
+    rate
 }
 
-/// The same rows in redb: look-ups, and batches of updates with the cursor, each durable. Gives the rates.
-fn redb(bench: &mut Bench, users: &Users, folder: &Path) -> Vec<f64> {
-    let count = (users.count).min(REDB_MAX);
-    let database = Database::create(folder.join("redb")).expect("a database");
-    let write = |rows: &mut dyn Iterator<Item = (u64, u64)>| {
-        let mut transaction = database.begin_write().expect("a transaction");
+/// The whole path: from the lines of a feed that are all there, through parsing and grouping, to what is durable and
+/// visible. Gives events a second where Central cuts its frames shortest.
+fn followed(bench: &mut Bench, moves: &mut Moves<'_>, folder: &Path) -> f64 {
+    let mut rates = Vec::new();
+    for frame in FRAMES {
+        let (homes, mut applier, asks) = open(folder);
+        applier.warm().expect("the files are sound");
+        let frames = if bench.asked.smoke { 20 } else { FOLLOWED / frame };
+        let lines = (0..frames).map(|_| moves.line(frame)).collect();
+        let (had, last) = (cpu(), moves.seq);
+        let took = scripted::follow(Scripted { history: (FEED, 1), lines }, &homes, applier, asks, last);
+        let what = format!("the whole path, frames of {frame} events, grouped");
+        rates.push(tell_rate(bench, &what, (frames * frame) as u64, took, cpu() - had));
+    }
+    rates.into_iter().fold(f64::MAX, f64::min)
+}
+
+/// The same rows in redb, in one table, with the cursor.
+struct Redb {
+    database: Database,
+    /// The hashes of the users that are in it.
+    hashes: Vec<u64>,
+    random: Random,
+    done: u64,
+}
+
+impl Redb {
+    fn load(bench: &mut Bench, users: &Users, folder: &Path) -> Redb {
+        let count = (users.count).min(REDB_MAX);
+        let rows = Users { count }.sorted(keyed);
+        let database = Database::create(folder.join("redb")).expect("a database");
+        let mut redb =
+            Redb { database, hashes: rows.iter().map(|(hash, _)| hash.0).collect(), random: Random(7), done: 0 };
+        let began = Instant::now();
+        redb.write(rows.iter().map(|(hash, home)| (hash.0, u64::from(*home))));
+        bench.tell(&format!("redb: {count} sorted rows loaded in"), seconds(began), "s");
+        let size = std::fs::metadata(folder.join("redb")).map_or(0, |file| file.len());
+        bench.tell("redb: on disk for each user", size as f64 / count as f64, "octets");
+        let transaction = redb.database.begin_read().expect("a transaction");
+        let table = transaction.open_table(ROWS).expect("a table");
+        let mut random = Random(3);
+        let mut look = || {
+            let hash = redb.hashes[random.below(count) as usize];
+            table.get(hash).expect("a row").map_or(0, |row| row.value())
+        };
+        let each = throughput(bench.long(), &mut look);
+        bench.tell("redb: look-up", each, "ns");
+        redb
+    }
+
+    /// One durable commit.
+    fn write(&mut self, rows: impl Iterator<Item = (u64, u64)>) {
+        let mut transaction = self.database.begin_write().expect("a transaction");
         transaction.set_durability(Durability::Immediate).expect("it is durable");
         {
             let mut table = transaction.open_table(ROWS).expect("a table");
@@ -479,46 +690,50 @@ fn redb(bench: &mut Bench, users: &Users, folder: &Path) -> Vec<f64> {
             }
         }
         transaction.commit().expect("a commit");
-    };
-    let began = Instant::now();
-    let rows = users.sorted(keyed);
-    write(&mut rows.iter().take(count as usize).map(|(hash, home)| (hash.0, u64::from(*home))));
-    bench.tell(&format!("redb: {count} sorted rows loaded in"), seconds(began), "s");
-    let size = std::fs::metadata(folder.join("redb")).map_or(0, |file| file.len());
-    bench.tell("redb: on disk for each user", size as f64 / count as f64, "octets");
-    let mut random = Random(7);
-    let transaction = database.begin_read().expect("a transaction");
-    let table = transaction.open_table(ROWS).expect("a table");
-    let mut look = || table.get(rows[random.below(count) as usize].0.0).expect("a row").map_or(0, |row| row.value());
-    let each = throughput(bench.long(), &mut look);
-    bench.tell("redb: look-up", each, "ns");
-    drop((table, transaction));
-    let mut rates = Vec::new();
-    for batch in BATCHES {
-        let (mut took, mut done) = (Duration::ZERO, 0u64);
-        while took < bench.long() {
-            let cursor = (0, done);
-            // As with our own, drawing the updates is not in the time.
-            let updates: Vec<_> = (0..batch).map(|_| (rows[random.below(count) as usize].0.0, done)).collect();
-            let began = Instant::now();
-            write(&mut updates.into_iter().chain([cursor]));
-            took += began.elapsed();
-            done += batch as u64;
-        }
-        let rate = done as f64 / took.as_secs_f64();
-        bench.tell(&format!("redb: apply, batches of {batch}, each durable"), rate, "events/s");
-        rates.push(rate);
     }
-    rates
+
+    fn apply(&mut self, lasts: Duration, batch: usize) -> Applied {
+        let mut random = Random(self.random.next());
+        let hashes = std::mem::take(&mut self.hashes);
+        let draw = || (0..batch).map(|_| hashes[random.below(hashes.len() as u64) as usize]).collect::<Vec<_>>();
+        let applied = Applied::for_long(lasts, 1, draw, |updates| {
+            self.done += batch as u64;
+            let (done, cursor) = (self.done, (0, self.done));
+            self.write(updates.into_iter().map(|hash| (hash, done)).chain([cursor]));
+            batch as u64
+        });
+        self.hashes = hashes;
+        applied
+    }
 }
 
 /// Central and three edges on real sockets: from the commit of one home to its being applied at each.
 fn propagation(bench: &mut Bench) {
     println!("propagation: Central and three edges in this process, over loopback");
-    bench.users = 0;
     let puts = if bench.asked.smoke { 20 } else { 2000 };
     let figures: Value = edges::propagation(puts);
     for (what, micros) in figures.as_object().into_iter().flatten() {
         bench.tell(what, micros.as_f64().unwrap_or(0.0) / 1e3, "ms");
+    }
+}
+
+/// An edge that was away, over real sockets.
+fn catch_up(bench: &mut Bench) {
+    println!("catch-up: Central and one edge in this process, over loopback");
+    let events = if bench.asked.smoke { 5000 } else { 1_000_000 };
+    let (imported, followed, of_a_core) = edges::catch_up(events);
+    bench.tell("Central: homes imported, each durable", imported, "events/s");
+    bench.tell("an edge that was away, following the stream, each durable", followed, "events/s");
+    bench.tell("the same for each second of one core, of the edge's threads", of_a_core, "events");
+}
+
+/// Many who write at Central at once.
+fn writers(bench: &mut Bench) {
+    println!("writers: puts at Central, each durable before it is answered, over loopback");
+    for count in WRITERS {
+        let (rate, p50, shared) = edges::writers(count, bench.long());
+        bench.tell(&format!("{count} writers"), rate, "puts/s");
+        bench.tell(&format!("{count} writers: p50 of a put"), p50 / 1e3, "ms");
+        bench.tell(&format!("{count} writers: puts to a commit"), shared, "");
     }
 }

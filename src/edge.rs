@@ -235,6 +235,11 @@ impl Running {
         }
     }
 
+    /// The Central that runs here, if one does; for benchmarks.
+    pub fn authority(&self) -> Option<&Arc<Central>> {
+        self.shared.central.as_ref()
+    }
+
     /// The homes, for tests and the demo.
     pub fn homes(&self) -> Option<&Arc<Homes>> {
         self.shared.homes.as_ref()

@@ -224,6 +224,11 @@ impl Central {
         *self.head.borrow()
     }
 
+    /// The same, and each later one as it is published: once for each group that was made durable.
+    pub fn heads(&self) -> watch::Receiver<u64> {
+        self.head.subscribe()
+    }
+
     /// The fault that stops this Central on purpose: while it is cut, streams end and every request is refused.
     pub fn stop(&self) -> &Fault {
         &self.stop

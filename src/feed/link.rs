@@ -6,8 +6,8 @@
 //! believed, that does not come from the history which the homes hold.
 
 use super::client::{Call, Line, content};
-use super::follow::{self, Alarm, Lines, Step, Verdict};
-use super::source::{Begun, End, Image, Lines as _, Source};
+use super::follow::{self, Alarm, Lines, Poison, Step, Verdict};
+use super::source::{Begun, End, Image, Source};
 use super::status::LinkStatus;
 use crate::base::backoff::{Backoff, random};
 use crate::base::clock;
@@ -15,11 +15,12 @@ use crate::base::fault::Fault;
 use crate::base::snapshot::Reader;
 use crate::config::plan::Url;
 use crate::home::cursor::{Cursor, FeedId};
-use crate::home::event::{FEATURES, Frame, LINE_MAX};
+use crate::home::event::{FEATURES, LINE_MAX, Received};
 use crate::home::snapshot::Header;
 use crate::homes::{Applied, Applier, ApplyError, AskReceiver, FeedCheck, Homes, Report};
 use crate::upstream::endpoint::Rtt;
 use bytes::Bytes;
+use gather::{Gathered, Group};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 mod ask;
+mod gather;
 pub(super) mod recover;
 mod register;
 mod transfer;
@@ -210,44 +212,63 @@ impl<S: Source> Follower<S> {
         self.status.opened(history.0.to_string());
         let from = cursor.seq.saturating_add(1);
         tracing::info!(feed = %history.0, term = history.1, from, source = S::NAME, "following the homes");
-        loop {
-            match lines.next().await {
-                Ok(line) => {
-                    if let Some(end) = self.take(&line).await {
-                        return end;
-                    }
-                    self.backoff.reset();
-                }
-                Err(end) => return end,
-            }
+        // Read on while a batch is being made durable: what has come by then goes to the disk together.
+        let (reader, mut frames) = gather::between();
+        tokio::select! {
+            end = self.take_all(&mut frames) => end,
+            never = reader.read_all(&mut lines) => match never {},
         }
     }
 
-    /// Takes one line; how the stream ends by it, if it does.
-    async fn take(&mut self, line: &[u8]) -> Option<End> {
-        let received = match Frame::read(line) {
-            Ok(received) => received,
-            Err(why) => return Some(End::Resume(why)),
-        };
-        let Some(applier) = &self.applier else { return Some(End::Fatal("the homes' writer is gone".to_owned())) };
-        let (chain, digest) = (received.chain(), received.digest());
-        let (step, poison) = follow::step(&applier.cursor(), received);
-        for (s, why) in poison.iter().take(1) {
-            self.status.poison(&poison);
-            tracing::error!(?s, why, count = poison.len(), "an event cannot be read; its key keeps its last good home");
+    /// Takes frames until the stream ends by one, or of itself.
+    async fn take_all(&mut self, frames: &mut Gathered) -> End {
+        loop {
+            let ended = match frames.next().await {
+                Ok(received) => self.take(received, frames).await,
+                Err(end) => Some(end),
+            };
+            if let Some(end) = ended {
+                return end;
+            }
+            self.backoff.reset();
         }
+    }
+
+    /// Takes one frame, and if it is a batch, those that follow it and are there; how the stream ends by it, if it does.
+    async fn take(&mut self, received: Received, frames: &mut Gathered) -> Option<End> {
+        let Some(applier) = &self.applier else { return Some(End::Fatal("the homes' writer is gone".to_owned())) };
+        let cursor = applier.cursor();
+        let (chain, digest) = (received.chain(), received.digest());
+        let (step, poison) = follow::step(&cursor, received);
+        self.tell(&poison);
         match step {
             Step::Apply { first, last, events } => {
-                self.work(move |applier| applier.apply_at(first, last, chain, &events)).await.err()
+                self.apply(&cursor, Group { first, last, chain, events }, frames).await
             }
+            Step::Pass => None,
             Step::Edges(edges) => self.work(move |applier| applier.edges(&edges)).await.err(),
             Step::Beat { head } => {
                 self.status.reached(head, self.status.applied());
                 digest.and_then(|(at, digest)| self.compare(at, &digest))
             }
-            Step::Pass => None,
             Step::Resume(why) => Some(End::Resume(why)),
             Step::Bye { why, after } => Some(End::Later(why, after)),
+        }
+    }
+
+    /// Applies a batch and those that are there and follow it, with one fsync; how the stream ends by them, if it does.
+    async fn apply(&mut self, cursor: &Cursor, mut group: Group, frames: &mut Gathered) -> Option<End> {
+        let (poison, broken) = frames.join(cursor, &mut group);
+        self.tell(&poison);
+        let Group { first, last, chain, events } = group;
+        let applied = self.work(move |applier| applier.apply_at(first, last, chain, &events)).await;
+        applied.err().or(broken.map(End::Resume))
+    }
+
+    fn tell(&self, poison: &[Poison]) {
+        if let Some((s, why)) = poison.first() {
+            self.status.poison(poison);
+            tracing::error!(?s, why, count = poison.len(), "an event cannot be read; its key keeps its last good home");
         }
     }
 
@@ -296,11 +317,12 @@ impl<S: Source> Follower<S> {
         // A disk that refuses may take the same again later; the cursor has not moved, so nothing is lost.
         result.map_err(|error| match error {
             ApplyError::Braked(_) => End::Alarm(Alarm::MassChange, error.to_string()),
+            ApplyError::Cut(_) => End::Broken(error.to_string()),
             error => End::Resume(error.to_string()),
         })
     }
 
-    /// Takes all homes, and loads them once all has been found right.
+    /// Takes all homes as they come; none counts before all have been found right.
     async fn snapshot(&mut self) -> End {
         let least = self.applier.as_ref().map_or(0, Applier::snapshot_from);
         match self.source.snapshot(least).await {
@@ -316,10 +338,9 @@ impl<S: Source> Follower<S> {
             Ok(check) => return denied(check),
             Err(end) => return end,
         }
-        let rows = image.rows.len();
         let loaded = self.work(move |applier| load(applier, image)).await;
         match loaded {
-            Ok(_) => {
+            Ok(Applied { changed: rows, .. }) => {
                 self.status.snapshot();
                 self.status.know(feed.to_string());
                 tracing::info!(seq, rows, "a snapshot of all homes is loaded");
@@ -334,7 +355,6 @@ impl<S: Source> Follower<S> {
 pub(super) struct Central {
     target: Reader<Target>,
     status: Arc<LinkStatus>,
-    backoff: Backoff,
     /// The connection of the attempt under way.
     line: Option<Line>,
 }
@@ -342,7 +362,7 @@ pub(super) struct Central {
 impl Central {
     /// Central where `target` says.
     pub(super) fn new(target: Reader<Target>, status: Arc<LinkStatus>) -> Central {
-        Central { target, status, backoff: Backoff::links(), line: None }
+        Central { target, status, line: None }
     }
 
     /// The connection at hand, or a new one.
@@ -375,26 +395,11 @@ impl Source for Central {
         registered
     }
 
-    /// Fetches a snapshot to its end, and finds all of it right. One that is cut goes on where it was.
+    /// Begins to fetch a snapshot. Its homes come while they are taken; one that is cut goes on where it was.
     async fn snapshot(&mut self, least: u64) -> Result<Image, End> {
         let target = self.target.load().clone();
-        let mut transfer = transfer::Transfer::new(least);
-        loop {
-            let gone_on = match self.line(&target).await {
-                Ok(mut line) => transfer.go_on(&mut line, &target).await,
-                Err(end) => Err(end),
-            };
-            match gone_on {
-                Err(End::Broken(why)) if transfer.may_go_on() => {
-                    tracing::warn!(why, "the snapshot was cut, and goes on from there");
-                    tokio::time::sleep(self.backoff.next(random())).await;
-                }
-                ended => {
-                    self.backoff.reset();
-                    return ended;
-                }
-            }
-        }
+        let line = self.line(&target).await?;
+        transfer::fetch(line, target, self.status.clone(), least).await
     }
 
     async fn stream(&mut self, from: Cursor) -> Result<((FeedId, u64), Body), End> {
@@ -506,7 +511,7 @@ fn load(applier: &mut Applier, image: Image) -> Result<Applied, ApplyError> {
     let Header { feed, term, seq } = image.header;
     applier.overrides(&image.overrides)?;
     let at = Cursor { feed: Some(feed), term: u64::from(term), seq, chain: image.chain };
-    applier.load_at(at, &image.edges, image.rows.into_iter())
+    applier.load_at(at, &image.edges, image.rows)
 }
 
 /// A map that is not Central's is taken anew within so long, at random: many edges may have found the same.

@@ -14,6 +14,7 @@ use crate::home::standing::Boot;
 use crate::homes::{AskReceiver, Homes, Report};
 use std::future::Future;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 pub mod file;
 pub mod nats;
@@ -54,7 +55,7 @@ pub struct Begun {
     pub term: u64,
 }
 
-/// A snapshot, complete and checked.
+/// A snapshot: what it says of itself, and its homes, which may still be on their way.
 #[derive(Debug)]
 pub struct Image {
     /// Of which history, and as of when.
@@ -66,7 +67,66 @@ pub struct Image {
     /// The keys that are filed under another hash than their own.
     pub overrides: Vec<Override>,
     /// The homes, in rising order of their hashes.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
+}
+
+/// Pieces of a snapshot that are held: some 64 KiB of homes each at most, so that neither side waits for the other's every
+/// move.
+const PIECES_MAX: usize = 64;
+
+/// The homes of a snapshot as they come, each checked. An error is the last, and says why the rest will not come.
+///
+/// Blocks while the next ones are on their way: for a thread that may.
+#[derive(Debug)]
+pub struct Rows {
+    at_hand: std::vec::IntoIter<Row>,
+    more: Option<mpsc::Receiver<Piece>>,
+}
+
+/// A piece of a snapshot on its way.
+#[derive(Debug)]
+pub enum Piece {
+    /// The next homes.
+    Rows(Vec<Row>),
+    /// There are no more: all have come.
+    End,
+    /// The rest will not come.
+    Cut(String),
+}
+
+impl Rows {
+    /// Homes that are there.
+    pub fn held(rows: Vec<Row>) -> Rows {
+        Rows { at_hand: rows.into_iter(), more: None }
+    }
+
+    /// Homes that come through a channel, whose other end is given too. Dropped before its `End`, it cuts them.
+    pub fn arriving() -> (mpsc::Sender<Piece>, Rows) {
+        let (give, more) = mpsc::channel(PIECES_MAX);
+        (give, Rows { at_hand: Vec::new().into_iter(), more: Some(more) })
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Row, String>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(row) = self.at_hand.next() {
+                return Some(Ok(row));
+            }
+            let piece = self.more.as_mut()?.blocking_recv();
+            match piece.unwrap_or_else(|| Piece::Cut("nobody fetches the snapshot any more".to_owned())) {
+                Piece::Rows(rows) => self.at_hand = rows.into_iter(),
+                Piece::End => self.more = None,
+                Piece::Cut(why) => {
+                    self.more = None;
+                    return Some(Err(why));
+                }
+            }
+        }
+    }
 }
 
 /// A place where homes come from.
@@ -85,7 +145,7 @@ pub trait Source {
     /// Reaches the source, and has it enter this incarnation of the edge; `None` if that can wait.
     fn greet(&mut self, homes: &Homes) -> impl Future<Output = Result<Option<Begun>, End>>;
 
-    /// All homes as of one seq, which is not below `least`.
+    /// All homes as of one seq, which is not below `least`; they may come while they are taken.
     fn snapshot(&mut self, least: u64) -> impl Future<Output = Result<Image, End>>;
 
     /// What came after a cursor in the history that we hold, and which history and term the source is in.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::hash::KeyHash;
 use super::memory::{LINE, Memory, Word};
-use super::table::{Full, probe};
+use super::table::{Full, home, probe};
 
 /// Words of a pair: hash, value.
 const PAIR: usize = 2;
@@ -35,11 +35,14 @@ fn filed(hash: KeyHash) -> u64 {
 /// The pair of a hash, or the empty one where it belongs; `None` if there is neither.
 #[inline]
 fn pair<W: Word>(buckets: &[[W; LINE]], hash: KeyHash, look: impl Fn(&W) -> u64) -> Option<(&[W; PAIR], u64)> {
-    let lines = probe(hash, buckets.len()).filter_map(|at| buckets.get(at));
-    let mut pairs = lines.flat_map(|line| line.as_chunks::<PAIR>().0);
-    pairs.find_map(|pair| {
-        let found = look(&pair[0]);
-        (found == 0 || found == filed(hash)).then_some((pair, found))
+    let wanted = filed(hash);
+    probe(hash, buckets.len()).filter_map(|at| buckets.get(at)).find_map(|line| {
+        let (pairs, _) = line.as_chunks::<PAIR>();
+        // All of a line without a branch, as the table does it.
+        let found: [u64; PAIRS] = std::array::from_fn(|at| look(&pairs[at][0]));
+        let fits = |(at, hash): (usize, &u64)| u32::from((*hash == 0) | (*hash == wanted)) << at;
+        let at = found.iter().enumerate().map(fits).fold(0, |all, one| all | one).trailing_zeros() as usize;
+        pairs.get(at).zip(found.get(at).copied())
     })
 }
 
@@ -68,6 +71,13 @@ impl Exact {
     #[inline]
     pub fn get(&self, hash: KeyHash) -> Option<u64> {
         get(self.memory.get(), hash)
+    }
+
+    /// Has a hash's line fetched from memory, as [`Table::touch`](super::table::Table::touch) does.
+    #[inline]
+    pub fn touch(&self, hash: KeyHash) -> u64 {
+        let lines = self.memory.get();
+        lines.get(home(hash, lines.len())).map_or(0, |line| line[0].read())
     }
 
     /// All pairs, in no particular order.

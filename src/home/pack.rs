@@ -48,11 +48,11 @@ pub fn pack(rows: &[Row], out: &mut Vec<u8>) -> usize {
     for row in rows {
         if let Some(before) = before.replace(row.hash) {
             let gap = row.hash.wrapping_sub(before).wrapping_sub(1);
-            bits.unary(gap >> rice);
-            bits.put(gap & low(rice), rice);
+            bits.unary_then(gap >> rice, gap & low(rice), rice);
         }
-        bits.gamma(u64::from(row.epoch.wrapping_sub(1)) + 1);
-        bits.put(u64::from(row.value - base), width);
+        let epoch = u64::from(row.epoch.wrapping_sub(1)) + 1;
+        let below = epoch.ilog2();
+        bits.unary_then(u64::from(below), epoch & low(below) | u64::from(row.value - base) << below, below + width);
     }
     bits.end();
     rows.len()
@@ -120,6 +120,9 @@ impl<'a> Unpacked<'a> {
     }
 
     fn gap(&mut self) -> Option<u64> {
+        if let Some(gap) = self.bits.rice(self.rice) {
+            return Some(gap);
+        }
         let high = self.bits.unary()?;
         let high = if high > u64::MAX >> self.rice { return None } else { high << self.rice };
         Some(high | self.bits.take(self.rice))
@@ -157,19 +160,20 @@ impl Writer<'_> {
         }
     }
 
-    fn unary(&mut self, mut zeros: u64) {
+    /// So many zeros and a one, then the lowest `bits` of `value`, which has no others.
+    fn unary_then(&mut self, mut zeros: u64, value: u64, bits: u32) {
         while zeros >= 63 {
             self.put(0, 63);
             zeros -= 63;
         }
-        self.put(1 << zeros, zeros as u32 + 1);
-    }
-
-    /// `value` is at least 1.
-    fn gamma(&mut self, value: u64) {
-        let below = value.ilog2();
-        self.unary(u64::from(below));
-        self.put(value & low(below), below);
+        let ones = zeros as u32 + 1;
+        if ones + bits <= 64 {
+            // Nearly always: one step for both.
+            self.put(1 << zeros | value << ones, ones + bits);
+        } else {
+            self.put(1 << zeros, ones);
+            self.put(value, bits);
+        }
     }
 
     fn end(self) {
@@ -209,6 +213,19 @@ impl Reader<'_> {
         let value = self.window() & low(bits);
         self.at += u64::from(bits);
         value
+    }
+
+    /// What [`Writer::unary_then`] wrote as zeros and `bits`, put together; `None`, and nothing read, if one look does not
+    /// give all of it.
+    #[inline]
+    fn rice(&mut self, bits: u32) -> Option<u64> {
+        let window = self.window();
+        let zeros = window.trailing_zeros();
+        if zeros + 1 + bits > SURE {
+            return None;
+        }
+        self.at += u64::from(zeros + 1 + bits);
+        Some(u64::from(zeros) << bits | window >> (zeros + 1) & low(bits))
     }
 
     /// `None` if the end comes first.

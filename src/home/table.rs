@@ -64,6 +64,15 @@ impl Table {
         }
     }
 
+    /// Has a key's bucket fetched from memory. What it gives means nothing: it is there to be used, so that the fetch is
+    /// not left out. Of many calls in a row the processor makes several fetches at a time, where each look-up would wait
+    /// for its own.
+    #[inline]
+    pub fn touch(&self, hash: KeyHash) -> u64 {
+        let buckets = self.memory.get();
+        buckets.get(home(hash, buckets.len())).map_or(0, |bucket| bucket[0].read())
+    }
+
     /// The number of slots.
     pub fn slots(&self) -> usize {
         self.memory.get().len() * SLOTS
@@ -78,7 +87,7 @@ pub(super) fn probe(hash: KeyHash, buckets: usize) -> impl Iterator<Item = usize
 }
 
 #[inline]
-fn home(hash: KeyHash, buckets: usize) -> usize {
+pub(super) fn home(hash: KeyHash, buckets: usize) -> usize {
     ((u128::from(hash.0) * buckets as u128) >> 64) as usize
 }
 
@@ -125,10 +134,11 @@ impl Seen {
 #[inline]
 fn place<W: Word, const N: usize>(buckets: &[[W; N]], hash: KeyHash) -> Option<(&W, u64)> {
     let wanted = tag(hash);
-    let mut slots = probe(hash, buckets.len()).filter_map(|at| buckets.get(at)).flatten();
-    slots.find_map(|slot| {
-        let word = slot.own();
-        (word == 0 || tag_of(word) == wanted).then_some((slot, word))
+    probe(hash, buckets.len()).filter_map(|at| buckets.get(at)).find_map(|bucket| {
+        let words: [u64; N] = std::array::from_fn(|at| bucket[at].own());
+        let fits = |(at, word): (usize, &u64)| u32::from((*word == 0) | (tag_of(*word) == wanted)) << at;
+        let at = words.iter().enumerate().map(fits).fold(0, |all, one| all | one).trailing_zeros() as usize;
+        bucket.get(at).zip(words.get(at).copied())
     })
 }
 

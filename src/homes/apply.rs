@@ -23,7 +23,7 @@ use super::edges::Edges;
 use super::open::{self, Filling, LEDGER, MAP, Tables, Unfilled};
 use super::overrides;
 use super::view::{self, View};
-use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes, SnapshotRow};
+use super::{Applied, ApplyError, Cursor, FeedCheck, FeedId, Homes};
 use crate::base::id::EdgeId;
 use crate::home::cursor::Coverage;
 use crate::home::digest::Digest;
@@ -35,7 +35,9 @@ use crate::home::slot::State as Slot;
 use crate::home::standing::{About, Boot, Meaning, Stage, Standing};
 use crate::home::{exact, table};
 use crate::store::log::LogError;
-use crate::store::rows::{self, Mark, Merging, Rows};
+use crate::store::rows::{self, Mark, Rows};
+
+mod snapshot;
 
 /// The one writer of what the feed says. Its calls block on the disk: it lives on a thread of its own.
 #[derive(Debug)]
@@ -51,6 +53,8 @@ pub struct Applier {
     brake: Brake,
     /// Until the tables are there; nothing is applied before.
     filling: Option<Pending>,
+    /// What a batch asks of the ledger; kept from batch to batch, empty, since fresh memory costs more than filling it.
+    rows: RowsByHash,
 }
 
 /// Tables that are not there yet.
@@ -70,10 +74,6 @@ struct Change<'a> {
     home: Named,
     epoch: u32,
 }
-
-/// A snapshot that changes at most so many rows of the ledger has them appended to its log; by more, a new image is made
-/// while they come, so that they need not be held. In tests, which have few, both ways are gone.
-const APPEND_MAX: usize = if cfg!(test) { 2 } else { 1 << 16 };
 
 /// Rows of the ledger by hash, which is one already.
 type RowsByHash = HashMap<KeyHash, Row, BuildHasherDefault<Hashed>>;
@@ -121,6 +121,7 @@ impl Applier {
             begun: None,
             brake: Brake::default(),
             filling,
+            rows: RowsByHash::default(),
         }
     }
 
@@ -137,6 +138,7 @@ impl Applier {
             begun: None,
             brake: Brake::default(),
             filling: None,
+            rows: RowsByHash::default(),
         }
     }
 
@@ -252,10 +254,11 @@ impl Applier {
         fresh.sort_by_key(|event| event.s);
         let named = fresh.iter().filter(|event| event.x > 0).map(|event| (event.k.as_str(), event.x));
         self.override_hashes(feed, named)?;
-        let edges = self.homes.edges.load_full();
+        let (edges, view) = (self.homes.edges.load_full(), self.homes.view.load_full());
         let mut changes = Vec::with_capacity(fresh.len());
         for event in &fresh {
-            let change = (first..=last).contains(&event.s).then(|| self.understand(feed, &edges, event)).flatten();
+            let is_inside = (first..=last).contains(&event.s);
+            let change = is_inside.then(|| self.understand(feed, &edges, &view.overrides, event)).flatten();
             changes.extend(change.map(|change| (event.s, change)));
         }
         let kept_out = (fresh.len() - changes.len()) as u64;
@@ -270,7 +273,13 @@ impl Applier {
     }
 
     /// Reads what an event says; `None` if it makes no sense here.
-    fn understand<'a>(&self, feed: FeedId, edges: &Edges, event: &'a Event) -> Option<Change<'a>> {
+    fn understand<'a>(
+        &self,
+        feed: FeedId,
+        edges: &Edges,
+        overrides: &Overrides,
+        event: &'a Event,
+    ) -> Option<Change<'a>> {
         let (space, key) = split_key(&event.k)?;
         let home = match event.st {
             Said::Purge => return None,
@@ -280,11 +289,10 @@ impl Applier {
                 other => Named::Other(other),
             },
         };
-        let view = self.homes.view.load();
-        if event.e == 0 || (event.x > 0 && view.overrides.number(&event.k) != event.x) {
+        if event.e == 0 || (event.x > 0 && overrides.number(&event.k) != event.x) {
             return None;
         }
-        let hash = view.overrides.hash(feed, space, key);
+        let hash = overrides.hash(feed, space, key);
         Some(Change { hash, key: Some((space, key)), home, epoch: event.e })
     }
 
@@ -317,8 +325,10 @@ impl Applier {
     fn brake_at(&mut self, changes: &[(u64, Change<'_>)]) -> Result<(), ApplyError> {
         let own = self.homes.view.load().own;
         let mut changed = Changes::default();
-        for (_, change) in changes.iter().filter(|(_, change)| self.changes_home(change.hash, change.home, own)) {
-            changed.note(change.hash, change.home, change.epoch);
+        for (_, change) in ahead(changes, |(_, change)| self.map.table().touch(change.hash)) {
+            if self.changes_home(change.hash, change.home, own) {
+                changed.note(change.hash, change.home, change.epoch);
+            }
         }
         self.homes.brake.pass(&changed, self.map.keys(), &mut self.brake)
     }
@@ -339,8 +349,8 @@ impl Applier {
             self.grow(changes.len())?;
         }
         let standing = self.standing();
-        let mut orders = Orders::default();
-        for (seq, change) in changes {
+        let mut orders = Orders { rows: std::mem::take(&mut self.rows), ..Orders::default() };
+        for (seq, change) in ahead(changes, |(_, change)| self.ledger.table().touch(change.hash)) {
             // An incomplete ledger takes no key by an entry that passes: it may have moved on (HOMES 2.1). A complete one
             // takes nothing at or below its own cursor.
             if standing.entry(*seq, About::Home, Guards::ALL).1 == Meaning::Row {
@@ -360,6 +370,8 @@ impl Applier {
         self.overtake(changes);
         self.settle(orders.settled);
         self.reach(mark);
+        orders.rows.clear();
+        self.rows = orders.rows;
         Ok(changed)
     }
 
@@ -443,8 +455,8 @@ impl Applier {
     }
 
     fn show_ledger(&mut self, rows: &[rows::Row]) {
-        let mut has_grown = false;
-        for row in rows {
+        let (mut has_grown, table) = (false, self.ledger.table().clone());
+        for row in ahead(rows, |row| table.touch(KeyHash(row.hash))) {
             has_grown |= self.ledger.set_or_grow(KeyHash(row.hash), view::packed(*row));
         }
         if has_grown {
@@ -453,33 +465,12 @@ impl Applier {
         }
     }
 
-    /// Steps 1 and 2 of a snapshot that is news to the ledger.
-    fn record_snapshot(&mut self, mark: Mark, owned: Owned) -> Result<(), ApplyError> {
-        let Owned { few, image, .. } = owned;
-        if let Some(image) = image {
-            let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-            // What comes after the image must not seem to be in it.
-            let reached = if few.is_empty() { mark } else { ledger.mark() };
-            let image = ledger.merged(image, reached).map_err(stored)?;
-            ledger.replace(image).map_err(stored)?;
-            self.ledger = open::fill_ledger(ledger).map_err(stored)?;
-            let ledger = self.ledger.table().clone();
-            self.publish(|view| view.ledger = ledger);
-        }
-        let ledger = self.ledger_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        if !few.is_empty() || ledger.mark() != mark {
-            ledger.append(mark, &few).map_err(stored)?;
-        }
-        self.show_ledger(&few);
-        Ok(())
-    }
-
     /// Step 4: the table. Should one bucket have overflowed too far although there is room, or a key look like another's
     /// twin, a new table is filled from disk, where the rows are already.
     fn show(&mut self, rows: &[rows::Row]) -> Result<u64, ApplyError> {
         let mut changed = 0;
-        let mut is_in_doubt = false;
-        for (at, row) in rows.iter().enumerate() {
+        let (mut is_in_doubt, table) = (false, self.map.table().clone());
+        for (at, row) in ahead(rows, |row| table.touch(KeyHash(row.hash))).enumerate() {
             let Some(entry) = view::map_entry(*row) else { continue };
             match self.map.put(KeyHash(row.hash), entry, row.epoch == 1) {
                 Ok(put) => {
@@ -589,72 +580,6 @@ impl Applier {
         Ok(())
     }
 
-    /// Replaces the map by a snapshot that holds as of `seq`, and founds a ledger that has not been. A crash in the
-    /// middle leaves the old map. What the ledger has closed at or after `seq` stays closed.
-    ///
-    /// Errors: the map is as it was.
-    pub fn load(
-        &mut self,
-        feed: FeedId,
-        term: u64,
-        seq: u64,
-        edges: &[EdgeRow],
-        rows: impl Iterator<Item = SnapshotRow>,
-    ) -> Result<Applied, ApplyError> {
-        self.load_at(Cursor { feed: Some(feed), term, seq, chain: 0 }, edges, rows)
-    }
-
-    /// The same with the checksum of Central's log up to `seq`, if it is known.
-    pub fn load_at(
-        &mut self,
-        at: Cursor,
-        edges: &[EdgeRow],
-        rows: impl Iterator<Item = SnapshotRow>,
-    ) -> Result<Applied, ApplyError> {
-        let Cursor { feed, term, seq, chain } = at;
-        let feed = feed.ok_or(ApplyError::NoHistory)?;
-        self.check_snapshot(feed, term, seq)?;
-        self.edges(edges)?;
-        let standing = self.in_term(term);
-        let (rebuilt, meaning) = standing.reached(seq);
-        let rebuilt = Standing { history: term, ..rebuilt };
-        let is_complete = rebuilt.stage == Stage::Ready;
-        let is_news = is_complete && (meaning == Meaning::Rebuild || standing.cursor < seq);
-        let mark = Mark { term, seq, chain, ledger: if is_complete { rebuilt.cursor.max(seq) } else { 0 } };
-        let (mut orders, mut kept_out) = (Orders::default(), 0);
-        let mut owned = Owned { is_news, ..Owned::default() };
-        let prepared = self.prepare(feed, mark, rows, &mut orders, &mut owned, &mut kept_out)?;
-        self.homes.brake.pass(&orders.changed, self.map.keys(), &mut self.brake)?;
-        if !is_news {
-            orders = Orders::default();
-        }
-        if meaning == Meaning::Rebuild {
-            self.homes.identity.found(&self.dir).map_err(|error| ApplyError::Store(error.to_string()))?;
-        }
-        self.lose(&orders.clashes);
-        if is_news {
-            self.record_snapshot(mark, owned)?;
-        }
-        self.homes.identity.stands(rebuilt);
-        self.homes.ledger_lost.fetch_and(!is_complete, Ordering::Relaxed);
-        let changed = prepared.count();
-        self.replace_map(prepared)?;
-        self.settle(orders.settled);
-        // Claims made while the snapshot was read are not among the orders.
-        self.homes.reconcile_claims();
-        self.reach(mark);
-        self.count_kept_out(kept_out, 0, seq);
-        Ok(Applied { seq, changed, kept_out })
-    }
-
-    /// Where the ledger stands in the history of a term. In a new one its cursor starts over: what was reported to Central
-    /// stands in it, and a row changes only by a greater epoch.
-    fn in_term(&self, term: u64) -> Standing {
-        let standing = self.standing();
-        let is_new = standing.stage == Stage::Ready && term > standing.history;
-        if is_new { standing.new_history(term, 0) } else { standing }
-    }
-
     /// The seq as of which a snapshot is of use, at least: not before the cursor, nor before this incarnation is known.
     pub fn snapshot_from(&self) -> u64 {
         match self.standing().stage {
@@ -667,79 +592,6 @@ impl Applier {
     pub fn digest(&self) -> Digest {
         self.map.digest()
     }
-
-    fn check_snapshot(&self, feed: FeedId, term: u64, seq: u64) -> Result<(), ApplyError> {
-        let cursor = self.cursor();
-        if self.begun != Some((feed, term)) || term < cursor.term {
-            return Err(ApplyError::NoHistory);
-        }
-        if seq < cursor.seq && term == cursor.term {
-            return Err(ApplyError::Older { cursor: cursor.seq, snapshot: seq });
-        }
-        Ok(())
-    }
-
-    /// Writes the map's new image beside the old one, and notes what the rows mean to the ledger.
-    fn prepare(
-        &mut self,
-        feed: FeedId,
-        mark: Mark,
-        rows: impl Iterator<Item = SnapshotRow>,
-        orders: &mut Orders,
-        owned: &mut Owned,
-        kept_out: &mut u64,
-    ) -> Result<rows::Prepared, ApplyError> {
-        let (Some(mut map), Some(mut ledger)) = (self.map_rows.take(), self.ledger_rows.take()) else {
-            return Err(ApplyError::NoHistory);
-        };
-        let table = self.homes.edges.load_full();
-        let view = self.homes.view.load_full();
-        let own = view.own;
-        let hash_of = |key: &KeyText| {
-            let (space, id) = key.parts();
-            view.overrides.hash(feed, space, id)
-        };
-        let claimed: HashMap<KeyHash, KeyText> =
-            self.homes.claims.keys().into_iter().map(|key| (hash_of(&key), key)).collect();
-        let rows = rows.filter_map(|row| {
-            let Some(home) = named(&row, own, &table) else {
-                *kept_out += 1;
-                return None;
-            };
-            if self.changes_home(row.kh, home, own) {
-                orders.changed.note(row.kh, home, row.epoch);
-            }
-            let key = claimed.get(&row.kh).map(KeyText::parts);
-            let change = Change { hash: row.kh, key, home, epoch: row.epoch };
-            self.order(&change, orders);
-            for (hash, row) in orders.rows.drain() {
-                owned.take(&mut ledger, view::ledger_row(hash, row));
-            }
-            Some(view::map_row(change.hash, change.home, own.unwrap_or(EdgeId(0)), change.epoch))
-        });
-        let prepared = map.prepare(mark, rows);
-        // What the ledger is about to drop was carried for a map that goes.
-        let synced = map.sync();
-        (self.map_rows, self.ledger_rows) = (Some(map), Some(ledger));
-        synced.and(prepared).and_then(|prepared| owned.refused.take().map_or(Ok(prepared), Err)).map_err(stored)
-    }
-
-    /// Puts the image in place, then its table before the readers.
-    fn replace_map(&mut self, prepared: rows::Prepared) -> Result<(), ApplyError> {
-        let keys = usize::try_from(prepared.count()).unwrap_or(usize::MAX);
-        let rows = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        rows.replace(prepared).map_err(stored)?;
-        self.tell_durable(false);
-        let rows = self.map_rows.as_mut().ok_or(ApplyError::NoHistory)?;
-        self.map = open::fill_map(rows, keys).map_err(stored)?;
-        let map = self.map.table().clone();
-        self.publish(|view| view.map = map);
-        self.homes.map_keys.store(self.map.keys() as u64, Ordering::Relaxed);
-        let view = self.homes.view.load();
-        self.homes.overlay.retain(|hash, epoch| view.is_older_than(hash, epoch));
-        self.homes.absent.clear();
-        Ok(())
-    }
 }
 
 impl Drop for Applier {
@@ -751,60 +603,16 @@ impl Drop for Applier {
     }
 }
 
-/// What a snapshot asks of the ledger: few rows, or the image of many, which is made while they come.
-#[derive(Default)]
-struct Owned {
-    is_news: bool,
-    /// Rows that are to be appended; with an image, those that did not rise.
-    few: Vec<rows::Row>,
-    image: Option<Merging>,
-    refused: Option<LogError>,
-}
+/// The lines of so many keys are fetched from memory at a time: they fit into the nearest cache.
+const AHEAD: usize = 256;
 
-impl Owned {
-    fn take(&mut self, ledger: &mut Rows, row: rows::Row) {
-        if !self.is_news || self.refused.is_some() {
-            return;
-        }
-        let taken = match &mut self.image {
-            None if self.few.len() < APPEND_MAX => {
-                self.few.push(row);
-                Ok(())
-            }
-            None => self.begin_image(ledger, row),
-            Some(image) if image.is_behind(row) => {
-                self.few.push(row);
-                Ok(())
-            }
-            Some(image) => image.push(row),
-        };
-        self.refused = taken.err();
-    }
-
-    fn begin_image(&mut self, ledger: &mut Rows, row: rows::Row) -> Result<(), LogError> {
-        let mut image = ledger.merge()?;
-        self.few.push(row);
-        for row in std::mem::take(&mut self.few) {
-            if image.is_behind(row) {
-                self.few.push(row);
-            } else {
-                image.push(row)?;
-            }
-        }
-        self.image = Some(image);
-        Ok(())
-    }
-}
-
-/// Whom a row of a snapshot names; `None` if its edge is unknown or it has no epoch.
-fn named(row: &SnapshotRow, own: Option<EdgeId>, edges: &Edges) -> Option<Named> {
-    let is_known = edges.rows().binary_search_by_key(&row.home, |edge| edge.idx).is_ok();
-    match EdgeId(row.home) {
-        _ if row.epoch == 0 => None,
-        _ if row.tomb => Some(Named::Nobody),
-        home if Some(home) == own => Some(Named::Own),
-        home => is_known.then_some(Named::Other(home)),
-    }
+/// Gives `items` in their order, each after `touch` has had its line of a table fetched from memory, of many at a time: one
+/// after the other, waiting for them would be most of what a batch costs.
+fn ahead<T>(items: &[T], touch: impl Fn(&T) -> u64) -> impl Iterator<Item = &T> {
+    items.chunks(AHEAD).flat_map(move |some| {
+        std::hint::black_box(some.iter().fold(0, |all, item| all ^ touch(item)));
+        some
+    })
 }
 
 fn stored(error: LogError) -> ApplyError {

@@ -139,6 +139,9 @@ pub enum ApplyError {
     /// Too many homes would change within a minute: nothing more is applied before an operator says so.
     #[error("{} homes would change within a minute, and {} may: `coordinator release {:016x}` lets these pass", .0.changes, .0.limit, .0.id)]
     Braked(Braked),
+    /// The snapshot did not come to its end; nothing was applied.
+    #[error("the snapshot cannot be used: {0}")]
+    Cut(String),
     /// The disk refused; nothing was applied.
     #[error("the state could not be made durable: {0}")]
     Store(String),

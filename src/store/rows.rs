@@ -44,8 +44,9 @@ pub struct Mark {
 }
 
 /// A log of so many rows is absorbed into the image, for a small image. It bounds what is read before the first answer
-/// after a start (16 MiB, some 50 ms) and the memory that absorbing takes, at one rewriting of the image for each.
-const LOG_MIN: u64 = 1 << 20;
+/// after a start (24 MiB) and the memory that absorbing takes, at one rewriting of the image for each: where many events
+/// come, that is the largest part of what they cost.
+const LOG_MIN: u64 = 3 << 19;
 
 /// The same for a large image, which costs more to rewrite: up to so many.
 const LOG_MAX: u64 = 4 << 20;
@@ -54,10 +55,11 @@ const LOG_MAX: u64 = 4 << 20;
 const LOG_SHARE: u64 = 16;
 
 /// If absorbing does not keep up, appending waits for it at so many times the rows.
-const LOG_WAIT: u64 = 4;
+const LOG_WAIT: u64 = 2;
 
-/// Rows that are carried for another set are passed over when a log is read, so they count so much less for its length.
-const CARRIED_SHARE: u64 = 4;
+/// Rows that are carried for another set are checked and passed over when a log is read, so they count so much less for its
+/// length.
+const CARRIED_SHARE: u64 = 2;
 
 /// The most rows of a frame that carries: 1 MiB. It is one frame, so that both sets get all of it or nothing.
 const CARRY_MAX: usize = 1 << 16;

@@ -6,6 +6,10 @@ use crate::follower::{Follower, copy, is_ours, put, url};
 use coordinator::feed::follow::Alarm;
 use coordinator::home::Home;
 use coordinator::homes::{Asked, Homes, Registered};
+use std::io::Read as _;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -96,6 +100,45 @@ async fn it_asks_and_claims_and_delivers_registrations() {
     assert!(matches!(tokio::time::timeout(WAIT, asked).await.unwrap(), Home::At { .. }));
     fr.stop().await;
     de.stop().await;
+}
+
+/// A wire to `to` each of whose connections breaks once it has carried so many octets back. Counts those that did.
+fn brittle(to: SocketAddr, octets: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, broken) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = broken.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (Ok(mut client), Ok(mut server)) = (client, std::net::TcpStream::connect(to)) else { return };
+            let (mut requests, mut central) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let count = count.clone();
+            std::thread::spawn(move || std::io::copy(&mut requests, &mut central));
+            std::thread::spawn(move || {
+                let carried = std::io::copy(&mut std::io::Read::by_ref(&mut server).take(octets as u64), &mut client);
+                count.fetch_add(usize::from(carried.is_ok_and(|carried| carried == octets as u64)), Relaxed);
+                let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
+            });
+        }
+    });
+    (address, broken)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_cut_goes_on_where_it_was() {
+    let data = tempfile::tempdir().unwrap();
+    let at_edge = data.path().join("edge");
+    std::fs::create_dir(&at_edge).unwrap();
+    let central = open(&data.path().join("central"));
+    let door = TestDoor::open(central.clone(), None);
+    put(&door, 0..20_000, "fr").await;
+    // Some 120 KiB, in four or five connections.
+    let (wire, broken) = brittle(door.address, 30 << 10);
+    let edge = Follower::of_central(&at_edge, "fr", &[wire]);
+    edge.level(&central).await;
+    assert!((0..20_000).all(|key| edge.owns(key)));
+    assert_eq!(edge.status.snapshots(), 1);
+    assert!(broken.load(Relaxed) >= 3, "{broken:?} connections broke");
+    edge.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,8 +4,8 @@ use crate::harness::app::App;
 use crate::harness::client::{Answer, Client};
 use crate::harness::edge::{self, Edge};
 use crate::harness::folder;
-use crate::harness::wait;
 use crate::harness::launch::held_port;
+use crate::harness::wait;
 use std::net::SocketAddr;
 
 /// An instance of fr with its peer door at `peer`, which knows one other by its.

@@ -1,29 +1,34 @@
-//! A snapshot on its way: checked as it comes, and continued where it was cut (HOMES 2.2).
+//! A snapshot on its way: checked as it comes, handed on as it comes, and continued where it was cut (HOMES 2.2).
 //!
-//! Invariant: what is held of an answer is either taken whole by the decoder or never believed; an answer that continues
-//! another one says by its ETag that it is of the same octets.
+//! A task of its own fetches it, so that its homes can be loaded meanwhile; no more than some pieces are held between the
+//! two. Invariant: what is held of an answer is either taken whole by the decoder or never believed; an answer that
+//! continues another one says by its ETag that it is of the same octets.
 
 use super::super::client::Line;
-use super::super::source::{End, Image};
-use super::{Target, call, detail, refused, with_detail};
+use super::super::source::{End, Image, Piece, Rows};
+use super::super::status::LinkStatus;
+use super::{Target, call, connect, detail, refused, with_detail};
+use crate::base::backoff::{Backoff, random};
 use crate::base::clock;
 use crate::home::event::EdgeRow;
 use crate::home::hash::Override;
-use crate::home::snapshot::{Decoder, Header, Part, Row};
+use crate::home::snapshot::{Decoder, Header, Part};
 use async_compression::tokio::write::ZstdDecoder;
 use http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 /// Between two words on a long snapshot.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 /// Compressed octets expanded at once; even these may become some MiB.
 const UNPACK_STEP: usize = 512;
-/// The most rows of a snapshot: 4 GiB while it is loaded.
-const ROWS_MAX: usize = 1 << 28;
+/// The most rows of a snapshot: 2.5 GiB once it is loaded.
+const ROWS_MAX: u64 = 1 << 28;
 /// How long Central may take to sort and pack its homes: about a second for 4 M.
 const MAKING_MAX: Duration = Duration::from_secs(120);
 /// A transfer that is cut goes on so often without having brought anything.
@@ -51,8 +56,23 @@ impl Unpack {
     }
 }
 
+/// Begins to fetch a snapshot that is not older than `least`, first over `line`. Errors: how it ended before its first row.
+pub(super) async fn fetch(line: Line, target: Arc<Target>, status: Arc<LinkStatus>, least: u64) -> Result<Image, End> {
+    let (tell, told) = oneshot::channel();
+    let transfer = Transfer::new(least, Some(tell));
+    let given = transfer.give.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = transfer.run(line, &target, &status) => {}
+            // Nobody takes it any more.
+            () = given.closed() => {}
+        }
+    });
+    told.await.unwrap_or_else(|_| Err(End::Broken("nobody fetches the snapshot any more".to_owned())))
+}
+
 /// The state of a transfer over all its answers.
-pub(super) struct Transfer {
+struct Transfer {
     /// The snapshot must not be older than this.
     least: u64,
     tag: Option<String>,
@@ -62,11 +82,18 @@ pub(super) struct Transfer {
     unpack: Unpack,
     decoder: Decoder,
     found: Found,
+    /// Where its rows go.
+    give: mpsc::Sender<Piece>,
+    rows: Option<Rows>,
+    count: u64,
+    /// Takes what it says of itself, or how it ended before its first row; taken once.
+    tell: Option<oneshot::Sender<Result<Image, End>>>,
     told: Instant,
 }
 
 impl Transfer {
-    pub(super) fn new(least: u64) -> Transfer {
+    fn new(least: u64, tell: Option<oneshot::Sender<Result<Image, End>>>) -> Transfer {
+        let (give, rows) = Rows::arriving();
         Transfer {
             least,
             tag: None,
@@ -76,17 +103,58 @@ impl Transfer {
             unpack: Unpack::new(false),
             decoder: Decoder::default(),
             found: Found::default(),
+            give,
+            rows: Some(rows),
+            count: 0,
+            tell,
             told: clock::now(),
         }
     }
 
+    /// Fetches to the end, over further connections where one breaks.
+    async fn run(mut self, line: Line, target: &Target, status: &LinkStatus) {
+        let (mut line, mut backoff) = (Some(line), Backoff::links());
+        loop {
+            let gone_on = match self.connected(line.take(), target, status).await {
+                Ok(mut line) => self.go_on(&mut line, target).await,
+                Err(end) => Err(end),
+            };
+            match gone_on {
+                Err(End::Broken(why)) if self.may_go_on() => {
+                    tracing::warn!(why, "the snapshot was cut, and goes on from there");
+                    tokio::time::sleep(backoff.next(random())).await;
+                }
+                ended => return self.end(ended).await,
+            }
+        }
+    }
+
+    async fn connected(&self, line: Option<Line>, target: &Target, status: &LinkStatus) -> Result<Line, End> {
+        match line {
+            Some(line) => Ok(line),
+            None => connect(target, status).await.map_err(End::Broken),
+        }
+    }
+
     /// Whether it is worth going on.
-    pub(super) fn may_go_on(&self) -> bool {
+    fn may_go_on(&self) -> bool {
         self.tag.is_some() && self.vain < VAIN_MAX
     }
 
+    /// Says how it ended. Who takes rows learns of other ends than a cut when it asks anew.
+    async fn end(&mut self, ended: Result<(), End>) {
+        let piece = match (ended, self.tell.take()) {
+            (Err(end), Some(tell)) => return drop(tell.send(Err(end))),
+            (Ok(()), _) => Piece::End,
+            (Err(End::Broken(why)), None) => Piece::Cut(why),
+            (Err(end), None) => Piece::Cut(format!("it cannot be continued: {end:?}")),
+        };
+        // Whoever is gone needs no end.
+        let _ = self.give.send(piece).await;
+    }
+
     /// Asks for what is missing, and takes it. Errors: how it ended before the snapshot was whole.
-    pub(super) async fn go_on(&mut self, line: &mut Line, target: &Target) -> Result<Image, End> {
+    async fn go_on(&mut self, line: &mut Line, target: &Target) -> Result<(), End> {
         let mut call = call(format!("/feed/v1/snapshot?least={}", self.least), &target.edge);
         call.fields.push(("accept-encoding", "zstd".to_owned()));
         call.patience = Some(MAKING_MAX);
@@ -107,7 +175,7 @@ impl Transfer {
         taken.map_err(|why| End::Broken(format!("the snapshot cannot be used: {why}")))
     }
 
-    /// Goes on, or starts over if these are other octets than before. Errors: it is neither.
+    /// Goes on, or starts over if these are other octets than before and nothing was handed on. Errors: it is neither.
     fn begin(&mut self, goes_on: bool, fields: &HeaderMap) -> Result<(), String> {
         let text = |name: &str| fields.get(name).and_then(|value| value.to_str().ok());
         let tag = text("etag").map(str::to_owned);
@@ -119,74 +187,87 @@ impl Transfer {
                 false => Err("Central continues another snapshot than was begun".to_owned()),
             };
         }
-        let is_packed = text("content-encoding") == Some("zstd");
-        let chain = text("feed-chain").and_then(|chain| chain.parse().ok()).unwrap_or(0);
-        let vain = self.vain;
-        *self = Transfer { tag, chain, vain, unpack: Unpack::new(is_packed), ..Transfer::new(self.least) };
+        self.start_over()?;
+        self.unpack = Unpack::new(text("content-encoding") == Some("zstd"));
+        self.chain = text("feed-chain").and_then(|chain| chain.parse().ok()).unwrap_or(0);
+        self.tag = tag;
         Ok(())
     }
 
-    async fn take(&mut self, mut body: Incoming, silence: Duration) -> Result<Image, String> {
+    /// Nothing of it is to be continued. Errors: something was handed on, so it ends here.
+    fn start_over(&mut self) -> Result<(), String> {
+        self.tag = None;
+        if self.tell.is_none() {
+            return Err("Central has another snapshot now than was begun".to_owned());
+        }
+        let (give, rows) = (self.give.clone(), self.rows.take());
+        *self = Transfer { vain: self.vain, give, rows, ..Transfer::new(self.least, self.tell.take()) };
+        Ok(())
+    }
+
+    async fn take(&mut self, mut body: Incoming, silence: Duration) -> Result<(), String> {
         while let Some(frame) = timeout(silence, body.frame()).await.map_err(|_| "Central fell silent".to_owned())? {
             let frame = frame.map_err(|error| error.to_string())?;
             let Some(octets) = frame.data_ref() else { continue };
             for step in Unpack::steps(octets) {
-                let unpacked = self.unpack.take(step).await;
-                let pushed = unpacked.and_then(|octets| self.found.push(&mut self.decoder, &octets));
-                if let Err(why) = pushed {
+                if let Err(why) = self.push(step).await {
                     // Nothing of it is to be continued.
-                    *self = Transfer { vain: self.vain, ..Transfer::new(self.least) };
+                    self.tag = None;
                     return Err(why);
                 }
                 self.received += step.len() as u64;
             }
             self.vain = 0;
-            self.tell();
+            self.say();
         }
-        if !self.decoder.is_complete() {
-            return Err("it was cut".to_owned());
-        }
-        std::mem::take(&mut self.found).image(self.chain)
+        if self.decoder.is_complete() { Ok(()) } else { Err("it was cut".to_owned()) }
     }
 
-    fn tell(&mut self) {
-        if clock::now().saturating_duration_since(self.told) >= TELL_EVERY {
-            self.told = clock::now();
-            let (homes, received_bytes) = (self.found.rows.len(), self.received);
-            tracing::info!(homes, received_bytes, "a snapshot of all homes is arriving");
-        }
-    }
-}
-
-#[derive(Default)]
-struct Found {
-    header: Option<Header>,
-    edges: Vec<EdgeRow>,
-    overrides: Vec<Override>,
-    rows: Vec<Row>,
-}
-
-impl Found {
-    fn push(&mut self, decoder: &mut Decoder, octets: &[u8]) -> Result<(), String> {
+    async fn push(&mut self, step: &[u8]) -> Result<(), String> {
+        let octets = self.unpack.take(step).await?;
         let mut parts = Vec::new();
-        decoder.push(octets, &mut parts)?;
+        self.decoder.push(&octets, &mut parts)?;
         for part in parts {
             match part {
-                Part::Header(header) => self.header = Some(header),
-                Part::Edges(edges) => self.edges = edges,
-                Part::Rows(rows) if self.rows.len() + rows.len() > ROWS_MAX => {
-                    return Err("it has too many rows".to_owned());
+                Part::Header(header) => self.found.header = Some(header),
+                Part::Edges(edges) => self.found.edges = edges,
+                Part::Overrides(overrides) => self.found.overrides = overrides,
+                Part::Rows(rows) => {
+                    self.introduce()?;
+                    self.count += rows.len() as u64;
+                    if self.count > ROWS_MAX {
+                        return Err("it has too many rows".to_owned());
+                    }
+                    self.give.send(Piece::Rows(rows)).await.map_err(|_| "nobody takes it any more".to_owned())?;
                 }
-                Part::Rows(rows) => self.rows.extend(rows),
-                Part::Overrides(overrides) => self.overrides = overrides,
-                Part::End(_) => {}
+                Part::End(_) => self.introduce()?,
             }
         }
         Ok(())
     }
 
-    fn image(self, chain: u32) -> Result<Image, String> {
-        let header = self.header.ok_or("it has no header")?;
-        Ok(Image { header, chain, edges: self.edges, overrides: self.overrides, rows: self.rows })
+    /// Before the first row: all else is known.
+    fn introduce(&mut self) -> Result<(), String> {
+        let (Some(tell), Some(rows)) = (self.tell.take(), self.rows.take()) else { return Ok(()) };
+        let Found { header, edges, overrides } = std::mem::take(&mut self.found);
+        let header = header.ok_or("it has no header")?;
+        let _ = tell.send(Ok(Image { header, chain: self.chain, edges, overrides, rows }));
+        Ok(())
     }
+
+    fn say(&mut self) {
+        if clock::now().saturating_duration_since(self.told) >= TELL_EVERY {
+            self.told = clock::now();
+            let (homes, received_bytes) = (self.count, self.received);
+            tracing::info!(homes, received_bytes, "a snapshot of all homes is arriving");
+        }
+    }
+}
+
+/// What a snapshot says of itself.
+#[derive(Default)]
+struct Found {
+    header: Option<Header>,
+    edges: Vec<EdgeRow>,
+    overrides: Vec<Override>,
 }

@@ -5,7 +5,7 @@
 //! same epochs. Invariant: a file that cannot be read, is empty, or has a broken line removes nobody.
 
 use super::super::status::LinkStatus;
-use super::{Begun, End, Image, Lines, Source};
+use super::{Begun, End, Image, Lines, Rows, Source};
 use crate::base::clock;
 use crate::feed::follow::Alarm;
 use crate::home::cursor::{Cursor, FeedId};
@@ -103,7 +103,7 @@ impl Source for File {
     async fn snapshot(&mut self, _least: u64) -> Result<Image, End> {
         let record = self.0.record()?;
         let (header, rows) = record.rows();
-        Ok(Image { header, chain: 0, edges: record.edges(), overrides: Vec::new(), rows })
+        Ok(Image { header, chain: 0, edges: record.edges(), overrides: Vec::new(), rows: Rows::held(rows) })
     }
 
     async fn stream(&mut self, from: Cursor) -> Result<((FeedId, u64), Changes), End> {

@@ -98,3 +98,29 @@ fn files_that_turn_out_damaged_answer_nothing_wrong() {
         }
     }
 }
+
+#[test]
+fn a_snapshot_that_does_not_come_to_its_end_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let known = many(dir.path(), 40);
+    let later = || (0..60).map(|key: u32| row(&key.to_string(), "fr", 20));
+    let mut sorted: Vec<SnapshotRow> = later().collect();
+    sorted.sort_unstable();
+    let at = |seq| Cursor { feed: Some(FEED), term: 1, seq, chain: 7 };
+    for cut in [0, 1, 2, 3, 30, 60] {
+        let mut edge = open(dir.path());
+        edge.applier.begin_feed(FEED, 1).unwrap();
+        let rows = sorted.iter().take(cut).copied().map(Ok).chain([Err("the cable".to_owned())]);
+        let loaded = edge.applier.load_at(at(50), &table(), rows);
+        assert!(matches!(&loaded, Err(ApplyError::Cut(why)) if why == "the cable"), "{cut}: {loaded:?}");
+        for restart in 0..2 {
+            assert_eq!(edge.applier.cursor().seq, 7, "{cut} {restart}");
+            known.iter().for_each(|(key, home)| assert_eq!(edge.look(key), *home, "{cut} {restart}: {key}"));
+            edge = edge.reopened(dir.path());
+        }
+    }
+    let mut edge = open(dir.path());
+    edge.applier.begin_feed(FEED, 1).unwrap();
+    edge.applier.load_at(at(50), &table(), sorted.into_iter().map(Ok)).unwrap();
+    assert!((0..60).all(|key: u32| edge.look(&key.to_string()) == ours(20)));
+}
