@@ -1,8 +1,8 @@
 //! What the instances of the edges say of themselves each second, and what follows from it (HOMES 2.2).
 //!
 //! Owns the last word of every instance, in memory alone: after a restart of Central all is said again within seconds. From
-//! it come how far back the stream reaches ([`Reach`]) and what the feed may say ([`Fleet::lacking`]). Knows nothing of
-//! requests. Invariant: who has said nothing counts as having seen nothing: the log is held for it, up to a bound.
+//! it come how far back the stream reaches ([`Reach`]) and which kinds of events may be written. Knows nothing of requests.
+//! Invariant: who has said nothing counts as having seen nothing: the log is held for it, up to a bound.
 
 use super::lock;
 use super::state::EDGES_MAX;

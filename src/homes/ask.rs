@@ -78,6 +78,9 @@ impl Homes {
     /// Cancel: somebody else who waits asks instead.
     pub async fn ask(&self, space: &str, key: &str) -> Asked {
         let text = KeyText::new(space, key);
+        if self.absent.has(&text) && !self.asks_siblings() {
+            return self.absent_unless_ours(space, key);
+        }
         self.look_ups.fly(text.clone(), self.find(&text)).await
     }
 

@@ -77,6 +77,11 @@ impl Homes {
         self.siblings.is_any.store(is_any, Relaxed);
     }
 
+    /// Whether they are asked.
+    pub(super) fn asks_siblings(&self) -> bool {
+        self.siblings.is_any.load(Relaxed)
+    }
+
     /// How often siblings were asked, by what came of it: one knew the key, none did, none answered in time.
     pub fn siblings_asked(&self) -> [(&'static str, u64); 3] {
         let Siblings { found, unknown, silent, .. } = &self.siblings;
@@ -99,7 +104,7 @@ impl Homes {
 
     /// Asks the siblings for a key that is unknown here; `None` if none of them knows it.
     pub(super) async fn ask_siblings(&self, text: &KeyText) -> Option<Asked> {
-        let asks = self.siblings.asks.get().filter(|_| self.siblings.is_any.load(Relaxed))?;
+        let asks = self.siblings.asks.get().filter(|_| self.asks_siblings())?;
         let (space, key) = text.parts();
         if self.look(space, key) != Home::Unknown || !self.identity.may_accept() {
             return None;

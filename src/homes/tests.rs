@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 mod lost;
+mod siblings;
 
 const FEED: FeedId = FeedId([7; 16]);
 const FR: EdgeId = EdgeId(1);

@@ -528,6 +528,24 @@ async fn the_status_shows_how_far_each_edge_is() {
 }
 
 #[tokio::test]
+async fn what_an_instance_understands_is_known_once_it_opens_a_stream() {
+    let world = world();
+    let feed = world.central.feed_id();
+    let open = async |name: &str, inst: &str, features: &str| {
+        let caller = edge(&world, name).with("coordinator-instance", inst).with("coordinator-features", features);
+        caller.send(&format!("GET /feed/v1/stream?feed={feed}&term=1&from=3"), Body::Empty).await
+    };
+    let ours = coordinator::home::event::FEATURES.join(",");
+    let _streams = [open("fr", "a", &ours).await, open("fr", "b", "chain, digest").await, open("de", "c", &ours).await];
+    let (_, status) = world.app.ask("GET /v1/status", "").await;
+    let told: Vec<_> = status["edges"][0]["instances"].as_array().unwrap().iter().map(|one| &one["inst"]).collect();
+    assert_eq!(told, ["a", "b"]);
+    assert_eq!(status["edges"][0]["instances"][1]["features"], json!(["chain", "digest"]));
+    assert_eq!(status["features"], json!(["chain", "digest"]), "what every instance understands");
+    assert_eq!(world.central.reach().1, Some(0), "how far its disk is, only an acknowledgement says");
+}
+
+#[tokio::test]
 async fn the_log_is_kept_for_the_slowest_edge_and_for_a_lost_one_within_a_bound() {
     let world = world();
     let import = Caller::new(&world.central, Identity::App).with("content-type", "text/csv");

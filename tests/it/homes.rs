@@ -261,6 +261,17 @@ fn an_edge_that_lost_its_disk_owns_nobody_until_central_has_told_it() {
         );
     }
     assert!(matches!(world.edge("jp").home("450"), Home::Ours { epoch: 1, .. }));
+    // What only the lost disk knew, the application still has: an import brings it back, and takes nobody from another.
+    let listed = ["450", "lost", "448"].map(|key| format!("{{\"key\":\"{key}\",\"home\":\"jp\"}}\n")).concat();
+    let imported = world.central().ask("POST", "/v1/homes", &listed).json();
+    let told = ["created", "same", "refused_count"].map(|name| imported[name].as_u64());
+    assert_eq!(told, [Some(1), Some(1), Some(1)], "{imported}");
+    wait::until(
+        "the lost user to be served at home again",
+        || world.edge("fr").get("/v1/users/lost/x"),
+        |answer| answer.status == 200 && answer.json()["at"] == "jp",
+    );
+    assert_eq!(world.edge("jp").get("/v1/users/448/x").json()["at"], "fr");
 }
 
 #[test]

@@ -1,29 +1,65 @@
 //! Two instances of one edge, on disks of their own: what one of them registered, the other serves before the feed says it.
 
 use crate::harness::app::App;
+use crate::harness::certs;
 use crate::harness::client::{Answer, Client};
 use crate::harness::edge::{self, Edge};
-use crate::harness::folder;
+use crate::harness::folder::{self, Folder};
 use crate::harness::launch::held_port;
 use crate::harness::wait;
+use coordinator::tls::issue::{Issuer, Party};
 use std::net::SocketAddr;
 
-/// An instance of fr with its peer door at `peer`, which knows one other by its.
-fn instance(peer: SocketAddr, other: SocketAddr, central: SocketAddr, app: &App) -> Edge {
-    let toml = format!(
-        r#"
+/// Whether the private doors are plain or take mutual TLS.
+struct Site {
+    issuer: Option<Issuer>,
+    app: App,
+}
+
+impl Site {
+    fn scheme(&self) -> &'static str {
+        if self.issuer.is_some() { "https" } else { "http" }
+    }
+
+    /// A folder with the certificate of a party, and the `[peer]` section that goes with it.
+    fn peer(&self, party: Party<'_>, address: SocketAddr) -> (Folder, String) {
+        let (folder, mut toml) = (folder::new(), format!("[peer]\naddress = \"{address}\"\n"));
+        if let Some(issuer) = &self.issuer {
+            let issued = issuer.issue(party, &["127.0.0.1".to_owned()]).expect("a certificate");
+            certs::write(&folder, "own", &issued);
+            folder.write("ca.pem", issuer.ca_pem());
+            toml += "chain = \"own.pem\"\nkey = \"own.key\"\nca = \"ca.pem\"\n";
+        }
+        (folder, toml)
+    }
+
+    /// Central, which knows the edge by one of its peer doors.
+    fn central(&self, address: SocketAddr, edge: SocketAddr) -> Edge {
+        let (folder, peer) = self.peer(Party::Central, address);
+        let scheme = self.scheme();
+        let toml = format!(
+            "[central]\ndata = \"data\"\ndeployment = \"shop\"\nworkers = 1\n\n{peer}\n[edges.fr]\npeer = \"{scheme}://{edge}\"\n"
+        );
+        edge::start_as("central", &toml, folder)
+    }
+
+    /// An instance of fr with its peer door at `address`, which knows one other by its.
+    fn instance(&self, address: SocketAddr, other: SocketAddr, central: SocketAddr) -> Edge {
+        let (folder, peer) = self.peer(Party::Edge("fr"), address);
+        let (scheme, origin) = (self.scheme(), self.app.address);
+        let toml = format!(
+            r#"
 [edge]
 name = "fr"
+deployment = "shop"
 data = "data"
 workers = 1
-siblings = ["http://{other}"]
+siblings = ["{scheme}://{other}"]
 
 [[listen]]
 address = "127.0.0.1:0"
 
-[peer]
-address = "{peer}"
-
+{peer}
 [observe]
 address = "127.0.0.1:0"
 
@@ -31,7 +67,7 @@ address = "127.0.0.1:0"
 address = "127.0.0.1:0"
 
 [central]
-url = "http://{central}"
+url = "{scheme}://{central}"
 
 [local]
 origins = ["http://{origin}"]
@@ -46,10 +82,10 @@ claim = {{ space = "user", key = "response.header:Location", pattern = "/v1/user
 [[route]]
 match = "/v1/users/{{user}}/"
 to = "home:user"
-"#,
-        origin = app.address
-    );
-    edge::start_as("run", &toml, folder::new())
+"#
+        );
+        edge::start_as("run", &toml, folder)
+    }
 }
 
 fn ask(edge: &Edge, door: &str, method: &str, target: &str) -> Answer {
@@ -74,17 +110,22 @@ fn metric(edge: &Edge, line: &str) -> u64 {
 
 #[test]
 fn a_user_whom_one_instance_registered_is_served_by_the_other_while_central_is_away() {
-    let app = App::start("fr");
+    serve_by_word(&Site { issuer: None, app: App::start("fr") });
+}
+
+#[test]
+fn siblings_know_each_other_by_the_certificate_of_their_edge() {
+    serve_by_word(&Site { issuer: Some(certs::issuer()), app: App::start("fr") });
+}
+
+fn serve_by_word(site: &Site) {
     let ports = [held_port(), held_port(), held_port()];
     let [central_at, first_at, second_at] = [0, 1, 2].map(|at| ports[at].1);
-    let central_toml = format!(
-        "[central]\ndata = \"data\"\nworkers = 1\n\n[peer]\naddress = \"{central_at}\"\n\n[edges.fr]\npeer = \"http://{first_at}\"\n"
-    );
-    let central = edge::start_central(&central_toml);
-    let first = instance(first_at, second_at, central_at, &app);
+    let central = site.central(central_at, first_at);
+    let first = site.instance(first_at, second_at, central_at);
     is_ready(&first);
     // Its disk is another than the first one's: it registers beside it, and nobody has to say that the first is gone.
-    let second = instance(second_at, first_at, central_at, &app);
+    let second = site.instance(second_at, first_at, central_at);
     is_ready(&second);
     is_ready(&first);
     drop(central.kill());
@@ -106,9 +147,17 @@ fn a_user_whom_one_instance_registered_is_served_by_the_other_while_central_is_a
     let unknown = ask(&second, "public", "GET", "/v1/users/nobody/x");
     assert!(matches!(unknown.status, 502 | 503), "{unknown:?}");
     assert!(metric(&second, "coordinator_siblings_asked_total{outcome=\"unknown\"}") >= 1);
-    // Only who says that it is of this edge is answered.
+    // Only who is of this edge is answered.
     let target = "/.well-known/coordinator/sibling/user:1";
-    let stranger = Client::plain(first_at).ask("GET", target, &[("Coordinator-Edge", "us")], b"");
+    let stranger = match &site.issuer {
+        None => Client::plain(first_at).ask("GET", target, &[("Coordinator-Edge", "us")], b""),
+        Some(issuer) => {
+            let us = issuer.issue(Party::Edge("us"), &[]).expect("a certificate");
+            let config = certs::client_config(issuer.ca_pem(), &["http/1.1"], Some(&us));
+            let mut client = Client::tls(first_at, config, "127.0.0.1").expect("a handshake");
+            client.ask("GET", target, &[("Coordinator-Edge", "fr")], b"")
+        }
+    };
     assert_eq!(stranger.status, 403, "{stranger:?}");
 
     // Without the first nobody can tell; with it back, from its disk, all is as before.
