@@ -114,6 +114,8 @@ impl Postgres {
                 // The machine does not fail in a test, only processes do.
                 "fsync=off".to_owned(),
                 "max_connections=60".to_owned(),
+                // In its folder, so that one that was killed leaves nothing behind.
+                "dynamic_shared_memory_type=mmap".to_owned(),
                 format!("port={}", self.port),
             ]
             .iter()
