@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 mod database;
 mod pgoutput;
 mod status;
+mod tls;
 
 pub use status::Status;
 

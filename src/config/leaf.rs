@@ -271,13 +271,18 @@ fn nats(text: &str) -> Result<NatsStream, Wrong> {
 
 /// A database.
 #[derive(Debug, Clone)]
-pub struct Postgres(pub Database);
+pub struct Postgres {
+    /// How it is reached.
+    pub database: Database,
+    /// Whether over TLS.
+    pub over_tls: bool,
+}
 
 impl Leaf for Postgres {
     const WHAT: &'static str = "a PostgreSQL database, such as \"postgres://coordinator@127.0.0.1/app\"";
 
     fn parse(text: &str) -> Result<Self, Wrong> {
-        use tokio_postgres::config::{Config, SslMode};
+        use tokio_postgres::config::{Config, Host, SslMode};
         let remedy = "write postgres://USER@HOST/DATABASE, or \"host=… user=… dbname=…\"";
         let is_url = ["postgres://", "postgresql://"].iter().any(|scheme| text.starts_with(scheme));
         if !is_url && !text.contains('=') {
@@ -291,11 +296,11 @@ impl Leaf for Postgres {
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(Wrong::new("this PostgreSQL database has no host", remedy));
         }
-        if config.get_ssl_mode() == SslMode::Require {
-            let remedy = "reach the database over a unix socket or a private network";
-            return Err(Wrong::new("`sslmode=require` is not built yet", remedy));
+        let over_tls = config.get_ssl_mode() == SslMode::Require;
+        if over_tls && config.get_hosts().iter().any(|host| matches!(host, Host::Unix(_))) {
+            return Err(Wrong::new("no TLS is spoken over a unix socket", "remove `sslmode=require`, or name a host"));
         }
-        Ok(Postgres(Database(text.to_owned())))
+        Ok(Postgres { database: Database { url: text.to_owned(), ca: None }, over_tls })
     }
 }
 

@@ -299,9 +299,14 @@ pub struct Relays {
     pub publish: Option<NatsStream>,
 }
 
-/// How a PostgreSQL database is reached: a connection string, whose password is never shown.
+/// How a PostgreSQL database is reached.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Database(pub String);
+pub struct Database {
+    /// A connection string, whose password is never shown.
+    pub url: String,
+    /// The PEM roots that its certificate must come from; `None` = the system's.
+    pub ca: Option<PathBuf>,
+}
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

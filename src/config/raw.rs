@@ -115,6 +115,8 @@ table! {
         "workers" workers: Count<0, 1024> = 0;
         /// The database whose table `coordinator_outbox` is taken over, in the order of its commits.
         "outbox" outbox: Postgres;
+        /// The CA of that database's certificate, where its URL says `sslmode=require`; absent = the system's roots.
+        "outbox_ca" outbox_ca: FilePath;
         /// The stream that the feed is published to.
         "publish" publish: Publish;
     }

@@ -1,5 +1,6 @@
 //! The outbox of a real PostgreSQL: what was committed arrives once, in the order of commits, whoever is killed meanwhile.
 
+use crate::harness::certs;
 use crate::harness::edge::door_in;
 use crate::harness::folder;
 use crate::harness::postgres::Postgres;
@@ -11,7 +12,7 @@ use coordinator::central::outbox::{Outbox, Status};
 use coordinator::config::plan::Database;
 use coordinator::home::event::{Event, Frame, Received, State};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -33,8 +34,12 @@ struct Relay {
 
 impl Relay {
     fn start(central: &Arc<Central>, url: String, data: &Path) -> Relay {
+        Relay::trusting(central, url, None, data)
+    }
+
+    fn trusting(central: &Arc<Central>, url: String, ca: Option<PathBuf>, data: &Path) -> Relay {
         let status = Arc::<Status>::default();
-        let outbox = Outbox::new(central.clone(), Database(url), data, status.clone());
+        let outbox = Outbox::new(central.clone(), Database { url, ca }, data, status.clone());
         Relay { status, task: tokio::spawn(outbox.run()) }
     }
 
@@ -369,6 +374,32 @@ async fn nothing_is_lost_or_mixed_when_central_and_the_database_are_killed() {
     assert!(expected.len() > 100, "{}", expected.len());
     same(&found, &expected);
     drop(central);
+}
+
+/// The certificate is verified, and so is its name: `sslmode=require` is not only a wish for secrecy.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_over_tls_must_prove_who_it_is() {
+    let (data, issuer) = (folder::new(), certs::issuer());
+    let central = central(data.path());
+    let postgres = Postgres::with_tls(&certs::public(&issuer, &["127.0.0.1"])).await;
+    let client = postgres.connect().await;
+    client.batch_execute(SQL).await.unwrap();
+    let ca = data.write("ca.pem", issuer.ca_pem());
+    let strange = data.write("strange.pem", certs::issuer().ca_pem());
+    let url = |host: &str| format!("postgres://postgres@{host}:{}/postgres?sslmode=require", postgres.port());
+    for (host, ca, why) in [
+        ("127.0.0.1", Some(strange), "invalid peer certificate"),
+        ("localhost", Some(ca.clone()), "not valid for name"),
+        ("127.0.0.1", None, "invalid peer certificate"),
+    ] {
+        Relay::trusting(&central, url(host), ca, data.path()).trouble(why).await;
+    }
+    let relay = Relay::trusting(&central, url("127.0.0.1"), Some(ca), data.path());
+    until("connected", || relay.status.is_connected()).await;
+    put(&client, "1", "fr").await;
+    drained(&client).await;
+    let sealed = "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE ssl AND application_name = 'coordinator'";
+    assert_eq!(client.query_one(sealed, &[]).await.unwrap().get::<_, i64>(0), 1);
 }
 
 /// A database that crashes forgets how far its slot was, back to the last checkpoint. What was taken over since is read

@@ -2,12 +2,15 @@
 
 use super::NAME;
 use super::pgoutput::{self, Lsn, Row};
+use super::tls::Secure;
 use crate::config::plan::Database;
 use futures_util::{Stream, StreamExt};
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls, RowStream};
+use tokio_postgres::config::{Config, SslMode};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, NoTls, RowStream, Socket};
 
 /// How long connecting may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -41,16 +44,20 @@ impl Drop for Session {
 impl Session {
     /// Connects. Errors: why not.
     pub(super) async fn open(database: &Database) -> Result<Session, String> {
-        let mut config: tokio_postgres::Config =
-            database.0.parse().map_err(|error| format!("`outbox` of [central] cannot be understood: {error}"))?;
+        let mut config: Config =
+            database.url.parse().map_err(|error| format!("`outbox` of [central] cannot be understood: {error}"))?;
         config.application_name("coordinator").tcp_user_timeout(SILENCE_MAX).keepalives_idle(SILENCE_MAX);
-        if config.get_ssl_mode() == tokio_postgres::config::SslMode::Require {
-            return Err(
-                "`sslmode=require` is not built yet: reach the database over a unix socket or a private network"
-                    .to_owned(),
-            );
+        match config.get_ssl_mode() {
+            SslMode::Require => Session::over(&config, Secure::to(database)?).await,
+            _ => Session::over(&config, NoTls).await,
         }
-        let connecting = tokio::time::timeout(CONNECT_MAX, config.connect(NoTls)).await;
+    }
+
+    async fn over<T>(config: &Config, tls: T) -> Result<Session, String>
+    where
+        T: MakeTlsConnect<Socket, Stream: Send + 'static>,
+    {
+        let connecting = tokio::time::timeout(CONNECT_MAX, config.connect(tls)).await;
         let connected =
             connecting.map_err(|_| format!("the database did not answer within {} s", CONNECT_MAX.as_secs()))?;
         let (client, connection) =

@@ -15,6 +15,7 @@ pub use certs::not_after;
 
 pub use reload::unchanged_or_problem;
 
+use super::leaf;
 use super::plan::{self, Own, Plan, Trust};
 use super::problem::{Level, Place, Problem, Sources};
 use super::raw::{self, CentralFile, EdgeFile};
@@ -58,10 +59,21 @@ impl Found<'_> {
 }
 
 /// What Central relays.
-fn relays(file: &CentralFile) -> plan::Relays {
+fn relays(file: &CentralFile, found: &mut Found<'_>) -> plan::Relays {
     let Some(central) = file.central.get() else { return plan::Relays::default() };
+    let ca = central.outbox_ca.at();
+    if let Some(ca) = ca {
+        certs::authority(ca, found);
+        // An outbox that cannot be read was reported there.
+        let is_used = central.outbox.get().map_or(central.outbox.is_written(), |outbox| outbox.over_tls);
+        if !is_used {
+            let problem = Problem::at(ca.place, "`outbox_ca` has no effect: the outbox is not reached over TLS");
+            found.report(problem.help("add `sslmode=require` to the URL of `outbox`, or remove this"));
+        }
+    }
+    let database = |outbox: &leaf::Postgres| plan::Database { ca: ca.map(path), ..outbox.database.clone() };
     plan::Relays {
-        outbox: central.outbox.get().map(|outbox| outbox.0.clone()),
+        outbox: central.outbox.get().map(database),
         publish: central.publish.get().map(|publish| publish.0.clone()),
     }
 }
@@ -136,7 +148,7 @@ pub fn central(file: &CentralFile, sources: &Sources, now: Duration) -> (Option<
     let edges = places::edges(&file.edges, None, &mut found);
     let tokens = tokens::read(&file.tokens, &mut found);
     let common = Common::read(&file.limits, &file.timeouts, &file.retry, &file.log, &mut found);
-    let relays = relays(file);
+    let relays = relays(file, &mut found);
     let plan = own.filter(|own| own.data.is_some() && peer.is_some()).map(|own| Plan {
         own,
         listeners: Vec::new(),

@@ -3,6 +3,9 @@
 //! It refuses to run as root, so root runs it as the user `postgres` of Debian's package.
 
 use super::folder::{self, Folder};
+use super::launch::held_port;
+use coordinator::tls::issue::Issued;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,6 +18,9 @@ pub struct Postgres {
     owner: Option<(u32, u32)>,
     running: Option<Child>,
     level: &'static str,
+    /// Settings of TLS, and its port.
+    tls: Vec<String>,
+    port: u16,
 }
 
 /// Where Debian puts the programs of the newest version.
@@ -41,18 +47,48 @@ impl Postgres {
 
     /// A server with another `wal_level`.
     pub async fn with_level(level: &'static str) -> Postgres {
+        let mut postgres = Postgres::new(level);
+        postgres.launch().await;
+        postgres
+    }
+
+    /// A server that takes TLS too, on a port of loopback.
+    pub async fn with_tls(issued: &Issued) -> Postgres {
+        let mut postgres = Postgres::new("logical");
+        let (held, address) = held_port();
+        // PostgreSQL does not share ports: between this and its start anybody may take it, and the test fails then.
+        drop(held);
+        let chain = postgres.folder.write("server.pem", &issued.chain_pem);
+        let key = postgres.folder.write("server.key", &issued.key_pem);
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        for file in [&chain, &key] {
+            if let Some((user, group)) = postgres.owner {
+                std::os::unix::fs::chown(file, Some(user), Some(group)).unwrap();
+            }
+        }
+        postgres.port = address.port();
+        postgres.tls = vec![
+            "listen_addresses=127.0.0.1".to_owned(),
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", chain.display()),
+            format!("ssl_key_file={}", key.display()),
+        ];
+        postgres.launch().await;
+        postgres
+    }
+
+    fn new(level: &'static str) -> Postgres {
         let folder = folder::new();
         let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
         let owner = is_root.then(|| (number("-u"), number("-g")));
         if let Some((user, group)) = owner {
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group)).unwrap();
         }
-        let mut postgres = Postgres { folder, owner, running: None, level };
+        let postgres = Postgres { folder, owner, running: None, level, tls: Vec::new(), port: 5432 };
         let data = postgres.folder.join("data");
         let words = ["-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C", "-D"];
         let made = postgres.command("initdb").args(words).arg(&data).stdout(Stdio::null()).status();
         assert!(made.unwrap().success(), "initdb failed");
-        postgres.launch().await;
         postgres
     }
 
@@ -78,8 +114,14 @@ impl Postgres {
                 // The machine does not fail in a test, only processes do.
                 "fsync=off".to_owned(),
                 "max_connections=60".to_owned(),
-            ] {
-                command.args(["-c", &setting]);
+                // In its folder, so that one that was killed leaves nothing behind.
+                "dynamic_shared_memory_type=mmap".to_owned(),
+                format!("port={}", self.port),
+            ]
+            .iter()
+            .chain(&self.tls)
+            {
+                command.args(["-c", setting]);
             }
             let log = std::fs::File::options().create(true).append(true).open(self.folder.join("log")).unwrap();
             self.running = Some(command.stdout(Stdio::null()).stderr(log).spawn().expect("the server starts"));
@@ -111,11 +153,16 @@ impl Postgres {
 
     /// A connection string.
     pub fn url(&self, user: &str) -> String {
-        format!("host={} user={user} dbname=postgres", self.socket().display())
+        format!("host={} port={} user={user} dbname=postgres", self.socket().display(), self.port)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     async fn try_connect(&self, user: &str, database: &str) -> Result<Client, tokio_postgres::Error> {
-        let url = format!("host={} user={user} dbname={database}", self.socket().display());
+        let url = format!("host={} port={} user={user} dbname={database}", self.socket().display(), self.port);
         let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
