@@ -97,7 +97,7 @@ fn explained(shared: &Shared, head: crate::message::RequestHead) -> Explanation 
         obtain::cluster(&site, settings, decision).map(|cluster| cluster.is_reachable(clock::now()))
     };
     let endpoints = |decision, settings: &RouteSettings| {
-        obtain::cluster(&site, settings, decision).map(|cluster| authorities(&cluster)).unwrap_or_default()
+        obtain::cluster(&site, settings, decision).map(|cluster| authorities(cluster)).unwrap_or_default()
     };
     let seq = shared.homes.as_ref().map(|homes| homes.cursor().seq);
     let can_ask = shared.link.as_ref().map(|link| link.is_up());

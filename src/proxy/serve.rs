@@ -51,7 +51,7 @@ impl Proxy {
             _ => answer.into(),
         };
         let response = finish::response(site, course.settings, response);
-        Ok(compress::response(&self.encoders, course.settings, &sending.head, response, record))
+        Ok(compress::response(&self.encoders, course.settings, sending.head, response, record))
     }
 
     /// Settles where a place of the route is, asking Central where only it can tell.

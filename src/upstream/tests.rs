@@ -730,7 +730,7 @@ fn p2c_spreads_evenly_and_avoids_the_busiest() {
         let mut counts = [0; 4];
         for _ in 0..8000 {
             let picked = cluster.pick(&[], random(&mut seed), now).unwrap();
-            counts[cluster.endpoints().iter().position(|endpoint| Arc::ptr_eq(endpoint, &picked)).unwrap()] += 1;
+            counts[cluster.endpoints().iter().position(|endpoint| Arc::ptr_eq(endpoint, picked)).unwrap()] += 1;
         }
         counts
     };

@@ -324,8 +324,8 @@ fn frames(world: &World, octets: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
 
 /// Sends raw octets; gives the error code of the GOAWAY that the server closes with, if any.
 fn farewell(world: &World, octets: &[u8]) -> Option<u32> {
-    let goaways = frames(world, octets).into_iter().filter(|(kind, ..)| *kind == 7);
-    goaways.last().map(|(_, _, payload)| u32::from_be_bytes(payload[4..8].try_into().unwrap()))
+    let mut goaways = frames(world, octets).into_iter().filter(|(kind, ..)| *kind == 7);
+    goaways.next_back().map(|(_, _, payload)| u32::from_be_bytes(payload[4..8].try_into().unwrap()))
 }
 
 #[test]

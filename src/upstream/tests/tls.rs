@@ -247,13 +247,13 @@ fn https_links_need_certificates() {
         let bare = Live::build(&plan, None);
         let endpoint = bare.central().unwrap().pick(&[], 0, clock::now()).unwrap();
         let upstream = Upstream::new(LIMITS);
-        assert_eq!(patiently(&upstream, &endpoint, get("/")).await, "proxy_configuration_error Unsent");
+        assert_eq!(patiently(&upstream, endpoint, get("/")).await, "proxy_configuration_error Unsent");
         let tls = ours.mutual("fr", "spiffe://shop/edge/fr");
         plan.peer = Some(PeerDoor { address, tls: Some(tls.clone()) });
         plan.central = Some(Central { urls: vec![url], origins: None, feed: Default::default(), tls: Some(tls) });
         let live = Live::build(&plan, Some(&bare));
         let endpoint = live.central().unwrap().pick(&[], 0, clock::now()).unwrap();
-        assert_eq!(patiently(&upstream, &endpoint, get("/")).await, "200 h2.");
+        assert_eq!(patiently(&upstream, endpoint, get("/")).await, "200 h2.");
         assert_eq!(live.reload_certificates(), Vec::<String>::new());
         std::fs::remove_file(ours.ca()).unwrap();
         assert_eq!(live.reload_certificates().len(), 1);
