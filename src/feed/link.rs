@@ -257,12 +257,27 @@ impl<S: Source> Follower<S> {
     }
 
     /// Applies a batch and those that are there and follow it, with one fsync; how the stream ends by them, if it does.
+    ///
+    /// What the brake holds is one batch, by whose id it is released: not whatever happened to come with it this time.
     async fn apply(&mut self, cursor: &Cursor, mut group: Group, frames: &mut Gathered) -> Option<End> {
-        let (poison, broken) = frames.join(cursor, &mut group);
+        let alone = (group.last, group.chain, group.events.len());
+        let is_braked = self.applier.as_ref().is_some_and(|applier| applier.homes().braked().0.is_some());
+        let (poison, broken) = if is_braked { (Vec::new(), None) } else { frames.join(cursor, &mut group) };
         self.tell(&poison);
         let Group { first, last, chain, events } = group;
-        let applied = self.work(move |applier| applier.apply_at(first, last, chain, &events)).await;
-        applied.err().or(broken.map(End::Resume))
+        let applied = self.work(move |applier| match applier.apply_at(first, last, chain, &events) {
+            Err(ApplyError::Braked(_)) if last > alone.0 => {
+                applier.apply_at(first, alone.0, alone.1, events.get(..alone.2).unwrap_or_default())
+            }
+            outcome => outcome,
+        });
+        match applied.await {
+            Ok(applied) if applied.seq < last => {
+                Some(End::Resume("the brake is on: one batch after the other".to_owned()))
+            }
+            Ok(_) => broken.map(End::Resume),
+            Err(end) => Some(end),
+        }
     }
 
     fn tell(&self, poison: &[Poison]) {

@@ -161,6 +161,8 @@ fn a_mass_change_of_homes_waits_for_an_operator() {
     }
     let brake = world.edge("us").status()["brake"].clone();
     assert_eq!((&brake["on"], &brake["stops"]), (&json!(true), &json!(1)), "{brake}");
+    // The feed brings two batches, and they come together.
+    assert!((1001..1500).contains(&brake["changes"].as_u64().unwrap()), "one batch is held: {brake}");
     assert!(matches!(world.edge("us").home("1499"), Home::Ours { epoch: 1, .. }), "the last good is served");
     let other = world.edge("us").admin("POST", "/release?id=0000000000000007");
     assert_eq!(other.status, 409, "{other:?}");
