@@ -390,6 +390,7 @@ fn target(plan: &Plan, instance: Option<&instance::Instance>, live: &Live) -> Ta
     Target {
         edge: plan.own.name.clone(),
         instance: folder.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        spaces: plan.spaces.iter().map(|space| format!("{}={}", space.name, space.claim.word())).collect(),
         urls: plan.central.as_ref().map(|central| central.urls.clone()).unwrap_or_default(),
         tls: live.central_tls(),
         pace: Pace::default(),

@@ -1,4 +1,4 @@
-//! Ground: ids, units, snapshots, back-off, faults on purpose, the service manager. Knows nothing of HTTP, homes or config.
+//! Ground: ids, units, snapshots, back-off, what is said seldom, faults on purpose, the service manager. Knows nothing of HTTP, homes or config.
 
 pub mod backoff;
 pub mod clock;
@@ -6,6 +6,7 @@ pub mod fault;
 pub mod id;
 pub mod load;
 pub mod mend;
+pub mod seldom;
 pub mod service;
 pub mod snapshot;
 pub mod swar;

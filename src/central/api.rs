@@ -210,6 +210,7 @@ impl Central {
             self.is_superseded(term);
             return Err(Refusal::new(409, "Another term", "you follow a higher term: this Central grants you nothing"));
         }
+        self.one_regime(&claim)?;
         let full = key::full(&claim.space, &claim.key).map_err(Refusal::malformed)?;
         let outcome = self.commit_one(Want { key: full, edge: claim.edge, why: Why::Claim }).await?;
         let (result, home) = match outcome {
@@ -223,6 +224,23 @@ impl Central {
         Ok(ok(
             json!({ "result": result, "home": name, "epoch": home.epoch, "seq": home.seq, "feed": self.feed_id, "term": self.term() }),
         ))
+    }
+
+    /// Errors: the claim is one at first touch, and another edge's origin mints keys of that space.
+    fn one_regime(&self, claim: &Claim) -> Result<(), Refusal> {
+        let minters = self.fleet.minters_beside(&claim.edge, &claim.space, read(&self.state).edges());
+        if minters.is_empty() {
+            return Ok(());
+        }
+        let Claim { space, edge, .. } = claim;
+        let detail = format!(
+            "{edge} claims `{space}` at first touch, and at {minters} an answer does (registration): make `claim` of `[homes.{space}]` the same everywhere",
+            minters = minters.join(", ")
+        );
+        if self.mixed.is_due(clock::now()) {
+            tracing::error!(detail, "the edges differ in how keys are claimed: claims are refused");
+        }
+        Err(Refusal::new(409, "Mixed claims", detail).with("registration_at", json!(minters)))
     }
 
     async fn put(&self, who: &Who, full: String, request: Request) -> Result<Response, Refusal> {

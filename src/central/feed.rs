@@ -5,7 +5,7 @@
 
 use super::api::{Refusal, parsed, query_value};
 use super::appender::read;
-use super::fleet::Ack;
+use super::fleet::{Ack, Hello};
 use super::rights::Who;
 use super::{BATCH_MAX, Central, lock};
 use crate::base::clock;
@@ -110,14 +110,15 @@ impl Central {
         Ok(response)
     }
 
-    /// Learns what an instance understands before anything is sent to it. A release that does not say it knows the first
+    /// Learns what an instance understands, and how it claims, before anything is sent to it. A release that does not say it knows the first
     /// form of the feed only.
     fn greet(&self, who: &Who, head: &RequestHead, cursor: u64) {
         let text = |name| head.fields.named(name).next().and_then(|value| std::str::from_utf8(value).ok());
         let Some(edge) = who.edge().filter(|edge| read(&self.state).edge(edge).is_some()) else { return };
         if let Some(inst) = text("coordinator-instance") {
-            let features = text("coordinator-features").unwrap_or_default().split(',').map(|one| one.trim().to_owned());
-            self.fleet.greet((edge, inst), cursor, features.collect(), clock::now());
+            let list = |name| text(name).unwrap_or_default().split(',').map(|one| one.trim().to_owned()).collect();
+            let hello = Hello { features: list("coordinator-features"), spaces: list("coordinator-spaces") };
+            self.fleet.greet((edge, inst), cursor, hello, clock::now());
         }
     }
 

@@ -1,11 +1,13 @@
 //! What the instances of the edges say of themselves each second, and what follows from it (HOMES 2.2).
 //!
 //! Owns the last word of every instance, in memory alone: after a restart of Central all is said again within seconds. From
-//! it come how far back the stream reaches ([`Reach`]) and which kinds of events may be written. Knows nothing of requests.
+//! it come how far back the stream reaches ([`Reach`]), which kinds of events may be written, and whether the edges agree on
+//! how keys are claimed. Knows nothing of requests.
 //! Invariant: who has said nothing counts as having seen nothing: the log is held for it, up to a bound.
 
 use super::lock;
 use super::state::EDGES_MAX;
+use crate::config::plan::Regime;
 use crate::home::event::{EdgeRow, EdgeState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -25,6 +27,8 @@ const REPLACED_AFTER: Duration = Duration::from_secs(600);
 const GONE_AFTER: Duration = Duration::from_secs(30);
 /// Features that are kept of one acknowledgement.
 const FEATURES_MAX: usize = 64;
+/// Key spaces that are kept of one acknowledgement.
+const SPACES_MAX: usize = 256;
 /// Unreadable events that are kept of one acknowledgement.
 const NACKS_MAX: usize = 16;
 /// Who lags less than one of so many of the events that a lost edge may hold back is never sent to a snapshot: those who
@@ -54,6 +58,9 @@ pub(super) struct Ack {
     /// What it understands of the feed.
     #[serde(default)]
     pub(super) features: Vec<String>,
+    /// How the keys of each space are claimed there, as `SPACE=REGIME`.
+    #[serde(default)]
+    pub(super) spaces: Vec<String>,
     /// Whether its map had our digest when it last compared them.
     #[serde(default)]
     pub(super) digest_ok: Option<bool>,
@@ -89,6 +96,15 @@ pub struct Follower {
 #[derive(Debug, Default)]
 pub struct Fleet(Mutex<HashMap<String, Vec<Said>>>);
 
+/// What an instance says when it opens a stream.
+#[derive(Debug, Default)]
+pub(super) struct Hello {
+    /// What it understands of the feed.
+    pub(super) features: Vec<String>,
+    /// See [`Ack::spaces`].
+    pub(super) spaces: Vec<String>,
+}
+
 #[derive(Debug)]
 struct Said {
     ack: Ack,
@@ -106,6 +122,7 @@ impl Fleet {
     pub(super) fn keep(&self, mut ack: Ack, now: Instant) {
         ack.features.truncate(FEATURES_MAX);
         ack.nack.truncate(NACKS_MAX);
+        ack.spaces.truncate(SPACES_MAX);
         let mut all = lock(&self.0);
         if all.len() >= FLEET_MAX && !all.contains_key(&ack.edge) {
             return;
@@ -119,16 +136,33 @@ impl Fleet {
         said.push(Said { ack, at: now });
     }
 
-    /// An instance opens a stream: what it understands is known before the first event is sent to it. How far its disk is,
-    /// only its acknowledgements say.
-    pub(super) fn greet(&self, (edge, inst): (&str, &str), applied: u64, features: Vec<String>, now: Instant) {
+    /// An instance opens a stream: what it understands is known before the first event is sent to it, and how it claims
+    /// before it can have claimed. How far its disk is, only its acknowledgements say.
+    pub(super) fn greet(&self, (edge, inst): (&str, &str), applied: u64, hello: Hello, now: Instant) {
         let known = {
             let all = lock(&self.0);
             let said = all.get(edge).and_then(|said| said.iter().find(|said| said.ack.inst == inst));
             said.map(|said| said.ack.clone())
         };
         let fresh = Ack { edge: edge.to_owned(), inst: inst.to_owned(), ..Ack::default() };
-        self.keep(Ack { applied, features, ..known.unwrap_or(fresh) }, now);
+        let Hello { features, spaces } = hello;
+        self.keep(Ack { applied, features, spaces, ..known.unwrap_or(fresh) }, now);
+    }
+
+    /// Who keeps an edge from claiming keys of a space at first touch: the edges whose own origins mint them. There a new key
+    /// is served before we hear of it (HOMES 2.6), so a grant to anybody else could make a second owner. Nobody, if this
+    /// edge claims by registration itself. A removed edge does not count.
+    pub(super) fn minters_beside(&self, edge: &str, space: &str, edges: &[EdgeRow]) -> Vec<String> {
+        let all = lock(&self.0);
+        let claims_by = |edge: &str, regime: Regime| {
+            let is_it = |said: &String| said.split_once('=') == Some((space, regime.word()));
+            all.get(edge).is_some_and(|said| said.iter().any(|said| said.ack.spaces.iter().any(is_it)))
+        };
+        if !claims_by(edge, Regime::FirstTouch) {
+            return Vec::new();
+        }
+        let present = edges.iter().filter(|edge| edge.state != EdgeState::Removed).map(|edge| &edge.name);
+        present.filter(|name| claims_by(name, Regime::Registration)).cloned().collect()
     }
 
     /// The instances that follow now and have not said that they understand a feature, each with its release.
@@ -183,7 +217,7 @@ impl Fleet {
         let shown = |Said { ack, at }: &Said| {
             json!({
                 "inst": ack.inst, "applied": ack.applied, "durable": ack.durable, "nack": ack.nack,
-                "version": ack.version, "features": ack.features, "digest_ok": ack.digest_ok, "ready": ack.ready,
+                "version": ack.version, "features": ack.features, "spaces": ack.spaces, "digest_ok": ack.digest_ok, "ready": ack.ready,
                 "age_ms": u64::try_from(now.saturating_duration_since(*at).as_millis()).unwrap_or(u64::MAX),
             })
         };
@@ -294,12 +328,34 @@ mod tests {
         assert_eq!(fleet.lacking("purge", now), ["fr (instance a, release 1.2.0)"]);
         assert!(fleet.lacking("chain", now).is_empty());
         // It comes back as a newer release; how far its disk is stays known.
-        fleet.greet(("fr", "a"), 9, vec!["purge".into()], now);
+        fleet.greet(("fr", "a"), 9, Hello { features: vec!["purge".into()], ..Hello::default() }, now);
         assert!(fleet.lacking("purge", now).is_empty());
         assert_eq!(fleet.slowest(&edges(&["fr"]), 1), 7);
-        fleet.greet(("de", "c"), 9, vec![], now);
+        fleet.greet(("de", "c"), 9, Hello::default(), now);
         assert_eq!(fleet.lacking("purge", now), ["de (instance c, release unknown)"], "before its first word");
         assert!(fleet.lacking("purge", now + GONE_AFTER).is_empty(), "it does not follow any more");
+    }
+
+    #[test]
+    fn no_edge_claims_at_first_touch_what_another_ones_origin_mints() {
+        let (fleet, now) = (Fleet::default(), crate::base::clock::now());
+        let says = |spaces: &[&str]| Hello {
+            spaces: spaces.iter().map(|said| (*said).to_owned()).collect(),
+            ..Hello::default()
+        };
+        let both = edges(&["fr", "de"]);
+        fleet.greet(("fr", "a"), 0, says(&["user=first-touch", "cart=first-touch"]), now);
+        assert!(fleet.minters_beside("fr", "user", &both).is_empty());
+        fleet.greet(("de", "b"), 0, says(&["user=registration", "device=registration"]), now);
+        assert_eq!(fleet.minters_beside("fr", "user", &both), ["de"]);
+        assert!(fleet.minters_beside("fr", "cart", &both).is_empty(), "another space");
+        assert!(fleet.minters_beside("de", "user", &both).is_empty(), "what an origin mints is its edge's in any case");
+        // Two instances of one edge may differ while a change of its configuration is rolled out.
+        fleet.greet(("fr", "c"), 0, says(&["cart=registration"]), now);
+        assert_eq!(fleet.minters_beside("fr", "cart", &both), ["fr"]);
+        let mut without = edges(&["fr", "de"]);
+        without[1].state = EdgeState::Removed;
+        assert!(fleet.minters_beside("fr", "user", &without).is_empty());
     }
 
     #[test]

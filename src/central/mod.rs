@@ -18,6 +18,7 @@ pub mod state;
 
 use crate::base::backoff::random;
 use crate::base::fault::Fault;
+use crate::base::seldom::Seldom;
 use crate::base::{clock, mend};
 use crate::config::plan::Plan;
 use crate::home::cursor::FeedId;
@@ -39,6 +40,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 /// How long a caller waits for the log: room in the queue and the fsync.
 const COMMIT_WAIT: Duration = Duration::from_secs(5);
+/// Between two lines that say that the edges differ in how keys are claimed.
+const MIXED_EVERY: Duration = Duration::from_secs(10);
 /// How many events an edge that is lost, or slow, may hold back: a week of a million registrations a day, and 32 MiB of
 /// checksums. Further back the stream does not reach, and 410 sends to the snapshot.
 const HELD_MAX: u64 = 8_000_000;
@@ -73,6 +76,8 @@ pub struct Central {
     promoted: watch::Sender<bool>,
     /// The higher term that an edge was seen to follow: another Central has taken over.
     superseded: Mutex<Option<u64>>,
+    /// That the edges differ in how keys are claimed.
+    mixed: Seldom,
     /// Cut = this Central is stopped on purpose.
     stop: Fault,
 }
@@ -173,6 +178,7 @@ impl Central {
             feed_id: feed.to_string(),
             reach,
             gone: AtomicU64::new(0),
+            mixed: Seldom::new(MIXED_EVERY),
             began: clock::now(),
             state,
             head,
@@ -365,7 +371,10 @@ mod tests {
     async fn a_kind_of_event_is_withheld_while_somebody_who_follows_cannot_read_it() {
         let data = tempfile::tempdir().unwrap();
         let central = Central::start(data.path(), &[("fr".into(), None), ("de".into(), None)], 1000).unwrap();
-        let features = |known: &[&str]| known.iter().map(|feature| (*feature).to_owned()).collect();
+        let features = |known: &[&str]| fleet::Hello {
+            features: known.iter().map(|feature| (*feature).to_owned()).collect(),
+            ..fleet::Hello::default()
+        };
         central.fleet.greet(("fr", "a"), 2, features(event::FEATURES), clock::now());
         assert_eq!(central.purge("first".into()).await.unwrap().unwrap(), 3);
         central.fleet.greet(("de", "old"), 3, features(&["chain", "digest"]), clock::now());

@@ -388,6 +388,16 @@ pub enum Regime {
     FirstTouch,
 }
 
+impl Regime {
+    /// As it is written in the configuration, and said to Central.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Regime::Registration => "registration",
+            Regime::FirstTouch => "first-touch",
+        }
+    }
+}
+
 /// What `unknown` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnknownKey {

@@ -42,6 +42,8 @@ pub struct Target {
     pub edge: String,
     /// The instance of it, for Central's status.
     pub instance: String,
+    /// How the keys of each space are claimed here, as `SPACE=REGIME`.
+    pub spaces: Vec<String>,
     /// Central's doors, tried in turn.
     pub urls: Vec<Url>,
     /// What `https` doors are called with.
@@ -424,6 +426,7 @@ impl Source for Central {
         call.fields.push(("accept-encoding", "zstd".to_owned()));
         call.fields.push(("coordinator-instance", target.instance.clone()));
         call.fields.push(("coordinator-features", FEATURES.join(",")));
+        call.fields.push(("coordinator-spaces", target.spaces.join(",")));
         let answer = line.send(call).await.map_err(End::Broken)?;
         if let Some(end) = refused(&answer) {
             let why = detail(answer).await;
@@ -584,7 +587,11 @@ fn with_detail(end: End, detail: &str) -> End {
 async fn detail(answer: http::Response<Incoming>) -> String {
     const DETAIL_MAX: usize = 16 << 10;
     let Ok(text) = content(answer.into_body(), DETAIL_MAX).await else { return String::new() };
-    let document: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    detail_of(&text)
+}
+
+fn detail_of(problem: &[u8]) -> String {
+    let document: serde_json::Value = serde_json::from_slice(problem).unwrap_or_default();
     document.get("detail").and_then(|detail| detail.as_str()).unwrap_or_default().to_owned()
 }
 

@@ -5,6 +5,7 @@ use crate::harness::origin;
 use crate::harness::wait;
 use crate::harness::world::{Setup, World, setup, world};
 use coordinator::home::Home;
+use coordinator::tls::issue::Party;
 use std::time::{Duration, Instant};
 
 /// A second way to register: by JSON, and only with Central's word.
@@ -307,6 +308,58 @@ fn nobody_is_claimed_without_central_at_first_touch() {
         || world.edge("us").ask("PUT", "/v1/teams/red/plan", &[], b"x").status,
         |status| *status == 200,
     );
+    world.one_at("us");
+}
+
+#[test]
+fn edges_that_differ_in_how_keys_are_claimed_get_no_key_at_first_touch() {
+    let visitors = |regime: &str| {
+        format!(
+            "[homes.visitor]\nclaim = \"{regime}\"\n\n[[route]]\nmatch = \"/v1/visitors/{{visitor}}/\"\nto = \"home:visitor\"\n"
+        )
+    };
+    let says = |world: &World, word: &str| {
+        let status = || world.central().ask("GET", "/v1/status", "").json();
+        let jp = |status: &serde_json::Value| {
+            status["edges"].as_array().unwrap().iter().any(|edge| {
+                edge["name"] == "jp" && edge["ack"]["spaces"].as_array().is_some_and(|said| said.contains(&word.into()))
+            })
+        };
+        wait::until("jp to say how it claims", status, jp);
+    };
+    let mut world = setup().and_routes(&visitors("first-touch")).start();
+    let touch = |world: &World, n: u32| world.edge("us").ask("PUT", &format!("/v1/visitors/{n}/x"), &[], b"x");
+    assert_eq!(touch(&world, 1).status, 200);
+    world.one_at("us");
+
+    // At jp the origin mints them from now on, and serves them before Central hears of it.
+    let folder = world.folder();
+    let (routes, own) = ("routes.toml", "jp.toml");
+    let read = |name| std::fs::read_to_string(folder.join(name)).expect("a file of the world");
+    folder.write("routes-jp.toml", &read(routes).replace(&visitors("first-touch"), &visitors("registration")));
+    folder.write(own, &read(own).replace(routes, "routes-jp.toml"));
+    world.restart("jp");
+    says(&world, "visitor=registration");
+    let answer = touch(&world, 2);
+    assert_eq!((answer.status, answer.field("retry-after").is_some()), (503, true), "{answer:?}");
+    assert_eq!(world.central().home("visitor", "2"), None);
+    world.none_landed();
+    let claim = r#"{"space":"visitor","key":"2","edge":"us"}"#;
+    let refusal = world.central().ask_as(Party::Edge("us"), "POST", "/v1/claims", claim);
+    assert_eq!((refusal.status, &refusal.json()["registration_at"]), (409, &serde_json::json!(["jp"])), "{refusal:?}");
+    // Who has a home keeps it, and other spaces are as before.
+    assert_eq!(touch(&world, 1).status, 200);
+    world.one_at("us");
+    assert_eq!(world.edge("us").ask("PUT", "/v1/teams/red/plan", &[], b"x").status, 200);
+    world.one_at("us");
+
+    // Mended.
+    let folder = world.folder();
+    let text = std::fs::read_to_string(folder.join(own)).expect("a file of the world");
+    folder.write(own, &text.replace("routes-jp.toml", routes));
+    world.restart("jp");
+    says(&world, "visitor=first-touch");
+    assert_eq!(touch(&world, 2).status, 200);
     world.one_at("us");
 }
 

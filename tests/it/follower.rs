@@ -65,6 +65,7 @@ impl Follower {
         let target = Snapshot::new(Target {
             edge: name.into(),
             instance: "i".into(),
+            spaces: Vec::new(),
             urls: doors.iter().map(|address| url(*address)).collect(),
             tls: None,
             pace,

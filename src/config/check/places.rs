@@ -241,7 +241,6 @@ pub(super) fn edges(field: &Field<Named<Name, raw::OtherEdge>>, own: Option<&str
     edges
 }
 
-/// The key spaces in the order of the file.
 /// A file grants nothing, so a space whose keys are claimed could never get a new one.
 pub(super) fn may_claim(field: &Field<Named<Name, raw::Homes>>, clusters: &Clusters, found: &mut Found<'_>) {
     let written = field.get().map_or(&[][..], |named| &named.0);
@@ -255,7 +254,7 @@ pub(super) fn may_claim(field: &Field<Named<Name, raw::Homes>>, clusters: &Clust
     }
 }
 
-/// The key spaces.
+/// The key spaces in the order of the file.
 pub(super) fn spaces(field: &Field<Named<Name, raw::Homes>>) -> Vec<Space> {
     let written = field.get().map_or(&[][..], |named| &named.0);
     let space = |(name, at): &(At<Name>, At<raw::Homes>)| Space {

@@ -2,7 +2,9 @@
 
 use super::super::client::{Call, Line, content};
 use super::super::status::LinkStatus;
-use super::{Target, call, connect};
+use super::{Target, call, connect, detail_of};
+use crate::base::clock;
+use crate::base::seldom::Seldom;
 use crate::base::snapshot::Reader;
 use crate::home::event;
 use crate::home::key::escape;
@@ -17,12 +19,15 @@ use tokio::task::JoinSet;
 const ASKS_MAX: usize = 16;
 /// The longest answer that is read.
 const ANSWER_MAX: usize = 16 << 10;
+/// Between two lines that say why Central refuses us.
+const REFUSED_EVERY: Duration = Duration::from_secs(10);
 /// Between two acknowledgements.
 const ACK_EVERY: Duration = Duration::from_secs(1);
 
 /// Answers until nobody can ask any more.
 pub(super) async fn answer(mut asks: AskReceiver, target: Reader<Target>, status: Arc<LinkStatus>) {
-    let central = Arc::new(Asked { target, status, lines: Mutex::new(Vec::new()) });
+    let central =
+        Arc::new(Asked { target, status, lines: Mutex::new(Vec::new()), refused: Seldom::new(REFUSED_EVERY) });
     let mut running = JoinSet::new();
     let mut tick = tokio::time::interval(ACK_EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -47,6 +52,8 @@ struct Asked {
     status: Arc<LinkStatus>,
     /// Idle connections, at most [`ASKS_MAX`].
     lines: Mutex<Vec<Line>>,
+    /// That Central refuses what we ask.
+    refused: Seldom,
 }
 
 /// Any answer of Central's, as far as it matters; the feed guards against answers of another history.
@@ -123,7 +130,7 @@ impl Asked {
         let ack = json!({
             "edge": target.edge, "inst": target.instance, "applied": applied, "durable": durable, "rtt_us": rtt,
             "version": env!("CARGO_PKG_VERSION"), "features": event::FEATURES, "term": self.status.obeyed(),
-            "digest_ok": self.status.is_equal(), "ready": self.status.alarm().is_none(), "nack": nack,
+            "spaces": target.spaces, "digest_ok": self.status.is_equal(), "ready": self.status.alarm().is_none(), "nack": nack,
         });
         if let Err(why) = self.exchange(&target, |edge| post("/feed/v1/ack", edge, &ack)).await {
             tracing::debug!(why, "Central did not take the acknowledgement");
@@ -144,8 +151,17 @@ impl Asked {
                 return None;
             }
         };
+        self.tell_refusal(status, &text);
         let answer: Answer = serde_json::from_slice(&text).ok()?;
         (answer.feed == feed && answer.term >= self.status.obeyed()).then_some((status, answer))
+    }
+
+    /// Central could be asked and will not: its operator has something to mend.
+    fn tell_refusal(&self, status: u16, problem: &[u8]) {
+        if matches!(status, 400..=499) && status != 404 && self.refused.is_due(clock::now()) {
+            let detail = detail_of(problem);
+            tracing::warn!(status, detail, "Central refuses a claim or look-up of ours");
+        }
     }
 
     /// Sends a request over an idle connection, and once more over a fresh one if that had died: all we ask is idempotent.
