@@ -9,4 +9,5 @@ pub mod mend;
 pub mod service;
 pub mod snapshot;
 pub mod swar;
+pub mod timer;
 pub mod units;
