@@ -9,7 +9,7 @@ use super::{DoorSpec, Service, Summary, alarm::Alarm, h1, h2};
 use crate::base::clock;
 use crate::body::held::Held;
 use crate::body::io::{Io, Stream};
-use crate::body::{Body, Door, Downstream, Identity, Request, Response};
+use crate::body::{Door, Downstream, Identity, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind};
 use crate::message::{Name, RequestHead, Scheme, forwarded, request};
@@ -367,8 +367,5 @@ pub(super) fn date(response: &mut Response) {
 /// The length that a response without content states: its own, or that of the content that HEAD leaves out.
 pub(super) fn stated_length(response: &Response) -> Option<u64> {
     let own = crate::wire::framing::stated_length(&response.head.fields);
-    own.or(match &response.body {
-        Body::Full(octets) => Some(octets.len() as u64),
-        _ => None,
-    })
+    own.or_else(|| response.body.at_hand().map(|octets| octets.len() as u64))
 }

@@ -9,22 +9,19 @@ use super::pool::{Conn, Leave};
 use super::upload::{Upload, Wait};
 use super::{Answer, Outgoing, Terms};
 use crate::body::tunnel::Holding;
-use crate::body::{Body, Interim, Piece, Pull};
+use crate::body::{Body, InterimLine, Piece, Pull};
 use crate::error::{Again, Error, Kind, Result};
 use crate::message::{Fields, Method, Name, ResponseHead, Version};
 use crate::wire::framing::Sender;
 use crate::wire::write::{self, Connection};
 use crate::wire::{Decoded, Decoder, Framing, Parsed, framing, head::HeadReader};
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 
 /// Interim responses to one request; an origin that sends more is broken or hostile.
 pub(super) const INTERIM_MAX: usize = 8;
-
-/// Content up to this is copied out of the buffer that it came in.
-const COPY_MAX: usize = 2 << 10;
 
 /// A connection with leave to use it.
 pub(super) struct Lease {
@@ -44,11 +41,11 @@ pub(super) async fn exchange(mut lease: Lease, request: &mut Outgoing<'_>, terms
     };
     let connection = request.upgrade.as_deref().map_or(Connection::Keep, Connection::Upgrade);
     write::request_head(lease.conn.io.outbox(), &request.head, framing, connection);
-    let expects = request.head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
+    let expects = request.head.fields.lists(Name::Expect, "100-continue");
     let upload = Upload::new(std::mem::take(&mut request.body), framing, expects);
     let pooled = lease.pooled;
     let mut talk = Talk { lease, upload, terms, reader: HeadReader::default(), wait: None, seen: false };
-    let answered = talk.answer(request.interim.as_deref(), request.upgrade.as_deref()).await?;
+    let answered = talk.answer(request.interim.as_ref(), request.upgrade.as_deref()).await?;
     talk.hand_over(answered, &request.head.method, pooled)
 }
 
@@ -66,7 +63,7 @@ struct Talk<'a> {
 
 impl Talk<'_> {
     /// Passes interim responses on until the final head, or 101 where `upgrade` was asked for.
-    async fn answer(&mut self, interim: Option<&dyn Interim>, upgrade: Option<&str>) -> Result<ResponseHead> {
+    async fn answer(&mut self, interim: Option<&InterimLine>, upgrade: Option<&str>) -> Result<ResponseHead> {
         for _ in 0..=INTERIM_MAX {
             let head = poll_fn(|cx| self.poll_head(cx)).await?;
             if head.status == 101 {
@@ -98,7 +95,9 @@ impl Talk<'_> {
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead>> {
         loop {
-            if let Poll::Ready(Err(error)) = self.upload.poll(cx, &mut self.lease.conn.io) {
+            if !self.upload.is_over()
+                && let Poll::Ready(Err(error)) = self.upload.poll(cx, &mut self.lease.conn.io)
+            {
                 return Poll::Ready(Err(error));
             }
             let io = &mut self.lease.conn.io;
@@ -163,8 +162,12 @@ impl Talk<'_> {
         let framing = framing::of_response(&head, method)?;
         let welcome = (200..300).contains(&head.status);
         self.upload.answered(welcome);
+        let persists = persists(&head) && framing != Framing::UntilClose;
+        if self.is_complete(framing) {
+            return Ok(Answer { head, body: self.release(persists), tunnel: None, pooled });
+        }
         let receiving = Receiving {
-            persists: persists(&head) && framing != Framing::UntilClose,
+            persists,
             decoder: Decoder::new(framing, Sender::Origin, self.terms.limits.head),
             lease: Some(self.lease),
             upload: self.upload,
@@ -176,12 +179,32 @@ impl Talk<'_> {
         };
         Ok(Answer { head, body: receiving.into_body(), tunnel: None, pooled })
     }
+
+    /// Whether the request is sent, and all of the content has come with the head, and nothing else.
+    fn is_complete(&self, framing: Framing) -> bool {
+        let length = match framing {
+            Framing::None => 0,
+            Framing::Length(length) => length,
+            Framing::Chunked | Framing::UntilClose => return false,
+        };
+        self.upload.is_sent() && self.lease.conn.io.inbox.len() as u64 == length
+    }
+
+    /// Takes the content, which is complete, and gives the connection back.
+    fn release(self, persists: bool) -> Body {
+        let Lease { mut conn, leave, .. } = self.lease;
+        let body = conn.io.lend();
+        if persists && !conn.io.has_ended() {
+            leave.give_back(conn, self.terms.pool_idle);
+        }
+        body
+    }
 }
 
 /// Whether the other side keeps the connection open after this answer (RFC 9112 section 9.3).
 fn persists(head: &ResponseHead) -> bool {
-    let says = |option: &[u8]| head.fields.elements(Name::Connection).any(|said| said.eq_ignore_ascii_case(option));
-    !says(b"close") && (head.version != Version::Http10 || says(b"keep-alive"))
+    let says = |option| head.fields.lists(Name::Connection, option);
+    !says("close") && (head.version != Version::Http10 || says("keep-alive"))
 }
 
 /// An answer whose content is arriving.
@@ -201,31 +224,13 @@ struct Receiving {
 }
 
 impl Receiving {
-    /// `Empty` or `Full` where there is nothing to wait for: the connection is given back at once.
+    /// `Empty` where there is nothing to wait for.
     fn into_body(mut self) -> Body {
-        let octets = self.whole();
-        if !self.decoder.is_done() {
-            return Body::Pulled(Box::new(self));
-        }
         let nothing = &mut Context::from_waker(std::task::Waker::noop());
-        match (self.poll_release(nothing), octets) {
-            (Poll::Ready(Ok(())), Some(octets)) => Body::Full(octets),
-            (Poll::Ready(Ok(())), None) => Body::Empty,
-            _ => Body::Pulled(Box::new(self)),
+        if self.decoder.is_done() && matches!(self.poll_release(nothing), Poll::Ready(Ok(()))) {
+            return Body::Empty;
         }
-    }
-
-    /// The whole content, where its length is stated, all of it came with the head, and the request is sent.
-    fn whole(&mut self) -> Option<Bytes> {
-        let length = self.decoder.remaining().filter(|length| *length > 0 && self.upload.is_over())?;
-        let lease = self.lease.as_mut().filter(|lease| lease.conn.io.inbox.len() as u64 >= length)?;
-        match self.decoder.decode(&mut lease.conn.io.inbox) {
-            // A copy of a few octets is cheaper than a buffer that cannot be used while somebody holds them.
-            Ok(Decoded::Data(octets)) if octets.len() <= COPY_MAX => Some(Bytes::copy_from_slice(&octets)),
-            Ok(Decoded::Data(octets)) if lease.conn.io.inbox.is_empty() => Some(lease.conn.io.lend(octets)),
-            Ok(Decoded::Data(octets)) => Some(octets),
-            _ => None,
-        }
+        Body::Pulled(Box::new(self))
     }
 
     /// The content has ended: what remains of the request is sent if the answer welcomes it; then the connection is

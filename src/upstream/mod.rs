@@ -28,7 +28,7 @@ pub use endpoint::Endpoint;
 pub use live::Live;
 
 use crate::base::clock;
-use crate::body::{Body, Duplex, Interim};
+use crate::body::{Body, Duplex, InterimLine};
 use crate::config::plan::Timeouts;
 use crate::error::{Again, Error, Kind, Result};
 use crate::message::{RequestHead, ResponseHead, hop};
@@ -72,7 +72,7 @@ pub struct Outgoing<'a> {
     /// The content.
     pub body: Body,
     /// Where interim responses go.
-    pub interim: Option<Rc<dyn Interim>>,
+    pub interim: Option<InterimLine>,
     /// The protocol that the connection is asked to switch to, such as `websocket`.
     pub upgrade: Option<String>,
 }
@@ -90,7 +90,7 @@ pub struct Answer {
 }
 
 /// Passes an interim response on, without what ends here and without what only edges may say.
-fn relay(interim: &dyn Interim, mut head: ResponseHead) {
+fn relay(interim: &InterimLine, mut head: ResponseHead) {
     hop::strip_connection(&mut head.fields);
     hop::strip_internal(&mut head.fields);
     interim.send(&head);

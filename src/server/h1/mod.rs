@@ -13,7 +13,7 @@ use super::drain::{Phase, Watcher};
 use super::{Service, tunnel};
 use crate::base::clock;
 use crate::body::io::{Io, Stream};
-use crate::body::{Body, Interim, Request, Response};
+use crate::body::{Body, InterimLine, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind};
 use crate::message::{Method, Name, RequestHead, Version};
@@ -28,7 +28,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use wire::{Gone, InterimLine, RequestBody, Shared, Wire};
+use wire::{Gone, RequestBody, Shared, Wire};
 
 /// Unread request content that is thrown away so that the connection can go on: more costs more than a new connection.
 const DISCARD_MAX: u64 = 64 << 10;
@@ -213,12 +213,12 @@ impl<S: Service> Link<S> {
         let newest = head.version == Version::Http11;
         let expects = newest && head.fields.has(Name::Expect);
         let (limits, wait) = (&plan.limits, plan.timeouts.body);
-        self.wire.borrow_mut().begin(framing, expects, limits.body, limits.head, wait);
+        let turn = self.wire.borrow_mut().begin(framing, expects, limits.body, limits.head, wait);
         let body = match framing {
             Framing::None => Body::Empty,
-            _ => Body::Pulled(Box::new(RequestBody::new(&self.wire))),
+            _ => Body::Pulled(Box::new(RequestBody::new(&self.wire, turn))),
         };
-        let interim = newest.then(|| Rc::new(InterimLine::new(&self.wire)) as Rc<dyn Interim>);
+        let interim = newest.then(|| InterimLine::new(self.wire.clone(), turn));
         Request { head, body, interim, from: self.visit.from.clone() }
     }
 
@@ -393,8 +393,8 @@ impl<S: Service> Link<S> {
 
 /// Whether the client wants no further response on this connection (RFC 9112 section 9.3).
 fn asks_to_close(head: &RequestHead) -> bool {
-    let says = |option: &[u8]| head.fields.elements(Name::Connection).any(|each| each.eq_ignore_ascii_case(option));
-    says(b"close") || (head.version == Version::Http10 && !says(b"keep-alive"))
+    let says = |option| head.fields.lists(Name::Connection, option);
+    says("close") || (head.version == Version::Http10 && !says("keep-alive"))
 }
 
 /// Refuses content that is known to be too long before any of it is read.

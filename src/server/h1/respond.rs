@@ -63,16 +63,8 @@ pub(super) async fn write<S: Service>(
     version: Version,
     sent: &mut u64,
 ) -> Result<(), Error> {
-    {
-        let mut wire = link.wire.borrow_mut();
-        wire.answer();
-        let connection = if shape.close { Connection::Close } else { Connection::Keep };
-        let old = version == Version::Http10;
-        response_head(wire.io.outbox(), &response.head, shape.framing, shape.stated, connection, old);
-    }
-    let body = if shape.framing == Framing::None { Body::Empty } else { response.body };
-    let (framing, alarm) = (shape.framing, Alarm::default());
-    let mut writer = Writer { framing, body, direct: Bytes::new(), behind: false, sent, alarm };
+    let (framing, body) = begin(&mut link.wire.borrow_mut(), response, shape, version, sent);
+    let mut writer = Writer { framing, body, direct: Bytes::new(), behind: false, sent, alarm: Alarm::default() };
     poll_fn(|cx| {
         if let Poll::Ready(done) = writer.poll(cx, link, plan) {
             return Poll::Ready(done);
@@ -85,6 +77,27 @@ pub(super) async fn write<S: Service>(
         })
     })
     .await
+}
+
+/// Frames the head, and behind it content that is short and at hand; the framing and the content that are left.
+fn begin(wire: &mut Wire, response: Response, shape: &Shape, version: Version, sent: &mut u64) -> (Framing, Body) {
+    wire.answer();
+    let connection = if shape.close { Connection::Close } else { Connection::Keep };
+    let out = wire.io.outbox();
+    response_head(out, &response.head, shape.framing, shape.stated, connection, version == Version::Http10);
+    let length = match shape.framing {
+        Framing::None => return (Framing::None, Body::Empty),
+        Framing::Length(length) => length,
+        endless => return (endless, response.body),
+    };
+    match response.body.at_hand() {
+        Some(octets) if octets.len() <= COPY_MAX => {
+            out.put_slice(octets);
+            *sent += length;
+            (Framing::None, Body::Empty)
+        }
+        _ => (shape.framing, response.body),
+    }
 }
 
 /// The content on its way.

@@ -78,7 +78,7 @@ impl Wire {
         }))
     }
 
-    /// Begins a request, whose content is framed so.
+    /// Begins a request, whose content is framed so; the number of the request.
     pub(super) fn begin(
         &mut self,
         framing: Framing,
@@ -86,7 +86,7 @@ impl Wire {
         limit: Option<u64>,
         trailers: usize,
         wait: Duration,
-    ) {
+    ) -> u64 {
         self.turn += 1;
         self.answering = false;
         self.decoder = (framing != Framing::None).then(|| Decoder::new(framing, Sender::Client, trailers));
@@ -94,6 +94,7 @@ impl Wire {
         let alarm = std::mem::take(&mut self.content.alarm);
         self.content = Content { expects, limit, wait, alarm, ..Content::default() };
         self.content.alarm.clear();
+        self.turn
     }
 
     /// The final response begins: no interim response may follow.
@@ -237,8 +238,8 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(wire: &Shared) -> RequestBody {
-        RequestBody { wire: wire.clone(), turn: wire.borrow().turn }
+    pub(super) fn new(wire: &Shared, turn: u64) -> RequestBody {
+        RequestBody { wire: wire.clone(), turn }
     }
 }
 
@@ -272,22 +273,11 @@ impl Drop for RequestBody {
     }
 }
 
-/// Relays interim responses of the current request.
-pub(super) struct InterimLine {
-    wire: Shared,
-    turn: u64,
-}
-
-impl InterimLine {
-    pub(super) fn new(wire: &Shared) -> InterimLine {
-        InterimLine { wire: wire.clone(), turn: wire.borrow().turn }
-    }
-}
-
-impl Interim for InterimLine {
-    fn send(&self, head: &ResponseHead) {
-        let mut wire = self.wire.borrow_mut();
-        let late = wire.turn != self.turn || wire.answering;
+/// Relays interim responses to the current request.
+impl Interim for RefCell<Wire> {
+    fn send(&self, request: u64, head: &ResponseHead) {
+        let mut wire = self.borrow_mut();
+        let late = wire.turn != request || wire.answering;
         if late || !head.is_interim() || wire.io.unsent() > INTERIM_MAX {
             return;
         }
