@@ -56,13 +56,16 @@ pub(super) fn put_aside(buffer: &mut BytesMut) {
     if buffer.capacity() == 0 {
         return;
     }
-    let mut buffer = std::mem::take(buffer);
     buffer.clear();
     // Back to its first octet, which the processor's cache still has. If that cannot be, it has room all the same.
     let _ = buffer.try_reclaim(READ);
-    if (1..=SPARE_SIZE_MAX).contains(&buffer.capacity()) {
-        keep(&SPARE, SPARE_MAX, buffer);
-    }
+    let fits = (1..=SPARE_SIZE_MAX).contains(&buffer.capacity());
+    let buffer = std::mem::take(buffer);
+    SPARE.with_borrow_mut(|spare| {
+        if fits && spare.len() < SPARE_MAX {
+            spare.push(buffer);
+        }
+    });
 }
 
 /// Content up to this is copied out of the buffer that it came in, for whoever holds it longer.
@@ -106,14 +109,6 @@ impl Drop for Lent {
     }
 }
 
-fn keep(spare: &'static std::thread::LocalKey<RefCell<Vec<BytesMut>>>, most: usize, buffer: BytesMut) {
-    spare.with_borrow_mut(|spare| {
-        if spare.len() < most {
-            spare.push(buffer);
-        }
-    });
-}
-
 /// Leave to hold one large buffer; ends when dropped.
 pub(super) struct Leave(());
 
@@ -139,7 +134,11 @@ impl Leave {
     pub(super) fn take_back(&self, buffer: &mut BytesMut) {
         let mut buffer = std::mem::take(buffer);
         buffer.clear();
-        keep(&LARGE_SPARE, LARGE_SPARE_MAX, buffer);
+        LARGE_SPARE.with_borrow_mut(|spare| {
+            if spare.len() < LARGE_SPARE_MAX {
+                spare.push(buffer);
+            }
+        });
     }
 }
 

@@ -125,11 +125,13 @@ impl Io {
         } else {
             Poll::Pending
         };
-        if got.is_pending() && self.inbox.is_empty() {
-            // Nothing comes now: the buffer goes to whoever needs it next.
-            self.give_back_inbox();
-        }
-        let got = ready!(got);
+        let Poll::Ready(got) = got else {
+            if self.inbox.is_empty() {
+                // Nothing comes now: the buffer goes to whoever needs it next.
+                self.give_back_inbox();
+            }
+            return Poll::Pending;
+        };
         self.ended = got == 0;
         Poll::Ready(Ok(got))
     }
@@ -161,6 +163,7 @@ impl Io {
     /// The inbox, which is empty, goes to whoever needs one next.
     fn give_back_inbox(&mut self) {
         match self.large.take() {
+            _ if self.inbox.capacity() == 0 => {}
             Some(leave) => leave.take_back(&mut self.inbox),
             None => buffers::put_aside(&mut self.inbox),
         }

@@ -287,12 +287,11 @@ impl<S: Service> Visit<S> {
 }
 
 /// Runs a future where it is, for it is large; `None` if it panicked, which the panic hook has told.
-async fn unpanicked<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+fn unpanicked<T>(mut future: Pin<&mut impl Future<Output = T>>) -> impl Future<Output = Option<T>> {
+    poll_fn(move |cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),
     })
-    .await
 }
 
 fn redirect(head: &RequestHead) -> Response {

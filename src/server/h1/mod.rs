@@ -99,9 +99,24 @@ pub(super) struct Job<S> {
 }
 
 impl<S: Service> Job<S> {
+    /// One request and its response.
     async fn work(self) -> Next {
-        let Job { link, plan, head, began } = self;
-        link.exchange(&plan, head, began).await
+        let Job { link, plan, mut head, began } = self;
+        let mut account = Account::open(&link.visit, began);
+        let (version, close) = (head.version, asks_to_close(&head));
+        let framing = match link.admit(&plan, &mut head, &mut account) {
+            Ok(framing) => framing,
+            Err(error) => return Box::pin(link.refuse(&plan, &mut account, &error, Some(&head))).await,
+        };
+        let (method, upgrade) = (head.method.clone(), head.upgrade().map(str::to_owned));
+        let mut response = match link.call(&plan, head, framing, &mut account).await {
+            Ok(response) => response,
+            Err(gone) => return link.gone(&mut account, &gone),
+        };
+        if response.head.status == 101 {
+            return Box::pin(link.upgrade(&plan, &mut account, response, upgrade)).await;
+        }
+        link.respond(&plan, &mut account, &mut response, &method, version, close).await
     }
 }
 
@@ -119,30 +134,31 @@ impl<S: Service> Link<S> {
         let mut began = None;
         alarm.clear();
         poll_fn(|cx| {
-            let io = &mut self.wire.borrow_mut().io;
+            let wire = &mut *self.wire.borrow_mut();
             loop {
-                if !io.inbox.is_empty() {
+                let inbox = &mut wire.io.inbox;
+                if !inbox.is_empty() {
                     let at = *began.get_or_insert_with(|| {
                         alarm.clear();
                         clock::turn()
                     });
-                    match reader.request(&io.inbox, self.visit.from.scheme, &limits) {
+                    match reader.request(inbox, self.visit.from.scheme, &limits) {
                         Ok(Parsed::Partial) => {}
                         Ok(Parsed::Whole(head, taken)) => {
-                            io.inbox.advance(taken);
+                            inbox.advance(taken);
                             return Poll::Ready(Start::Head(Box::new(head), at));
                         }
                         Err(refusal) => return Poll::Ready(Start::Refused(refusal.into(), at)),
                     }
                 }
-                match io.poll_fill(cx) {
+                match wire.poll_fill(cx) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Start::Over),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => {
                         alarm.arm(if began.is_some() { plan.timeouts.head } else { plan.timeouts.idle });
                         if began.is_none() {
                             // An idle connection holds no buffers.
-                            io.rest();
+                            wire.io.rest();
                         }
                         return self.poll_wait(cx, alarm, began);
                     }
@@ -179,34 +195,19 @@ impl<S: Service> Link<S> {
     /// Answers a request that is not served, and closes: its framing is not to be trusted.
     async fn refuse(&self, plan: &Plan, account: &mut Account<S>, error: &Error, head: Option<&RequestHead>) -> Next {
         account.record().failed(error);
-        let response = self.visit.desk.service.refuse(error, head, &self.visit.from);
+        let mut response = self.visit.desk.service.refuse(error, head, &self.visit.from);
         self.wire.borrow_mut().begin(Framing::None, false, None, 0, plan.timeouts.body);
         let method = head.map_or(Method::Get, |head| head.method.clone());
         let version = head.map_or(Version::Http11, |head| head.version);
-        self.respond(plan, account, response, &method, version, true).await
+        self.respond(plan, account, &mut response, &method, version, true).await
     }
 
-    /// One request and its response.
-    async fn exchange(&self, plan: &Arc<Plan>, mut head: Box<RequestHead>, began: Instant) -> Next {
-        let mut account = Account::open(&self.visit, began);
-        let version = head.version;
-        let close = asks_to_close(&head);
-        let framing = framing::of_request(&head).map_err(Error::from);
-        let framing = framing.and_then(|framing| self.visit.admit(&mut head, plan).map(|()| framing));
-        account.head(&head);
-        let framing = match framing.and_then(|framing| within(framing, plan.limits.body)) {
-            Ok(framing) => framing,
-            Err(error) => return Box::pin(self.refuse(plan, &mut account, &error, Some(&head))).await,
-        };
-        let (method, upgrade) = (head.method.clone(), head.upgrade().map(str::to_owned));
-        let response = match self.call(plan, head, framing, &mut account).await {
-            Ok(response) => response,
-            Err(gone) => return self.gone(&mut account, &gone),
-        };
-        if response.head.status == 101 {
-            return Box::pin(self.upgrade(plan, &mut account, response, upgrade)).await;
-        }
-        self.respond(plan, &mut account, response, &method, version, close).await
+    /// Checks a head, and makes it what the service may see; how its content is framed.
+    fn admit(&self, plan: &Plan, head: &mut RequestHead, account: &mut Account<S>) -> Result<Framing, Error> {
+        let framing = framing::of_request(head).map_err(Error::from);
+        let admitted = framing.and_then(|framing| self.visit.admit(head, plan).map(|()| framing));
+        account.head(head);
+        within(admitted?, plan.limits.body)
     }
 
     fn request(&self, plan: &Plan, head: Box<RequestHead>, framing: Framing) -> Request {
@@ -299,14 +300,14 @@ impl<S: Service> Link<S> {
         &self,
         plan: &Plan,
         account: &mut Account<S>,
-        mut response: Response,
+        response: &mut Response,
         method: &Method,
         version: Version,
         close: bool,
     ) -> Next {
         let close = close || self.must_close();
-        super::conn::date(&mut response);
-        let shape = Shape::of(&response, method, version, close);
+        super::conn::date(response);
+        let shape = Shape::of(response, method, version, close);
         let record = account.record();
         record.status = response.head.status;
         let written = respond::write(self, plan, response, &shape, version, &mut record.sent).await;

@@ -14,9 +14,11 @@ use crate::wire::write::{Connection, response_head};
 use crate::wire::{Decoded, Decoder, Framing};
 use bytes::BufMut;
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+use tokio::task::coop;
 
 /// While a request is answered, this much of what follows it is read: enough to notice that the client is gone, little
 /// enough that pipelining costs the client's memory and not ours.
@@ -40,6 +42,8 @@ pub(crate) struct Wire {
     task: Option<Waker>,
     /// Whether the final response has begun.
     answering: bool,
+    /// Whether the task of the connection is woken by what comes next.
+    listening: bool,
 }
 
 /// How the content of the current request is read.
@@ -75,7 +79,21 @@ impl Wire {
             turn: 0,
             task: None,
             answering: false,
+            listening: false,
         }))
+    }
+
+    /// Reads what has come, for the task of the connection. That asks with one waker always, and need not ask again while
+    /// nothing has come since.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.listening && self.io.hears() == Some(false) {
+            return Poll::Pending;
+        }
+        // A task that has used up its share is woken at once, and nothing is noted for it.
+        let noted = coop::has_budget_remaining();
+        let filled = self.io.poll_fill(cx);
+        self.listening = noted && filled.is_pending();
+        filled
     }
 
     /// Begins a request, whose content is framed so; the number of the request.
@@ -142,6 +160,7 @@ impl Wire {
                 Err(refusal) => break Err(Error::from(refusal)),
             }
             let to_come = decoder.remaining();
+            self.listening = false;
             match ready!(poll_more(&mut self.io, &mut self.content, to_come, self.answering, cx)) {
                 Ok(0) => break decoder.eof().map(|()| Decoded::End(Default::default())).map_err(Error::from),
                 Ok(_) => {}
@@ -169,7 +188,7 @@ impl Wire {
                 let half = matches!(self.io.stream, Stream::Tcp(_) | Stream::Unix(_)) && self.decoder.is_none();
                 return if half { Poll::Pending } else { Poll::Ready(Gone::Client) };
             }
-            match self.io.poll_fill(cx) {
+            match self.poll_fill(cx) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Gone::Client),
                 Poll::Pending => return Poll::Pending,
