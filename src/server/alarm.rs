@@ -3,8 +3,7 @@
 use crate::base::clock;
 use crate::base::timer::Timer;
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A deadline, or none.
 #[derive(Debug, Default)]
@@ -16,7 +15,7 @@ pub(super) struct Alarm {
 impl Alarm {
     /// Goes off `wait` from now, whatever it was set to.
     pub(super) fn set(&mut self, wait: Duration) {
-        self.due = Some(Instant::from_std(clock::turn()) + wait);
+        self.due = Some(clock::turn() + wait);
     }
 
     /// Goes off `wait` from now, unless it is set already.

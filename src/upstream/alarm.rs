@@ -24,6 +24,6 @@ impl Alarm {
 
     /// Ready when the moment has come; pending for ever without one.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.due.map_or(Poll::Pending, |due| self.timer.poll(cx, due.into()))
+        self.due.map_or(Poll::Pending, |due| self.timer.poll(cx, due))
     }
 }
