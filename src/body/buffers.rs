@@ -59,10 +59,9 @@ pub(super) fn put_aside(buffer: &mut BytesMut) {
     buffer.clear();
     // Back to its first octet, which the processor's cache still has. If that cannot be, it has room all the same.
     let _ = buffer.try_reclaim(READ);
-    let fits = (1..=SPARE_SIZE_MAX).contains(&buffer.capacity());
     let buffer = std::mem::take(buffer);
     SPARE.with_borrow_mut(|spare| {
-        if fits && spare.len() < SPARE_MAX {
+        if (1..=SPARE_SIZE_MAX).contains(&buffer.capacity()) && spare.len() < SPARE_MAX {
             spare.push(buffer);
         }
     });

@@ -19,7 +19,6 @@ use bytes::Bytes;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -215,7 +214,7 @@ pub struct Request {
     /// Where 1xx go.
     pub interim: Option<InterimLine>,
     /// Where it came from.
-    pub from: Arc<Downstream>,
+    pub from: Rc<Downstream>,
 }
 
 impl Request {

@@ -82,7 +82,7 @@ pub(super) fn label(door: Door) -> DoorLabel {
 /// A connection whose other side is known.
 pub(super) struct Visit<S> {
     pub(super) desk: Rc<Desk<S>>,
-    pub(super) from: Arc<Downstream>,
+    pub(super) from: Rc<Downstream>,
     redirect_https: bool,
 }
 
@@ -125,7 +125,7 @@ pub(super) fn serve<S: Service>(
 /// Does the handshake, and finds out which version the client speaks; `None` = it left, or was sent away.
 async fn arrive<S: Service>(desk: Rc<Desk<S>>, tcp: TcpStream, client: SocketAddr, spec: Rc<DoorSpec>) -> Option<Talk> {
     let (mut io, from, alpn) = enter(&desk, tcp, client, &spec).await?;
-    let visit = Rc::new(Visit { desk, from: Arc::new(from), redirect_https: spec.redirect_https });
+    let visit = Rc::new(Visit { desk, from: Rc::new(from), redirect_https: spec.redirect_https });
     let alpn = if alpn == Alpn::Unsaid { peek(&visit, &mut io).await? } else { alpn };
     Some(match alpn {
         Alpn::Http2 => Box::pin(h2::serve(visit, io)),

@@ -108,10 +108,7 @@ impl Wire {
         self.turn += 1;
         self.answering = false;
         self.decoder = (framing != Framing::None).then(|| Decoder::new(framing, Sender::Client, trailers));
-        let expects = expects && self.decoder.is_some();
-        let alarm = std::mem::take(&mut self.content.alarm);
-        self.content = Content { expects, limit, wait, alarm, ..Content::default() };
-        self.content.alarm.clear();
+        self.content.begin(expects && self.decoder.is_some(), limit, wait);
         self.turn
     }
 
@@ -230,6 +227,12 @@ fn poll_more(
 }
 
 impl Content {
+    fn begin(&mut self, expects: bool, limit: Option<u64>, wait: Duration) {
+        (self.expects, self.broken, self.pulling, self.taken) = (expects, false, false, 0);
+        (self.limit, self.wait) = (limit, wait);
+        self.alarm.clear();
+    }
+
     fn took(&mut self, step: Result<Decoded>) -> Option<Result<Piece>> {
         match step {
             Ok(Decoded::Data(octets)) => {
