@@ -1,5 +1,6 @@
 //! The one place that reads clocks. Pure code gets `now` as a value.
 
+use super::timer;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -29,11 +30,12 @@ pub fn turn() -> Instant {
     })
 }
 
-/// The same future, with a turn for each poll.
+/// The same future, with a turn for each poll, and one timer for all of its waits.
 pub fn in_turns<T>(mut future: impl Future<Output = T> + Unpin) -> impl Future<Output = T> {
+    let mut timer = timer::Own::default();
     poll_fn(move |cx| {
         let _turn = Turn::begin();
-        Pin::new(&mut future).poll(cx)
+        timer.turn(cx, |cx| Pin::new(&mut future).poll(cx))
     })
 }
 

@@ -10,4 +10,5 @@ pub mod seldom;
 pub mod service;
 pub mod snapshot;
 pub mod swar;
+pub mod timer;
 pub mod units;

@@ -6,6 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 
 /// The octets that one read asks for: a page of 16 KiB comes with its head.
 pub(super) const READ: usize = 32 << 10;
@@ -55,22 +56,38 @@ pub(super) fn put_aside(buffer: &mut BytesMut) {
     if buffer.capacity() == 0 {
         return;
     }
-    let mut buffer = std::mem::take(buffer);
     buffer.clear();
     // Back to its first octet, which the processor's cache still has. If that cannot be, it has room all the same.
     let _ = buffer.try_reclaim(READ);
-    if (1..=SPARE_SIZE_MAX).contains(&buffer.capacity()) {
-        keep(&SPARE, SPARE_MAX, buffer);
+    let buffer = std::mem::take(buffer);
+    SPARE.with_borrow_mut(|spare| {
+        if (1..=SPARE_SIZE_MAX).contains(&buffer.capacity()) && spare.len() < SPARE_MAX {
+            spare.push(buffer);
+        }
+    });
+}
+
+/// Content up to this is copied out of the buffer that it came in, for whoever holds it longer.
+const COPY_MAX: usize = 2 << 10;
+
+/// Octets in the buffer that they were read into, which is kept for others when this is dropped.
+#[derive(Debug)]
+pub struct Lent(BytesMut);
+
+impl Lent {
+    /// All octets of a buffer.
+    pub(super) fn new(buffer: BytesMut) -> Lent {
+        Lent(buffer)
     }
 }
 
-/// The same octets; once nobody holds any of them, the buffer that they lie in is kept for others.
-pub(super) fn lend(octets: Bytes) -> Bytes {
-    octets.try_into_mut().map_or_else(|shared| shared, |buffer| Bytes::from_owner(Lent(buffer)))
-}
+impl Deref for Lent {
+    type Target = [u8];
 
-/// A buffer that comes back.
-struct Lent(BytesMut);
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl AsRef<[u8]> for Lent {
     fn as_ref(&self) -> &[u8] {
@@ -78,18 +95,17 @@ impl AsRef<[u8]> for Lent {
     }
 }
 
+impl From<Lent> for Bytes {
+    /// A copy of a few octets is cheaper than a buffer that cannot be used while somebody holds them.
+    fn from(octets: Lent) -> Bytes {
+        if octets.len() <= COPY_MAX { Bytes::copy_from_slice(&octets) } else { Bytes::from_owner(octets) }
+    }
+}
+
 impl Drop for Lent {
     fn drop(&mut self) {
         put_aside(&mut self.0);
     }
-}
-
-fn keep(spare: &'static std::thread::LocalKey<RefCell<Vec<BytesMut>>>, most: usize, buffer: BytesMut) {
-    spare.with_borrow_mut(|spare| {
-        if spare.len() < most {
-            spare.push(buffer);
-        }
-    });
 }
 
 /// Leave to hold one large buffer; ends when dropped.
@@ -117,7 +133,11 @@ impl Leave {
     pub(super) fn take_back(&self, buffer: &mut BytesMut) {
         let mut buffer = std::mem::take(buffer);
         buffer.clear();
-        keep(&LARGE_SPARE, LARGE_SPARE_MAX, buffer);
+        LARGE_SPARE.with_borrow_mut(|spare| {
+            if spare.len() < LARGE_SPARE_MAX {
+                spare.push(buffer);
+            }
+        });
     }
 }
 
@@ -157,17 +177,21 @@ mod tests {
 
     #[test]
     fn what_is_lent_comes_back() {
-        let mut buffer = spare();
-        buffer.extend_from_slice(&[1; 100]);
-        let memory = buffer.as_ptr();
-        let whole = buffer.split().freeze();
-        drop(buffer);
-        let mut lent = lend(whole);
-        let part = lent.split_to(40);
-        drop(lent);
+        let lent = |octets: usize| {
+            let mut buffer = spare();
+            buffer.extend_from_slice(&vec![1; octets]);
+            (buffer.as_ptr(), Lent::new(buffer))
+        };
+        let (memory, long) = lent(COPY_MAX + 1);
+        let mut whole = Bytes::from(long);
+        let part = whole.split_to(40);
+        drop(whole);
         assert_eq!(SPARE.with_borrow(Vec::len), 0, "{part:?} is still held");
         drop(part);
         assert_eq!(spare().as_ptr(), memory);
+        let (memory, short) = lent(COPY_MAX);
+        let copy = Bytes::from(short);
+        assert_eq!((spare().as_ptr(), copy.len()), (memory, COPY_MAX));
     }
 
     #[test]

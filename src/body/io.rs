@@ -1,13 +1,15 @@
 //! A byte stream with the buffers that an HTTP/1.1 engine reads from and writes to; shared by both sides of the proxy.
 
-use super::buffers::{self, Leave};
+use super::Body;
+use super::buffers::{self, Leave, Lent};
 use super::held::Held;
+use super::tcp;
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// What a connection runs over.
@@ -119,17 +121,30 @@ impl Io {
         };
         let got = if is_ready {
             self.prepare(least);
-            read_once(Pin::new(&mut self.stream), cx, &mut self.inbox)?
+            self.poll_read_once(cx)?
         } else {
             Poll::Pending
         };
-        if got.is_pending() && self.inbox.is_empty() {
-            // Nothing comes now: the buffer goes to whoever needs it next.
-            self.give_back_inbox();
-        }
-        let got = ready!(got);
+        let Poll::Ready(got) = got else {
+            if self.inbox.is_empty() {
+                // Nothing comes now: the buffer goes to whoever needs it next.
+                self.give_back_inbox();
+            }
+            return Poll::Pending;
+        };
         self.ended = got == 0;
         Poll::Ready(Ok(got))
+    }
+
+    /// Reads once into the room of the inbox.
+    fn poll_read_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Stream::Tcp(tcp) = &self.stream {
+            match tcp::receive(tcp, &mut self.inbox) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+        read_once(Pin::new(&mut self.stream), cx, &mut self.inbox)
     }
 
     /// Gives the inbox room for a read.
@@ -148,6 +163,7 @@ impl Io {
     /// The inbox, which is empty, goes to whoever needs one next.
     fn give_back_inbox(&mut self) {
         match self.large.take() {
+            _ if self.inbox.capacity() == 0 => {}
             Some(leave) => leave.take_back(&mut self.inbox),
             None => buffers::put_aside(&mut self.inbox),
         }
@@ -165,14 +181,13 @@ impl Io {
         self.poll_fill_by(cx, 0)
     }
 
-    /// Octets that were split off the inbox, which is empty now; its buffer comes back when nobody holds them.
-    pub fn lend(&mut self, octets: Bytes) -> Bytes {
-        debug_assert!(self.inbox.is_empty(), "what is left in the buffer would be lost");
-        if self.large.is_some() {
-            return octets;
+    /// All that the inbox holds, as content; its buffer comes back when nobody holds that any more.
+    pub fn lend(&mut self) -> Body {
+        match self.large {
+            _ if self.inbox.is_empty() => Body::Empty,
+            Some(_) => Body::Full(self.inbox.split().freeze()),
+            None => Body::Lent(Lent::new(std::mem::take(&mut self.inbox))),
         }
-        self.inbox = BytesMut::new();
-        buffers::lend(octets)
     }
 
     /// How many octets wait to be sent.
@@ -216,6 +231,16 @@ impl Io {
         poll_fn(|cx| self.poll_fill(cx)).await
     }
 
+    /// Whether something has come that nobody has read yet, as far as the runtime has heard; it is not asked to tell when.
+    /// `None` where it cannot know: over TLS, much that comes means nothing.
+    pub fn hears(&self) -> Option<bool> {
+        match &self.stream {
+            Stream::Tcp(tcp) => Some(tcp.try_io(Interest::READABLE, || Ok(())).is_ok()),
+            Stream::Unix(unix) => Some(unix.try_io(Interest::READABLE, || Ok(())).is_ok()),
+            _ => None,
+        }
+    }
+
     /// Whether the other side has ended its direction.
     pub fn has_ended(&self) -> bool {
         self.ended
@@ -224,13 +249,20 @@ impl Io {
     /// Sends until the outbox is empty and the stream flushed.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx, 0))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        match &mut self.stream {
+            // What it took has left.
+            Stream::Tcp(_) => Poll::Ready(Ok(())),
+            stream => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     /// Sends until at most `keep` octets remain in the outbox.
     pub fn poll_drain(&mut self, cx: &mut Context<'_>, keep: usize) -> Poll<io::Result<()>> {
         while self.outbox.len() > keep {
-            let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.outbox))?;
+            let sent = ready!(match &mut self.stream {
+                Stream::Tcp(tcp) => tcp::poll_send(tcp, cx, &self.outbox),
+                stream => Pin::new(stream).poll_write(cx, &self.outbox),
+            })?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -8,7 +8,10 @@ pub mod encode;
 pub mod held;
 pub mod io;
 pub mod replay;
+mod tcp;
 pub mod tunnel;
+
+pub use buffers::Lent;
 
 use crate::error::Result;
 use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme};
@@ -16,7 +19,6 @@ use bytes::Bytes;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -46,6 +48,8 @@ pub enum Body {
     Empty,
     /// Whole content at hand.
     Full(Bytes),
+    /// The same, in the buffer that it was read into.
+    Lent(Lent),
     /// Content that is pulled from where it comes.
     Pulled(Box<dyn Pull>),
 }
@@ -55,8 +59,9 @@ impl Body {
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Piece>>> {
         match self {
             Body::Empty => Poll::Ready(None),
-            Body::Full(_) => match std::mem::take(self) {
-                Body::Full(octets) if !octets.is_empty() => Poll::Ready(Some(Ok(Piece::Data(octets)))),
+            Body::Full(octets) => Poll::Ready(only(std::mem::take(octets))),
+            Body::Lent(_) => match std::mem::take(self) {
+                Body::Lent(octets) => Poll::Ready(only(octets.into())),
                 _ => Poll::Ready(None),
             },
             Body::Pulled(source) => source.poll_piece(cx),
@@ -72,8 +77,17 @@ impl Body {
     pub fn length(&self) -> Option<u64> {
         match self {
             Body::Empty => Some(0),
-            Body::Full(octets) => Some(octets.len() as u64),
             Body::Pulled(source) => source.length(),
+            whole => whole.at_hand().map(|octets| octets.len() as u64),
+        }
+    }
+
+    /// All of the content, where there is some and it need not be waited for.
+    pub fn at_hand(&self) -> Option<&[u8]> {
+        match self {
+            Body::Full(octets) => Some(octets),
+            Body::Lent(octets) => Some(octets),
+            Body::Empty | Body::Pulled(_) => None,
         }
     }
 
@@ -81,15 +95,17 @@ impl Body {
     pub fn is_empty(&self) -> bool {
         match self {
             Body::Empty => true,
-            Body::Full(octets) => octets.is_empty(),
             Body::Pulled(_) => false,
+            whole => whole.at_hand().is_some_and(<[u8]>::is_empty),
         }
     }
 
     /// Collects the content, at most `max` octets; trailers are dropped. `None` if it is longer.
     pub async fn collect(mut self, max: usize) -> Result<Option<Bytes>> {
-        if let Body::Full(octets) = self {
-            return Ok((octets.len() <= max).then_some(octets));
+        match self {
+            Body::Full(octets) => return Ok((octets.len() <= max).then_some(octets)),
+            Body::Lent(octets) => return Ok((octets.len() <= max).then(|| octets.into())),
+            Body::Empty | Body::Pulled(_) => {}
         }
         let mut whole = Vec::new();
         while let Some(piece) = self.next().await {
@@ -104,6 +120,11 @@ impl Body {
     }
 }
 
+/// The one piece of whole content.
+fn only(octets: Bytes) -> Option<Result<Piece>> {
+    Some(octets).filter(|octets| !octets.is_empty()).map(|octets| Ok(Piece::Data(octets)))
+}
+
 impl<T: Into<Bytes>> From<T> for Body {
     fn from(octets: T) -> Self {
         Body::Full(octets.into())
@@ -115,10 +136,30 @@ pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
-/// Where interim responses (1xx) of an exchange go while its request is being answered.
+/// A connection or stream that can take interim responses (1xx).
 pub trait Interim {
-    /// Sends one at once; without effect where the version or the client cannot take it.
-    fn send(&self, head: &ResponseHead);
+    /// Sends one at once, for the request of that number; without effect where the version or the client cannot take it,
+    /// or another request is being answered.
+    fn send(&self, request: u64, head: &ResponseHead);
+}
+
+/// Where interim responses to one request go while it is being answered.
+#[derive(Clone)]
+pub struct InterimLine {
+    to: Rc<dyn Interim>,
+    request: u64,
+}
+
+impl InterimLine {
+    /// To `to`, which has given the request this number.
+    pub fn new(to: Rc<dyn Interim>, request: u64) -> InterimLine {
+        InterimLine { to, request }
+    }
+
+    /// Sends one at once; see [`Interim::send`].
+    pub fn send(&self, head: &ResponseHead) {
+        self.to.send(self.request, head);
+    }
 }
 
 /// Which door a request came through.
@@ -171,9 +212,9 @@ pub struct Request {
     /// The content.
     pub body: Body,
     /// Where 1xx go.
-    pub interim: Option<Rc<dyn Interim>>,
+    pub interim: Option<InterimLine>,
     /// Where it came from.
-    pub from: Arc<Downstream>,
+    pub from: Rc<Downstream>,
 }
 
 impl Request {

@@ -90,6 +90,7 @@ impl Replay {
         let inner = match body {
             Body::Empty => Source::Whole(None),
             Body::Full(octets) => Source::Whole(Some(octets)),
+            Body::Lent(octets) => Source::Whole(Some(octets.into())),
             source @ Body::Pulled(_) => Source::Pulled(Rc::new(RefCell::new(Kept {
                 source,
                 budget,

@@ -373,6 +373,11 @@ impl Fields {
             .filter(|p| !p.is_empty())
     }
 
+    /// Whether a comma-separated list holds an element, in any case. Cost: a look at one word where there is no such list.
+    pub fn lists(&self, id: Name, element: &str) -> bool {
+        self.seen.has(id) && self.elements(id).any(|each| each.eq_ignore_ascii_case(element.as_bytes()))
+    }
+
     /// Removes all lines of a well-known name; whether there were any.
     pub fn remove(&mut self, id: Name) -> bool {
         if !self.seen.has(id) {

@@ -57,7 +57,7 @@ pub(super) fn response(
 /// The length of the content that a GET would get, where it is known.
 fn length(response: &Response, request: &RequestHead) -> Option<u64> {
     match &response.body {
-        Body::Full(octets) => Some(octets.len() as u64),
+        Body::Full(_) | Body::Lent(_) => response.body.length(),
         _ if request.method == Method::Head => crate::wire::framing::stated_length(&response.head.fields),
         body => body.length(),
     }

@@ -7,7 +7,7 @@ use super::{Proxy, RETRY_AFTER, Site};
 use crate::base::backoff::chance;
 use crate::base::clock;
 use crate::body::replay::{Replay, ReplayBudget};
-use crate::body::{Interim, Request};
+use crate::body::{InterimLine, Request};
 use crate::config::plan::{Retry, RouteSettings};
 use crate::error::{Again, Error, Kind, Result, Side};
 use crate::message::{Name, RequestHead};
@@ -40,7 +40,7 @@ pub struct Sending<'a> {
     pub(super) passed_on: usize,
     /// The protocol that the client asked to switch to.
     pub(super) upgrade: Option<String>,
-    pub(super) interim: Option<Rc<dyn Interim>>,
+    pub(super) interim: Option<InterimLine>,
     pub(super) body: Replay,
 }
 

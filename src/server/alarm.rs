@@ -1,26 +1,21 @@
-//! A deadline that costs nothing to move.
-//!
-//! A connection moves its deadline at every step, but a timer of the runtime costs a wheel operation each time it is
-//! set. So the timer stays where it was armed as long as it fires early enough, and is set again only when it fires
-//! before the deadline: about once per `timeouts.idle` for a busy connection (PERFORMANCE, section 4).
+//! A deadline that costs nothing to move: see `base::timer`.
 
 use crate::base::clock;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tokio::time::{Instant, Sleep};
+use crate::base::timer::Timer;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 /// A deadline, or none.
 #[derive(Debug, Default)]
 pub(super) struct Alarm {
     due: Option<Instant>,
-    timer: Option<Pin<Box<Sleep>>>,
+    timer: Timer,
 }
 
 impl Alarm {
     /// Goes off `wait` from now, whatever it was set to.
     pub(super) fn set(&mut self, wait: Duration) {
-        self.due = Some(Instant::from_std(clock::turn()) + wait);
+        self.due = Some(clock::turn() + wait);
     }
 
     /// Goes off `wait` from now, unless it is set already.
@@ -42,18 +37,7 @@ impl Alarm {
 
     /// Ready once the deadline has passed; pending for ever without one.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(due) = self.due else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if timer.deadline() > due {
-            timer.as_mut().reset(due);
-        }
-        loop {
-            ready!(timer.as_mut().poll(cx));
-            if Instant::now() >= due {
-                return Poll::Ready(());
-            }
-            timer.as_mut().reset(due);
-        }
+        self.due.map_or(Poll::Pending, |due| self.timer.poll(cx, due))
     }
 }
 

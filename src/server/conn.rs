@@ -9,7 +9,7 @@ use super::{DoorSpec, Service, Summary, alarm::Alarm, h1, h2};
 use crate::base::clock;
 use crate::body::held::Held;
 use crate::body::io::{Io, Stream};
-use crate::body::{Body, Door, Downstream, Identity, Request, Response};
+use crate::body::{Door, Downstream, Identity, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind};
 use crate::message::{Name, RequestHead, Scheme, forwarded, request};
@@ -82,7 +82,7 @@ pub(super) fn label(door: Door) -> DoorLabel {
 /// A connection whose other side is known.
 pub(super) struct Visit<S> {
     pub(super) desk: Rc<Desk<S>>,
-    pub(super) from: Arc<Downstream>,
+    pub(super) from: Rc<Downstream>,
     redirect_https: bool,
 }
 
@@ -125,7 +125,7 @@ pub(super) fn serve<S: Service>(
 /// Does the handshake, and finds out which version the client speaks; `None` = it left, or was sent away.
 async fn arrive<S: Service>(desk: Rc<Desk<S>>, tcp: TcpStream, client: SocketAddr, spec: Rc<DoorSpec>) -> Option<Talk> {
     let (mut io, from, alpn) = enter(&desk, tcp, client, &spec).await?;
-    let visit = Rc::new(Visit { desk, from: Arc::new(from), redirect_https: spec.redirect_https });
+    let visit = Rc::new(Visit { desk, from: Rc::new(from), redirect_https: spec.redirect_https });
     let alpn = if alpn == Alpn::Unsaid { peek(&visit, &mut io).await? } else { alpn };
     Some(match alpn {
         Alpn::Http2 => Box::pin(h2::serve(visit, io)),
@@ -287,12 +287,11 @@ impl<S: Service> Visit<S> {
 }
 
 /// Runs a future where it is, for it is large; `None` if it panicked, which the panic hook has told.
-async fn unpanicked<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-    poll_fn(|cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+fn unpanicked<T>(mut future: Pin<&mut impl Future<Output = T>>) -> impl Future<Output = Option<T>> {
+    poll_fn(move |cx| match std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
         Ok(poll) => poll.map(Some),
         Err(_) => Poll::Ready(None),
     })
-    .await
 }
 
 fn redirect(head: &RequestHead) -> Response {
@@ -367,8 +366,5 @@ pub(super) fn date(response: &mut Response) {
 /// The length that a response without content states: its own, or that of the content that HEAD leaves out.
 pub(super) fn stated_length(response: &Response) -> Option<u64> {
     let own = crate::wire::framing::stated_length(&response.head.fields);
-    own.or(match &response.body {
-        Body::Full(octets) => Some(octets.len() as u64),
-        _ => None,
-    })
+    own.or_else(|| response.body.at_hand().map(|octets| octets.len() as u64))
 }

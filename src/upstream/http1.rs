@@ -9,22 +9,20 @@ use super::pool::{Conn, Leave};
 use super::upload::{Upload, Wait};
 use super::{Answer, Outgoing, Terms};
 use crate::body::tunnel::Holding;
-use crate::body::{Body, Interim, Piece, Pull};
+use crate::body::{Body, Piece, Pull};
 use crate::error::{Again, Error, Kind, Result};
 use crate::message::{Fields, Method, Name, ResponseHead, Version};
 use crate::wire::framing::Sender;
 use crate::wire::write::{self, Connection};
 use crate::wire::{Decoded, Decoder, Framing, Parsed, framing, head::HeadReader};
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// Interim responses to one request; an origin that sends more is broken or hostile.
 pub(super) const INTERIM_MAX: usize = 8;
-
-/// Content up to this is copied out of the buffer that it came in.
-const COPY_MAX: usize = 2 << 10;
 
 /// A connection with leave to use it.
 pub(super) struct Lease {
@@ -44,17 +42,17 @@ pub(super) async fn exchange(mut lease: Lease, request: &mut Outgoing<'_>, terms
     };
     let connection = request.upgrade.as_deref().map_or(Connection::Keep, Connection::Upgrade);
     write::request_head(lease.conn.io.outbox(), &request.head, framing, connection);
-    let expects = request.head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
+    let expects = request.head.fields.lists(Name::Expect, "100-continue");
     let upload = Upload::new(std::mem::take(&mut request.body), framing, expects);
-    let pooled = lease.pooled;
-    let mut talk = Talk { lease, upload, terms, reader: HeadReader::default(), wait: None, seen: false };
-    let answered = talk.answer(request.interim.as_deref(), request.upgrade.as_deref()).await?;
-    talk.hand_over(answered, &request.head.method, pooled)
+    let reader = HeadReader::default();
+    let mut talk = Talk { lease: Some(lease), upload, terms, reader, wait: None, seen: false, interim: 0 };
+    poll_fn(|cx| talk.poll_answer(cx, request)).await
 }
 
 /// A request in progress, until the final head has come.
 struct Talk<'a> {
-    lease: Lease,
+    /// Until it is handed over.
+    lease: Option<Lease>,
     upload: Upload,
     terms: &'a Terms,
     reader: HeadReader,
@@ -62,46 +60,54 @@ struct Talk<'a> {
     wait: Option<Wait>,
     /// Whether any octet of an answer has come.
     seen: bool,
+    /// How many interim responses have come.
+    interim: usize,
 }
 
 impl Talk<'_> {
-    /// Passes interim responses on until the final head, or 101 where `upgrade` was asked for.
-    async fn answer(&mut self, interim: Option<&dyn Interim>, upgrade: Option<&str>) -> Result<ResponseHead> {
-        for _ in 0..=INTERIM_MAX {
-            let head = poll_fn(|cx| self.poll_head(cx)).await?;
+    /// Passes interim responses on until the final head, or 101 where an upgrade was asked for.
+    fn poll_answer(&mut self, cx: &mut Context<'_>, request: &Outgoing<'_>) -> Poll<Result<Answer>> {
+        loop {
+            let head = ready!(self.poll_head(cx))?;
             if head.status == 101 {
-                return self.switched(head, upgrade);
+                self.switched(&head, request.upgrade.as_deref())?;
             }
             if !head.is_interim() {
-                return Ok(head);
+                return Poll::Ready(self.hand_over(head, &request.head.method));
             }
             if head.status == 100 {
                 self.upload.go_on();
             }
             self.wait = None;
-            if let Some(interim) = interim {
-                super::relay(interim, head);
+            if let Some(line) = &request.interim {
+                super::relay(line, head);
+            }
+            self.interim += 1;
+            if self.interim > INTERIM_MAX {
+                return Poll::Ready(Err(Error::new(Kind::HttpProtocolError, "too many interim responses")));
             }
         }
-        Err(Error::new(Kind::HttpProtocolError, "too many interim responses"))
     }
 
-    fn switched(&self, head: ResponseHead, upgrade: Option<&str>) -> Result<ResponseHead> {
+    fn switched(&self, head: &ResponseHead, upgrade: Option<&str>) -> Result<()> {
         let asked = |protocol: &[u8]| upgrade.is_some_and(|asked| asked.as_bytes().eq_ignore_ascii_case(protocol));
         let mut to = head.fields.elements(Name::Upgrade);
         match (upgrade, to.next(), to.next()) {
             (None, _, _) => Err(Error::new(Kind::HttpProtocolError, "a switch of protocols that nobody asked for")),
-            (Some(_), Some(protocol), None) if asked(protocol) && self.upload.is_sent() => Ok(head.clone()),
+            (Some(_), Some(protocol), None) if asked(protocol) && self.upload.is_sent() => Ok(()),
             _ => Err(Error::new(Kind::HttpUpgradeFailed, "a switch to another protocol than the one asked for")),
         }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<ResponseHead>> {
+        let Some(lease) = &mut self.lease else { return Poll::Pending };
+        let io = &mut lease.conn.io;
         loop {
-            if let Poll::Ready(Err(error)) = self.upload.poll(cx, &mut self.lease.conn.io) {
+            if !self.upload.is_over()
+                && let Poll::Ready(Err(error)) = self.upload.poll(cx, io)
+            {
                 return Poll::Ready(Err(error));
             }
-            let io = &mut self.lease.conn.io;
             self.seen |= !io.inbox.is_empty();
             if !io.inbox.is_empty()
                 && let Parsed::Whole(head, taken) = self.reader.response(&io.inbox, &self.terms.limits)?
@@ -113,10 +119,7 @@ impl Talk<'_> {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.ended(None))),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.ended(Some(error)))),
-                Poll::Pending => {
-                    self.check_waits(cx)?;
-                    return Poll::Pending;
-                }
+                Poll::Pending => return self.poll_waits(cx).map(Err),
             }
         }
     }
@@ -135,19 +138,18 @@ impl Talk<'_> {
     }
 
     /// The wait for the answer starts when the request is sent, and anew with each octet that the other side still
-    /// takes; it rests while the client has yet to send.
-    fn check_waits(&mut self, cx: &mut Context<'_>) -> Result<()> {
+    /// takes; it rests while the client has yet to send. Ready when it was too long.
+    fn poll_waits(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let Some(lease) = &mut self.lease else { return Poll::Pending };
         let wait = self.upload.wait();
         if self.upload.took_step() || self.wait != Some(wait) {
             self.wait = Some(wait);
             let due =
                 if wait == Wait::Client { self.terms.deadline } else { Some(self.terms.due(self.terms.first_byte)) };
-            self.lease.conn.alarm.set(due);
+            lease.conn.alarm.set(due);
         }
-        if self.lease.conn.alarm.poll(cx).is_pending() {
-            return Ok(());
-        }
-        Err(match wait {
+        ready!(lease.conn.alarm.poll(cx));
+        Poll::Ready(match wait {
             _ if self.terms.is_over() => Error::new(Kind::HttpResponseTimeout, "the exchange took too long"),
             Wait::Taking => Error::new(Kind::ConnectionWriteTimeout, "the request was not taken in time"),
             Wait::Client | Wait::Answer => Error::new(Kind::HttpResponseTimeout, "no answer in time"),
@@ -155,33 +157,66 @@ impl Talk<'_> {
     }
 
     /// Makes the answer out of what is left after its head.
-    fn hand_over(mut self, head: ResponseHead, method: &Method, pooled: bool) -> Result<Answer> {
+    fn hand_over(&mut self, head: ResponseHead, method: &Method) -> Result<Answer> {
+        let lease = self.lease.take().expect("a final head comes once");
+        let pooled = lease.pooled;
         if head.status == 101 {
-            let tunnel = Box::new(Holding::new(self.lease.conn.io, (self.lease.leave, self.lease.flight)));
+            let tunnel = Box::new(Holding::new(lease.conn.io, (lease.leave, lease.flight)));
             return Ok(Answer { head, body: Body::Empty, tunnel: Some(tunnel), pooled });
         }
         let framing = framing::of_response(&head, method)?;
         let welcome = (200..300).contains(&head.status);
         self.upload.answered(welcome);
+        let persists = persists(&head) && framing != Framing::UntilClose;
+        let body = if self.upload.is_sent() && is_complete(framing, &lease) {
+            release(lease, persists, self.terms.pool_idle)
+        } else {
+            self.receive(lease, framing, persists)
+        };
+        Ok(Answer { head, body, tunnel: None, pooled })
+    }
+
+    /// The content, which is yet to come, or whose request is yet to be sent.
+    fn receive(&mut self, lease: Lease, framing: Framing, persists: bool) -> Body {
         let receiving = Receiving {
-            persists: persists(&head) && framing != Framing::UntilClose,
+            persists,
             decoder: Decoder::new(framing, Sender::Origin, self.terms.limits.head),
-            lease: Some(self.lease),
-            upload: self.upload,
+            lease: Some(lease),
+            upload: std::mem::replace(&mut self.upload, Upload::new(Body::Empty, Framing::None, false)),
             terms: *self.terms,
             waiting: false,
             early: false,
             trailers: None,
             failed: false,
         };
-        Ok(Answer { head, body: receiving.into_body(), tunnel: None, pooled })
+        receiving.into_body()
     }
+}
+
+/// Whether all of the content has come with the head, and nothing else.
+fn is_complete(framing: Framing, lease: &Lease) -> bool {
+    let length = match framing {
+        Framing::None => 0,
+        Framing::Length(length) => length,
+        Framing::Chunked | Framing::UntilClose => return false,
+    };
+    lease.conn.io.inbox.len() as u64 == length
+}
+
+/// Takes the content, which is complete, and gives the connection back.
+fn release(lease: Lease, persists: bool, idle: Duration) -> Body {
+    let Lease { mut conn, leave, .. } = lease;
+    let body = conn.io.lend();
+    if persists && !conn.io.has_ended() {
+        leave.give_back(conn, idle);
+    }
+    body
 }
 
 /// Whether the other side keeps the connection open after this answer (RFC 9112 section 9.3).
 fn persists(head: &ResponseHead) -> bool {
-    let says = |option: &[u8]| head.fields.elements(Name::Connection).any(|said| said.eq_ignore_ascii_case(option));
-    !says(b"close") && (head.version != Version::Http10 || says(b"keep-alive"))
+    let says = |option| head.fields.lists(Name::Connection, option);
+    !says("close") && (head.version != Version::Http10 || says("keep-alive"))
 }
 
 /// An answer whose content is arriving.
@@ -201,31 +236,13 @@ struct Receiving {
 }
 
 impl Receiving {
-    /// `Empty` or `Full` where there is nothing to wait for: the connection is given back at once.
+    /// `Empty` where there is nothing to wait for.
     fn into_body(mut self) -> Body {
-        let octets = self.whole();
-        if !self.decoder.is_done() {
-            return Body::Pulled(Box::new(self));
-        }
         let nothing = &mut Context::from_waker(std::task::Waker::noop());
-        match (self.poll_release(nothing), octets) {
-            (Poll::Ready(Ok(())), Some(octets)) => Body::Full(octets),
-            (Poll::Ready(Ok(())), None) => Body::Empty,
-            _ => Body::Pulled(Box::new(self)),
+        if self.decoder.is_done() && matches!(self.poll_release(nothing), Poll::Ready(Ok(()))) {
+            return Body::Empty;
         }
-    }
-
-    /// The whole content, where its length is stated, all of it came with the head, and the request is sent.
-    fn whole(&mut self) -> Option<Bytes> {
-        let length = self.decoder.remaining().filter(|length| *length > 0 && self.upload.is_over())?;
-        let lease = self.lease.as_mut().filter(|lease| lease.conn.io.inbox.len() as u64 >= length)?;
-        match self.decoder.decode(&mut lease.conn.io.inbox) {
-            // A copy of a few octets is cheaper than a buffer that cannot be used while somebody holds them.
-            Ok(Decoded::Data(octets)) if octets.len() <= COPY_MAX => Some(Bytes::copy_from_slice(&octets)),
-            Ok(Decoded::Data(octets)) if lease.conn.io.inbox.is_empty() => Some(lease.conn.io.lend(octets)),
-            Ok(Decoded::Data(octets)) => Some(octets),
-            _ => None,
-        }
+        Body::Pulled(Box::new(self))
     }
 
     /// The content has ended: what remains of the request is sent if the answer welcomes it; then the connection is

@@ -12,7 +12,7 @@ use super::upload::{CONTINUE_WAIT, Wait};
 use super::{Answer, Outgoing, Terms};
 use crate::base::clock;
 use crate::body::tunnel::{Holding, Tunnel};
-use crate::body::{Body, Interim, Piece, Pull};
+use crate::body::{Body, InterimLine, Piece, Pull};
 use crate::error::{Again, Error, Kind, Result};
 use crate::message::{Method, Name, ResponseHead};
 use bytes::Bytes;
@@ -57,7 +57,7 @@ pub(super) async fn exchange(lease: Lease, request: &mut Outgoing<'_>, terms: Te
     };
     let upload = Upload { send, body, chunk: Bytes::new(), stage, step: false };
     let talk = Talk { lease, upload, terms, response, alarm: Alarm::default(), wait: None, seen: false };
-    talk.finish(interim.as_deref(), &head.method, upgrade.is_some()).await
+    talk.finish(interim.as_ref(), &head.method, upgrade.is_some()).await
 }
 
 /// A request in progress, until the final head has come.
@@ -80,7 +80,7 @@ enum Head {
 }
 
 impl Talk {
-    async fn finish(mut self, interim: Option<&dyn Interim>, method: &Method, upgrade: bool) -> Result<Answer> {
+    async fn finish(mut self, interim: Option<&InterimLine>, method: &Method, upgrade: bool) -> Result<Answer> {
         for _ in 0..=INTERIM_MAX {
             match poll_fn(|cx| self.poll_head(cx)).await? {
                 Head::Interim(head) => {

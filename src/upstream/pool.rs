@@ -168,13 +168,10 @@ enum Held {
 /// request have brought this one's too, so the kernel need not be asked for each request. Over TLS it is: there something
 /// may have come and mean nothing.
 fn hears_nothing(io: &mut Io) -> bool {
-    let cx = &mut Context::from_waker(Waker::noop());
-    let heard = match &io.stream {
-        Stream::Tcp(socket) => socket.poll_read_ready(cx),
-        Stream::Unix(socket) => socket.poll_read_ready(cx),
-        _ => return is_quiet(io),
-    };
-    io.inbox.is_empty() && !io.has_ended() && heard.is_pending()
+    match io.hears() {
+        Some(heard) => !heard && io.inbox.is_empty() && !io.has_ended(),
+        None => is_quiet(io),
+    }
 }
 
 /// Whether nothing has come on an idle connection. Asks the kernel: the runtime may not have heard of an end yet.

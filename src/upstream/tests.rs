@@ -5,7 +5,7 @@ mod tls;
 
 use super::endpoint::{Kind as Side, Spec};
 use super::*;
-use crate::body::Piece;
+use crate::body::{Interim, InterimLine, Piece};
 use crate::config::plan::{Balance, Url, UrlScheme};
 use crate::error::{Again, Error, Kind};
 use crate::message::{Method, Name};
@@ -585,7 +585,7 @@ fn an_origin_that_takes_nothing_runs_out_of_time() {
 struct Heard(RefCell<Vec<u16>>);
 
 impl Interim for Heard {
-    fn send(&self, head: &ResponseHead) {
+    fn send(&self, _request: u64, head: &ResponseHead) {
         self.0.borrow_mut().push(head.status);
     }
 }
@@ -602,7 +602,8 @@ fn interim_responses_are_passed_on_until_they_storm() {
             })
             .await;
             let (upstream, heard) = (Upstream::new(LIMITS), Rc::new(Heard::default()));
-            let request = Outgoing { interim: Some(heard.clone()), ..get("/") };
+            let line = InterimLine::new(heard.clone(), 1);
+            let request = Outgoing { interim: Some(line), ..get("/") };
             assert_eq!(outcome(&upstream, &endpoint, request).await, expected, "{count}");
             assert_eq!(*heard.0.borrow(), vec![103; count.min(9)]);
         });
@@ -626,7 +627,7 @@ fn content_waits_for_100_but_not_for_ever() {
             let (upstream, heard) = (Upstream::new(LIMITS), Rc::new(Heard::default()));
             let mut request = outgoing(Method::Put, "/", Body::from("hello"));
             made(&mut request).fields.add(Name::Expect, "100-continue");
-            request.interim = Some(heard.clone());
+            request.interim = Some(InterimLine::new(heard.clone(), 1));
             let waits = Timeouts { first_byte: Duration::from_secs(3), ..waits() };
             let before = clock::now();
             let answer = upstream.exchange(&endpoint, &mut request, &waits, &mut Record::start()).await.unwrap();

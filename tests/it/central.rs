@@ -8,6 +8,7 @@ use coordinator::home::snapshot::{Decoder, Part};
 use coordinator::message::{Method, Name, RequestHead, Scheme};
 use serde_json::{Value, json};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -54,7 +55,7 @@ impl Caller {
         let mut head = RequestHead::new(Method::parse(method.as_bytes()).unwrap(), target);
         self.fields.iter().for_each(|(name, value)| head.fields.push(name.as_bytes(), value.as_bytes()));
         let address = "127.0.0.1:1".parse().unwrap();
-        let from = Arc::new(Downstream {
+        let from = Rc::new(Downstream {
             client: address,
             scheme: Scheme::Https,
             sni: None,

@@ -10,6 +10,7 @@ use hyper::body::{Frame, Incoming};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -126,7 +127,7 @@ async fn answer(
     let mut head = RequestHead::new(Method::parse(parts.method.as_str().as_bytes()).unwrap(), parts.uri.to_string());
     parts.headers.iter().for_each(|(name, value)| head.fields.push(name.as_str().as_bytes(), value.as_bytes()));
     let (scheme, door, identity) = (Scheme::Http, Door::Central, Identity::Loopback);
-    let from = Arc::new(Downstream { client, scheme, sni: None, door, identity });
+    let from = Rc::new(Downstream { client, scheme, sni: None, door, identity });
     let body = Body::Pulled(Box::new(In(body)));
     let answer = central.call(Request { head: head.into(), body, interim: None, from }, &[]).await;
     let mut response = http::Response::builder().status(answer.head.status);

@@ -13,7 +13,7 @@ use super::drain::{Phase, Watcher};
 use super::{Service, tunnel};
 use crate::base::clock;
 use crate::body::io::{Io, Stream};
-use crate::body::{Body, Interim, Request, Response};
+use crate::body::{Body, InterimLine, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind};
 use crate::message::{Method, Name, RequestHead, Version};
@@ -28,7 +28,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use wire::{Gone, InterimLine, RequestBody, Shared, Wire};
+use wire::{Gone, RequestBody, Shared, Wire};
 
 /// Unread request content that is thrown away so that the connection can go on: more costs more than a new connection.
 const DISCARD_MAX: u64 = 64 << 10;
@@ -99,9 +99,24 @@ pub(super) struct Job<S> {
 }
 
 impl<S: Service> Job<S> {
+    /// One request and its response.
     async fn work(self) -> Next {
-        let Job { link, plan, head, began } = self;
-        link.exchange(&plan, head, began).await
+        let Job { link, plan, mut head, began } = self;
+        let mut account = Account::open(&link.visit, began);
+        let (version, close) = (head.version, asks_to_close(&head));
+        let framing = match link.admit(&plan, &mut head, &mut account) {
+            Ok(framing) => framing,
+            Err(error) => return Box::pin(link.refuse(&plan, &mut account, &error, Some(&head))).await,
+        };
+        let (method, upgrade) = (head.method.clone(), head.upgrade().map(str::to_owned));
+        let mut response = match link.call(&plan, head, framing, &mut account).await {
+            Ok(response) => response,
+            Err(gone) => return link.gone(&mut account, &gone),
+        };
+        if response.head.status == 101 {
+            return Box::pin(link.upgrade(&plan, &mut account, response, upgrade)).await;
+        }
+        link.respond(&plan, &mut account, &mut response, &method, version, close).await
     }
 }
 
@@ -119,30 +134,31 @@ impl<S: Service> Link<S> {
         let mut began = None;
         alarm.clear();
         poll_fn(|cx| {
-            let io = &mut self.wire.borrow_mut().io;
+            let wire = &mut *self.wire.borrow_mut();
             loop {
-                if !io.inbox.is_empty() {
+                let inbox = &mut wire.io.inbox;
+                if !inbox.is_empty() {
                     let at = *began.get_or_insert_with(|| {
                         alarm.clear();
                         clock::turn()
                     });
-                    match reader.request(&io.inbox, self.visit.from.scheme, &limits) {
+                    match reader.request(inbox, self.visit.from.scheme, &limits) {
                         Ok(Parsed::Partial) => {}
                         Ok(Parsed::Whole(head, taken)) => {
-                            io.inbox.advance(taken);
+                            inbox.advance(taken);
                             return Poll::Ready(Start::Head(Box::new(head), at));
                         }
                         Err(refusal) => return Poll::Ready(Start::Refused(refusal.into(), at)),
                     }
                 }
-                match io.poll_fill(cx) {
+                match wire.poll_fill(cx) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Start::Over),
                     Poll::Ready(Ok(_)) => {}
                     Poll::Pending => {
                         alarm.arm(if began.is_some() { plan.timeouts.head } else { plan.timeouts.idle });
                         if began.is_none() {
                             // An idle connection holds no buffers.
-                            io.rest();
+                            wire.io.rest();
                         }
                         return self.poll_wait(cx, alarm, began);
                     }
@@ -179,46 +195,31 @@ impl<S: Service> Link<S> {
     /// Answers a request that is not served, and closes: its framing is not to be trusted.
     async fn refuse(&self, plan: &Plan, account: &mut Account<S>, error: &Error, head: Option<&RequestHead>) -> Next {
         account.record().failed(error);
-        let response = self.visit.desk.service.refuse(error, head, &self.visit.from);
+        let mut response = self.visit.desk.service.refuse(error, head, &self.visit.from);
         self.wire.borrow_mut().begin(Framing::None, false, None, 0, plan.timeouts.body);
         let method = head.map_or(Method::Get, |head| head.method.clone());
         let version = head.map_or(Version::Http11, |head| head.version);
-        self.respond(plan, account, response, &method, version, true).await
+        self.respond(plan, account, &mut response, &method, version, true).await
     }
 
-    /// One request and its response.
-    async fn exchange(&self, plan: &Arc<Plan>, mut head: Box<RequestHead>, began: Instant) -> Next {
-        let mut account = Account::open(&self.visit, began);
-        let version = head.version;
-        let close = asks_to_close(&head);
-        let framing = framing::of_request(&head).map_err(Error::from);
-        let framing = framing.and_then(|framing| self.visit.admit(&mut head, plan).map(|()| framing));
-        account.head(&head);
-        let framing = match framing.and_then(|framing| within(framing, plan.limits.body)) {
-            Ok(framing) => framing,
-            Err(error) => return Box::pin(self.refuse(plan, &mut account, &error, Some(&head))).await,
-        };
-        let (method, upgrade) = (head.method.clone(), head.upgrade().map(str::to_owned));
-        let response = match self.call(plan, head, framing, &mut account).await {
-            Ok(response) => response,
-            Err(gone) => return self.gone(&mut account, &gone),
-        };
-        if response.head.status == 101 {
-            return Box::pin(self.upgrade(plan, &mut account, response, upgrade)).await;
-        }
-        self.respond(plan, &mut account, response, &method, version, close).await
+    /// Checks a head, and makes it what the service may see; how its content is framed.
+    fn admit(&self, plan: &Plan, head: &mut RequestHead, account: &mut Account<S>) -> Result<Framing, Error> {
+        let framing = framing::of_request(head).map_err(Error::from);
+        let admitted = framing.and_then(|framing| self.visit.admit(head, plan).map(|()| framing));
+        account.head(head);
+        within(admitted?, plan.limits.body)
     }
 
     fn request(&self, plan: &Plan, head: Box<RequestHead>, framing: Framing) -> Request {
         let newest = head.version == Version::Http11;
         let expects = newest && head.fields.has(Name::Expect);
         let (limits, wait) = (&plan.limits, plan.timeouts.body);
-        self.wire.borrow_mut().begin(framing, expects, limits.body, limits.head, wait);
+        let turn = self.wire.borrow_mut().begin(framing, expects, limits.body, limits.head, wait);
         let body = match framing {
             Framing::None => Body::Empty,
-            _ => Body::Pulled(Box::new(RequestBody::new(&self.wire))),
+            _ => Body::Pulled(Box::new(RequestBody::new(&self.wire, turn))),
         };
-        let interim = newest.then(|| Rc::new(InterimLine::new(&self.wire)) as Rc<dyn Interim>);
+        let interim = newest.then(|| InterimLine::new(self.wire.clone(), turn));
         Request { head, body, interim, from: self.visit.from.clone() }
     }
 
@@ -299,14 +300,14 @@ impl<S: Service> Link<S> {
         &self,
         plan: &Plan,
         account: &mut Account<S>,
-        mut response: Response,
+        response: &mut Response,
         method: &Method,
         version: Version,
         close: bool,
     ) -> Next {
         let close = close || self.must_close();
-        super::conn::date(&mut response);
-        let shape = Shape::of(&response, method, version, close);
+        super::conn::date(response);
+        let shape = Shape::of(response, method, version, close);
         let record = account.record();
         record.status = response.head.status;
         let written = respond::write(self, plan, response, &shape, version, &mut record.sent).await;
@@ -393,8 +394,8 @@ impl<S: Service> Link<S> {
 
 /// Whether the client wants no further response on this connection (RFC 9112 section 9.3).
 fn asks_to_close(head: &RequestHead) -> bool {
-    let says = |option: &[u8]| head.fields.elements(Name::Connection).any(|each| each.eq_ignore_ascii_case(option));
-    says(b"close") || (head.version == Version::Http10 && !says(b"keep-alive"))
+    let says = |option| head.fields.lists(Name::Connection, option);
+    says("close") || (head.version == Version::Http10 && !says("keep-alive"))
 }
 
 /// Refuses content that is known to be too long before any of it is read.

@@ -58,21 +58,20 @@ pub(super) fn switch(out: &mut BytesMut, head: &ResponseHead, protocol: &str) {
 pub(super) async fn write<S: Service>(
     link: &Link<S>,
     plan: &Plan,
-    response: Response,
+    response: &mut Response,
     shape: &Shape,
     version: Version,
     sent: &mut u64,
 ) -> Result<(), Error> {
-    {
-        let mut wire = link.wire.borrow_mut();
-        wire.answer();
-        let connection = if shape.close { Connection::Close } else { Connection::Keep };
-        let old = version == Version::Http10;
-        response_head(wire.io.outbox(), &response.head, shape.framing, shape.stated, connection, old);
+    let (framing, body) = begin(&mut link.wire.borrow_mut(), response, shape, version, sent);
+    if let (Framing::None, Body::Empty) = (framing, &body) {
+        // Nearly every response: all of it leaves in one call.
+        let sent = poll_fn(|cx| Poll::Ready(link.wire.borrow_mut().io.poll_flush(cx)));
+        if let Poll::Ready(done) = sent.await {
+            return done.map_err(|error| lost(&error));
+        }
     }
-    let body = if shape.framing == Framing::None { Body::Empty } else { response.body };
-    let (framing, alarm) = (shape.framing, Alarm::default());
-    let mut writer = Writer { framing, body, direct: Bytes::new(), behind: false, sent, alarm };
+    let mut writer = Writer { framing, body, direct: Bytes::new(), behind: false, sent, alarm: Alarm::default() };
     poll_fn(|cx| {
         if let Poll::Ready(done) = writer.poll(cx, link, plan) {
             return Poll::Ready(done);
@@ -85,6 +84,25 @@ pub(super) async fn write<S: Service>(
         })
     })
     .await
+}
+
+/// Frames the head, and behind it content that is short and at hand; the framing and the content that are left.
+fn begin(wire: &mut Wire, response: &mut Response, shape: &Shape, version: Version, sent: &mut u64) -> (Framing, Body) {
+    wire.answer();
+    let connection = if shape.close { Connection::Close } else { Connection::Keep };
+    let out = wire.io.outbox();
+    response_head(out, &response.head, shape.framing, shape.stated, connection, version == Version::Http10);
+    match (shape.framing, response.body.at_hand()) {
+        (Framing::None, _) => {}
+        (Framing::Length(length), Some(octets)) if octets.len() <= COPY_MAX => {
+            out.put_slice(octets);
+            *sent += length;
+            // Its buffer is for whoever needs one next.
+            response.body = Body::Empty;
+        }
+        (framing, _) => return (framing, std::mem::take(&mut response.body)),
+    }
+    (Framing::None, Body::Empty)
 }
 
 /// The content on its way.

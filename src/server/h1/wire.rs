@@ -14,9 +14,11 @@ use crate::wire::write::{Connection, response_head};
 use crate::wire::{Decoded, Decoder, Framing};
 use bytes::BufMut;
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
+use tokio::task::coop;
 
 /// While a request is answered, this much of what follows it is read: enough to notice that the client is gone, little
 /// enough that pipelining costs the client's memory and not ours.
@@ -40,6 +42,8 @@ pub(crate) struct Wire {
     task: Option<Waker>,
     /// Whether the final response has begun.
     answering: bool,
+    /// Whether the task of the connection is woken by what comes next.
+    listening: bool,
 }
 
 /// How the content of the current request is read.
@@ -75,10 +79,24 @@ impl Wire {
             turn: 0,
             task: None,
             answering: false,
+            listening: false,
         }))
     }
 
-    /// Begins a request, whose content is framed so.
+    /// Reads what has come, for the task of the connection. That asks with one waker always, and need not ask again while
+    /// nothing has come since.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.listening && self.io.hears() == Some(false) {
+            return Poll::Pending;
+        }
+        // A task that has used up its share is woken at once, and nothing is noted for it.
+        let noted = coop::has_budget_remaining();
+        let filled = self.io.poll_fill(cx);
+        self.listening = noted && filled.is_pending();
+        filled
+    }
+
+    /// Begins a request, whose content is framed so; the number of the request.
     pub(super) fn begin(
         &mut self,
         framing: Framing,
@@ -86,14 +104,12 @@ impl Wire {
         limit: Option<u64>,
         trailers: usize,
         wait: Duration,
-    ) {
+    ) -> u64 {
         self.turn += 1;
         self.answering = false;
         self.decoder = (framing != Framing::None).then(|| Decoder::new(framing, Sender::Client, trailers));
-        let expects = expects && self.decoder.is_some();
-        let alarm = std::mem::take(&mut self.content.alarm);
-        self.content = Content { expects, limit, wait, alarm, ..Content::default() };
-        self.content.alarm.clear();
+        self.content.begin(expects && self.decoder.is_some(), limit, wait);
+        self.turn
     }
 
     /// The final response begins: no interim response may follow.
@@ -141,6 +157,7 @@ impl Wire {
                 Err(refusal) => break Err(Error::from(refusal)),
             }
             let to_come = decoder.remaining();
+            self.listening = false;
             match ready!(poll_more(&mut self.io, &mut self.content, to_come, self.answering, cx)) {
                 Ok(0) => break decoder.eof().map(|()| Decoded::End(Default::default())).map_err(Error::from),
                 Ok(_) => {}
@@ -168,7 +185,7 @@ impl Wire {
                 let half = matches!(self.io.stream, Stream::Tcp(_) | Stream::Unix(_)) && self.decoder.is_none();
                 return if half { Poll::Pending } else { Poll::Ready(Gone::Client) };
             }
-            match self.io.poll_fill(cx) {
+            match self.poll_fill(cx) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Gone::Client),
                 Poll::Pending => return Poll::Pending,
@@ -210,6 +227,12 @@ fn poll_more(
 }
 
 impl Content {
+    fn begin(&mut self, expects: bool, limit: Option<u64>, wait: Duration) {
+        (self.expects, self.broken, self.pulling, self.taken) = (expects, false, false, 0);
+        (self.limit, self.wait) = (limit, wait);
+        self.alarm.clear();
+    }
+
     fn took(&mut self, step: Result<Decoded>) -> Option<Result<Piece>> {
         match step {
             Ok(Decoded::Data(octets)) => {
@@ -237,8 +260,8 @@ pub(super) struct RequestBody {
 }
 
 impl RequestBody {
-    pub(super) fn new(wire: &Shared) -> RequestBody {
-        RequestBody { wire: wire.clone(), turn: wire.borrow().turn }
+    pub(super) fn new(wire: &Shared, turn: u64) -> RequestBody {
+        RequestBody { wire: wire.clone(), turn }
     }
 }
 
@@ -272,22 +295,11 @@ impl Drop for RequestBody {
     }
 }
 
-/// Relays interim responses of the current request.
-pub(super) struct InterimLine {
-    wire: Shared,
-    turn: u64,
-}
-
-impl InterimLine {
-    pub(super) fn new(wire: &Shared) -> InterimLine {
-        InterimLine { wire: wire.clone(), turn: wire.borrow().turn }
-    }
-}
-
-impl Interim for InterimLine {
-    fn send(&self, head: &ResponseHead) {
-        let mut wire = self.wire.borrow_mut();
-        let late = wire.turn != self.turn || wire.answering;
+/// Relays interim responses to the current request.
+impl Interim for RefCell<Wire> {
+    fn send(&self, request: u64, head: &ResponseHead) {
+        let mut wire = self.borrow_mut();
+        let late = wire.turn != request || wire.answering;
         if late || !head.is_interim() || wire.io.unsent() > INTERIM_MAX {
             return;
         }

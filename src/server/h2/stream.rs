@@ -5,7 +5,7 @@
 use super::{Job, convert};
 use crate::base::clock;
 use crate::body::tunnel::Tunnel;
-use crate::body::{Body, Duplex, Interim, Piece, Pull, Request, Response};
+use crate::body::{Body, Duplex, Interim, InterimLine, Piece, Pull, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind, Result, Side};
 use crate::message::{Fields, Method, Name, RequestHead, ResponseHead, request};
@@ -91,7 +91,8 @@ impl<S: Service> Stream<S> {
         let method = head.method.clone();
         self.way.expects.set(head.fields.has(Name::Expect));
         let (body, tunnel) = self.body(&head, content, length);
-        let asked = Request { head, body, interim: Some(self.way.clone()), from: self.visit.from.clone() };
+        let asked =
+            Request { head, body, interim: Some(InterimLine::new(self.way.clone(), 0)), from: self.visit.from.clone() };
         let response = self.call(account, asked).await;
         account.record().received = self.way.taken.get();
         let response = response.inspect_err(|error| account.record().status = error.status())?;
@@ -226,7 +227,7 @@ fn stopping() -> Error {
 
 /// Relays interim responses.
 impl Interim for Way {
-    fn send(&self, head: &ResponseHead) {
+    fn send(&self, _request: u64, head: &ResponseHead) {
         if head.is_interim() {
             if head.status == 100 {
                 self.expects.set(false);
@@ -241,7 +242,7 @@ impl Way {
     /// Asks for the content, where the client waits for that.
     fn go_on(&self) {
         if self.expects.get() {
-            self.send(&ResponseHead::new(100));
+            self.send(0, &ResponseHead::new(100));
         }
     }
 }

@@ -333,7 +333,8 @@ fn interim_responses_pass_and_storms_end() {
             })
             .await;
             let (upstream, heard) = (Upstream::new(LIMITS), Rc::new(Heard::default()));
-            let request = Outgoing { interim: Some(heard.clone()), ..get("/") };
+            let line = InterimLine::new(heard.clone(), 1);
+            let request = Outgoing { interim: Some(line), ..get("/") };
             assert_eq!(outcome(&upstream, &endpoint, request).await, expected);
             assert_eq!(*heard.0.borrow(), vec![103; count]);
         });

@@ -1,0 +1,45 @@
+//! Plain TCP without detours: what tells whether there is anything to do is asked once for each call of the system.
+//!
+//! Knows nothing of buffers and messages. Invariant: the runtime is told when a socket has been emptied or filled, so that
+//! nobody asks the system what the last call has answered already.
+
+use bytes::BytesMut;
+use std::io;
+use std::task::{Context, Poll, ready};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+/// Reads once, into the room that `buffer` has. `WouldBlock` where nothing has come, as far as the runtime has heard.
+pub(super) fn receive(tcp: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
+    let room = buffer.capacity() - buffer.len();
+    once(tcp, Interest::READABLE, room, || tcp.try_read_buf(buffer))
+}
+
+/// Sends some of `octets`; waits while the socket is full.
+pub(super) fn poll_send(tcp: &TcpStream, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        match once(tcp, Interest::WRITABLE, octets.len(), || tcp.try_write(octets)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(tcp.poll_write_ready(cx))?,
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
+/// Does one call that moves at most `most` octets. When it moves fewer there is no more to be had now: the runtime, which is
+/// told so in its own words, says when there is.
+fn once(
+    tcp: &TcpStream,
+    interest: Interest,
+    most: usize,
+    call: impl FnOnce() -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut moved = None;
+    let told = tcp.try_io(interest, || {
+        let octets = *moved.insert(call()?);
+        if (1..most).contains(&octets) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match moved {
+        Some(octets) => Ok(octets),
+        None => told.map(|()| 0),
+    }
+}
