@@ -1,5 +1,7 @@
-//! Eight octets at a time, in one word: where is the first that is out of the ordinary?
+//! Many octets at a time: where is the first that is out of the ordinary?
 //!
+//! Whether one is among sixteen is asked by a plain loop that the compiler makes into a few vector instructions, so a kind
+//! of octets is best told by comparisons. Where it stands is asked eight at a time, in one word.
 //! Source: H. S. Warren, "Hacker's Delight", section 6-1; S. E. Anderson, "Bit Twiddling Hacks", "Determine if a word has a
 //! byte less than n".
 
@@ -37,36 +39,79 @@ pub fn unlike_name(word: u64) -> u64 {
     high(word | !(letter | dash))
 }
 
-/// How many octets from the start are certainly not marked: whole words of them, and those before the lowest mark.
+/// Whether nothing is marked in octets that are a word or longer; `None` where they are shorter.
 #[inline]
-pub fn skip(octets: &[u8], marks: impl Fn(u64) -> u64) -> usize {
+pub fn is_free(octets: &[u8], marks: impl Fn(u64) -> u64) -> Option<bool> {
     let (words, _) = octets.as_chunks();
-    for (at, word) in words.iter().enumerate() {
-        let marked = marks(u64::from_le_bytes(*word));
-        if marked != 0 {
-            return at * 8 + marked.trailing_zeros() as usize / 8;
-        }
-    }
-    words.len() * 8
+    let last = octets.last_chunk()?;
+    Some(words.iter().chain([last]).all(|word| marks(u64::from_le_bytes(*word)) == 0))
 }
 
-/// The place of the first octet that `odd` is true of; `marks` marks every octet that it may be true of.
+/// How many octets are asked about together.
+const STEP: usize = 16;
+
+/// The place of the first octet that `odd` is true of. `marks` marks the first of these in a word, and none before it.
 #[inline]
-pub fn find(octets: &[u8], marks: impl Fn(u64) -> u64, odd: impl Fn(u8) -> bool) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        at += skip(octets.get(at..)?, &marks);
-        // What is marked and not odd, and what is left behind the last word.
-        if odd(*octets.get(at)?) {
-            return Some(at);
+pub fn find(octets: &[u8], odd: impl Fn(u8) -> bool, marks: impl Fn(u64) -> u64) -> Option<usize> {
+    let any = |step: &[u8; STEP]| step.iter().fold(false, |any, octet| any | odd(*octet));
+    let mut rest = octets;
+    while let Some((step, after)) = rest.split_first_chunk() {
+        if any(step) {
+            return Some(octets.len() - rest.len() + first(step, marks));
         }
-        at += 1;
+        rest = after;
     }
+    match octets.last_chunk() {
+        // Those of this step that have been passed are not odd now either.
+        Some(step) => any(step).then(|| octets.len() - STEP + first(step, marks)),
+        None => rest.iter().position(|&octet| odd(octet)),
+    }
+}
+
+/// The place of the first mark; there is one.
+#[inline]
+fn first(step: &[u8; STEP], marks: impl Fn(u64) -> u64) -> usize {
+    let (words, _) = step.as_chunks();
+    let marked = |word: usize| marks(u64::from_le_bytes(words[word]));
+    match marked(0) {
+        0 => 8 + marked(1).trailing_zeros() as usize / 8,
+        low => low.trailing_zeros() as usize / 8,
+    }
+}
+
+/// The place of the first `octet`, where it is likely to be near.
+#[inline]
+pub fn find_near(octets: &[u8], octet: u8) -> Option<usize> {
+    let mut rest = octets;
+    while let Some((word, after)) = rest.split_first_chunk() {
+        let marked = equal(u64::from_le_bytes(*word), octet);
+        if marked != 0 {
+            return Some(octets.len() - rest.len() + marked.trailing_zeros() as usize / 8);
+        }
+        rest = after;
+    }
+    rest.iter().position(|&other| other == octet).map(|place| octets.len() - rest.len() + place)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finds_what_a_loop_finds() {
+        for octet in 0..=255u8 {
+            for (at, length) in (0..40).flat_map(|length| (0..length).map(move |at| (at, length))) {
+                let mut text = vec![b'a'; length];
+                text[at] = octet;
+                for (least, same) in [(b' ', b'#'), (1, 0x7f), (128, 0)] {
+                    let odd = |octet: u8| octet < least || octet == same || octet >= 128;
+                    let marks = |word| below(word, least) | equal(word, same) | high(word);
+                    assert_eq!(find(&text, odd, marks), text.iter().position(|&octet| odd(octet)), "{octet} at {at}");
+                }
+            }
+        }
+        assert_eq!(find(b"", |_| true, |_| 0), None);
+    }
 
     #[test]
     fn names_are_letters_and_dashes() {
@@ -78,21 +123,24 @@ mod tests {
                 assert_eq!(marked >> 48, 0);
             }
         }
+        for (text, free) in [("abcdefg", None), ("abcdefgh", Some(true)), ("abcdefghi_", Some(false))] {
+            assert_eq!(is_free(text.as_bytes(), unlike_name), free);
+        }
+        for at in 0..20 {
+            let mut text = [b'a'; 20];
+            text[at] = b'_';
+            assert_eq!(is_free(&text, unlike_name), Some(false), "{at}");
+        }
     }
 
     #[test]
-    fn finds_what_a_loop_finds() {
-        for octet in 0..=255u8 {
-            for at in 0..20 {
-                let mut text = vec![b'a'; 24];
-                text[at] = octet;
-                for (least, same) in [(b' ', b'#'), (1, 0x7f), (128, 0)] {
-                    let odd = |octet: u8| octet < least || octet == same || octet >= 0xf0;
-                    let marks = |word| below(word, least) | equal(word, same) | high(word);
-                    assert_eq!(find(&text, marks, odd), text.iter().position(|&octet| odd(octet)), "{octet} at {at}");
-                }
-            }
+    fn the_first_of_several_counts() {
+        let text = b"0123456789abcdef0123456789abcdef0123";
+        for from in 0..text.len() {
+            let (text, three) = (&text[from..], |octet| octet == b'3');
+            let place = text.iter().position(|&octet| three(octet));
+            assert_eq!(find(text, three, |word| equal(word, b'3')), place);
+            assert_eq!(find_near(text, b'3'), place);
         }
-        assert_eq!(find(b"", |_| 0, |_| true), None);
     }
 }

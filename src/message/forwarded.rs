@@ -5,9 +5,10 @@
 //! it is the client's own invention and is dropped. Invariant: nothing that an untrusted peer wrote goes on.
 
 use super::authority;
-use super::fields::{Fields, Name, Names};
+use super::fields::Fields;
 use super::head::Scheme;
 use super::list;
+use super::name::{Name, Names};
 use smallvec::{SmallVec, smallvec};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

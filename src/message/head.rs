@@ -1,7 +1,8 @@
 //! The heads of requests and responses, independent of the version that carried them.
 
-use super::fields::{Fields, Name};
+use super::fields::Fields;
 use super::method::Method;
+use super::name::Name;
 
 /// The version a message came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,9 +3,10 @@
 //! Owns the removal of fields. The upgrade token is read by the caller before (`RequestHead::upgrade`), framing fields
 //! are the engines' to write. Invariant: no field that Coordinator itself speaks with survives a public door.
 
-use super::fields::{Field, Fields, Name, Names};
+use super::fields::{Field, Fields};
 use super::head::RequestHead;
 use super::method::Method;
+use super::name::{Name, Names};
 
 /// Fields that a Connection option cannot take away. They are meant for every recipient, and a client that could have
 /// them removed would remove what a proxy before us relies on (RFC 9110 section 7.6.1 forbids senders to list them).

@@ -6,9 +6,10 @@
 //! origin behind us, or it is refused here.
 
 use super::authority;
-use super::fields::{Fields, Name};
+use super::fields::Fields;
 use super::head::{RequestHead, Scheme, Version};
 use super::method::{Method, is_tchar, is_token};
+use super::name::Name;
 use super::path;
 use crate::error::{Error, Kind, Result};
 use std::borrow::Cow;

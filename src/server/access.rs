@@ -251,7 +251,8 @@ fn quote(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
     let marks = |word| swar::below(word, b' ') | swar::equal(word, b'"') | swar::equal(word, b'\\');
-    while let Some(at) = swar::find(rest, marks, |octet| ESCAPE[usize::from(octet)] != 0) {
+    let odd = |octet: u8| octet < b' ' || octet == b'"' || octet == b'\\';
+    while let Some(at) = swar::find(rest, odd, marks) {
         let octet = rest[at];
         let escape = ESCAPE[usize::from(octet)];
         out.extend_from_slice(&rest[..at]);
