@@ -53,44 +53,47 @@ const STEP: usize = 16;
 /// The place of the first octet that `odd` is true of. `marks` marks the first of these in a word, and none before it.
 #[inline]
 pub fn find(octets: &[u8], odd: impl Fn(u8) -> bool, marks: impl Fn(u64) -> u64) -> Option<usize> {
-    let any = |step: &[u8; STEP]| step.iter().fold(false, |any, octet| any | odd(*octet));
     let mut rest = octets;
-    while let Some((step, after)) = rest.split_first_chunk() {
-        if any(step) {
-            return Some(octets.len() - rest.len() + first(step, marks));
+    while let Some((step, after)) = rest.split_first_chunk::<STEP>() {
+        if step.iter().fold(false, |any, octet| any | odd(*octet)) {
+            let (words, _) = step.as_chunks();
+            let place = first(&words[0], &marks).or_else(|| Some(8 + first(&words[1], &marks)?));
+            return place.map(|place| octets.len() - rest.len() + place);
         }
         rest = after;
     }
-    match octets.last_chunk() {
-        // Those of this step that have been passed are not odd now either.
-        Some(step) => any(step).then(|| octets.len() - STEP + first(step, marks)),
-        None => rest.iter().position(|&octet| odd(octet)),
-    }
+    find_short(rest, odd, marks).map(|place| octets.len() - rest.len() + place)
 }
 
-/// The place of the first mark; there is one.
+/// The same among the last octets, fewer than two words. On its own, so that nothing is made ready for it before.
+#[inline(never)]
+fn find_short(octets: &[u8], odd: impl Fn(u8) -> bool, marks: impl Fn(u64) -> u64) -> Option<usize> {
+    let (Some(start), Some(end)) = (octets.first_chunk(), octets.last_chunk()) else {
+        return octets.iter().position(|&octet| odd(octet));
+    };
+    // What is in both is not odd, if it comes to the second.
+    first(start, &marks).or_else(|| Some(octets.len() - 8 + first(end, &marks)?))
+}
+
+/// The place of the first mark in a word.
 #[inline]
-fn first(step: &[u8; STEP], marks: impl Fn(u64) -> u64) -> usize {
-    let (words, _) = step.as_chunks();
-    let marked = |word: usize| marks(u64::from_le_bytes(words[word]));
-    match marked(0) {
-        0 => 8 + marked(1).trailing_zeros() as usize / 8,
-        low => low.trailing_zeros() as usize / 8,
-    }
+fn first(word: &[u8; 8], marks: impl Fn(u64) -> u64) -> Option<usize> {
+    let marked = marks(u64::from_le_bytes(*word));
+    (marked != 0).then(|| marked.trailing_zeros() as usize / 8)
 }
 
 /// The place of the first `octet`, where it is likely to be near.
 #[inline]
 pub fn find_near(octets: &[u8], octet: u8) -> Option<usize> {
-    let mut rest = octets;
+    let (mut rest, marks) = (octets, |word| equal(word, octet));
     while let Some((word, after)) = rest.split_first_chunk() {
-        let marked = equal(u64::from_le_bytes(*word), octet);
-        if marked != 0 {
-            return Some(octets.len() - rest.len() + marked.trailing_zeros() as usize / 8);
+        if let Some(place) = first(word, marks) {
+            return Some(octets.len() - rest.len() + place);
         }
         rest = after;
     }
-    rest.iter().position(|&other| other == octet).map(|place| octets.len() - rest.len() + place)
+    let place = find_short(rest, |other| other == octet, marks);
+    place.map(|place| octets.len() - rest.len() + place)
 }
 
 #[cfg(test)]

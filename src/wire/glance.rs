@@ -7,13 +7,10 @@ use super::head::HeadLimits;
 use crate::base::swar;
 use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme, Version};
 
-/// What ends a request line, and says the version.
-const VERSIONS: [(&[u8], Version); 2] = [(b" HTTP/1.1\r\n", Version::Http11), (b" HTTP/1.0\r\n", Version::Http10)];
-
 /// Reads a request head at the start of `buffer`; how many octets it took.
 pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Option<(RequestHead, usize)> {
     let within = buffer.get(..limits.head).unwrap_or(buffer);
-    let space = within.iter().take(Method::LEN_MAX + 1).position(|&octet| octet == b' ')?;
+    let space = swar::find_near(within.get(..=Method::LEN_MAX).unwrap_or(within), b' ')?;
     let (method, rest) = within.split_at_checked(space)?;
     let method = Method::parse(method).filter(|method| *method != Method::Connect)?;
     let rest = rest.get(1..)?;
@@ -21,11 +18,15 @@ pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Opt
     if target.is_empty() || target.len() > limits.uri {
         return None;
     }
-    let (end, version) = VERSIONS.iter().find(|(end, _)| rest.starts_with(end))?;
-    let (fields, left) = fields(rest.get(end.len()..)?, limits)?;
+    let (end, rest) = rest.split_first_chunk()?;
+    let version = match end {
+        b" HTTP/1.1\r\n" => Version::Http11,
+        b" HTTP/1.0\r\n" => Version::Http10,
+        _ => return None,
+    };
+    let (fields, left) = fields(rest, limits)?;
     let target = std::str::from_utf8(target).ok()?.to_owned();
-    let head =
-        RequestHead { method, version: *version, scheme, authority: String::new(), target, protocol: None, fields };
+    let head = RequestHead { method, version, scheme, authority: String::new(), target, protocol: None, fields };
     Some((head, within.len() - left))
 }
 
@@ -76,7 +77,6 @@ fn line(rest: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// How many octets from the start may stand in a field value; HTAB may too, but hardly ever does.
-#[inline(always)]
 fn value_run(octets: &[u8]) -> usize {
     let odd = |octet| octet < b' ' || octet == 0x7f;
     swar::find(octets, odd, |word| swar::below(word, b' ') | swar::equal(word, 0x7f)).unwrap_or(octets.len())
