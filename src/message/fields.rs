@@ -137,6 +137,7 @@ impl Fields {
     }
 
     /// Appends a line under a well-known name, its value made of parts that we know to hold no control octet.
+    #[inline]
     pub(crate) fn join(&mut self, id: Name, parts: &[&[u8]]) {
         debug_assert!(parts.iter().all(|part| !part.iter().any(u8::is_ascii_control)), "known to be plain");
         let (start, at) = (id.start().as_bytes(), self.octets.len());
@@ -289,6 +290,23 @@ impl Fields {
         piece(&self.octets[span]);
     }
 
+    /// All lines but those with these names, as [`Fields::pieces`] gives them.
+    pub fn pieces_without(&self, names: Names, mut piece: impl FnMut(&[u8])) {
+        if self.seen.nameless {
+            return self.pieces(|field| !names.hold(field.id), piece);
+        }
+        let mut span = 0..0;
+        for line in self.lines.iter().filter(|line| !names.hold(line.id)) {
+            let next = line.span();
+            if next.start != span.end {
+                piece(&self.octets[span]);
+                span = next.start..next.start;
+            }
+            span.end = next.end;
+        }
+        piece(&self.octets[span]);
+    }
+
     /// How many lines.
     pub fn len(&self) -> usize {
         self.lines.len()
@@ -320,6 +338,7 @@ impl Fields {
     }
 
     /// Ends the line that begins at `at`.
+    #[inline]
     fn close(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
         self.octets.extend_from_slice(END);
         self.seen.note(id, name);

@@ -231,6 +231,11 @@ impl Names {
         Names(all)
     }
 
+    /// These, and one more.
+    pub const fn and(self, id: Name) -> Names {
+        Names(self.0 | 1 << id as u32)
+    }
+
     /// Whether a name is among them.
     pub const fn hold(self, id: Name) -> bool {
         self.0 & (1 << id as u32) != 0
