@@ -6,6 +6,7 @@
 //! byte less than n".
 
 /// Each octet of a word set to the same.
+#[inline]
 const fn each(octet: u8) -> u64 {
     u64::from_ne_bytes([octet; 8])
 }

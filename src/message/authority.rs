@@ -3,7 +3,6 @@
 //! Owns which hosts a request may name. Stricter than the RFC's reg-name on purpose: what no DNS name holds (escapes,
 //! sub-delims, octets above ASCII) only serves to make two parsers differ. Underscores are common and harmless.
 
-use crate::base::swar;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Why a host is refused, in words for the client.
@@ -32,18 +31,19 @@ pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
 /// The quick look that nearly every request passes: a name in lower case that ends in a letter and is no longer than a
 /// label may be, and perhaps a port that has its one spelling.
 fn is_spelt(text: &[u8]) -> bool {
-    let (name, port) = match swar::find_near(text, b':') {
-        Some(colon) => (&text[..colon], &text[colon + 1..]),
-        None => (text, &b"1"[..]),
-    };
     let mut before = b'.';
-    let plain = name.iter().all(|&octet| {
+    let end = text.iter().position(|&octet| {
         let fits = if octet == b'.' { before != b'.' } else { LOWER[usize::from(octet)] };
-        before = octet;
-        fits
+        before = if fits { octet } else { before };
+        !fits
     });
-    let port_plain = matches!(port, [b'1'..=b'9', rest @ ..] if rest.len() < 4 && rest.iter().all(u8::is_ascii_digit));
-    plain && before.is_ascii_lowercase() && name.len() <= LABEL_MAX && port_plain
+    let (name, port) = text.split_at(end.unwrap_or(text.len()));
+    let port_fits = match port {
+        [] => true,
+        [b':', b'1'..=b'9', rest @ ..] => rest.len() < 4 && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    before.is_ascii_lowercase() && name.len() <= LABEL_MAX && port_fits
 }
 
 /// What a label holds in its one spelling.

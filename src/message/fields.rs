@@ -61,7 +61,8 @@ pub struct Fields {
     seen: Seen,
 }
 
-/// What has ever been among the lines: most questions are about what is not there, and end here.
+/// What is among the lines: most questions are about what is not there, and end here. All but `names` may still tell of
+/// lines that are gone.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     names: Names,
@@ -89,10 +90,6 @@ impl Seen {
             self.underscore |= name.contains(&b'_');
             self.nameless |= !is_token(name);
         }
-    }
-
-    fn has(&self, id: Name) -> bool {
-        self.names.hold(id)
     }
 
     fn join(&mut self, other: Seen) {
@@ -133,7 +130,20 @@ impl Fields {
 
     /// Appends a line under a well-known name in its lower-case spelling.
     pub fn add(&mut self, id: Name, value: impl AsRef<[u8]>) {
-        self.push_as(id, id.as_str().as_bytes(), value.as_ref());
+        let (start, value, at) = (id.start().as_bytes(), value.as_ref(), self.octets.len());
+        self.octets.reserve(start.len() + value.len() + END.len());
+        self.octets.extend_from_slice(start);
+        self.octets.extend_from_slice(value);
+        self.clean(at + start.len());
+        self.close(id, id.as_str().as_bytes(), at, value.len());
+    }
+
+    /// Appends a whole line as it is written, which is known to be one.
+    pub(crate) fn add_line(&mut self, id: Name, line: &'static str) {
+        debug_assert!(line.strip_prefix(id.start()).is_some_and(|rest| rest.find("\r\n") == Some(rest.len() - 2)));
+        let (name, at) = (id.as_str(), self.octets.len());
+        self.octets.extend_from_slice(line.as_bytes());
+        self.note_line(id, name.as_bytes(), at, line.len() - name.len() - COLON.len() - END.len());
     }
 
     /// Appends a line under a well-known name, its value made of parts that we know to hold no control octet.
@@ -203,7 +213,7 @@ impl Fields {
 
     /// All values of a well-known name, in order. Cost: nothing, if there never was one.
     pub fn all(&self, id: Name) -> impl Iterator<Item = &[u8]> {
-        let lines = if self.seen.has(id) { &self.lines[..] } else { &[] };
+        let lines = if self.has(id) { &self.lines[..] } else { &[] };
         lines.iter().filter(move |line| line.id == id).map(|line| borrow(&self.octets, line).value)
     }
 
@@ -212,13 +222,15 @@ impl Fields {
         self.iter().filter(move |field| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|field| field.value)
     }
 
-    /// Whether a well-known name occurs.
+    /// Whether a well-known name occurs. Cost: a look at one word.
+    #[inline]
     pub fn has(&self, id: Name) -> bool {
-        self.seen.has(id) && self.lines.iter().any(|line| line.id == id)
+        self.seen.names.hold(id)
     }
 
-    /// Whether any of these names may occur. Cost: a look at one word.
-    pub fn may_have(&self, names: Names) -> bool {
+    /// Whether any of these names occurs. Cost: a look at one word.
+    #[inline]
+    pub fn has_any(&self, names: Names) -> bool {
         self.seen.names.meet(names)
     }
 
@@ -242,21 +254,34 @@ impl Fields {
             .filter(|p| !p.is_empty())
     }
 
+    /// Whether an element of the lists of a name is this, in any case. Cost: a look at one word, if there is no such line.
+    #[inline]
+    pub fn lists(&self, id: Name, what: &str) -> bool {
+        self.has(id) && self.elements(id).any(|element| element.eq_ignore_ascii_case(what.as_bytes()))
+    }
+
     /// Removes all lines of a well-known name; whether there were any.
+    #[inline]
     pub fn remove(&mut self, id: Name) -> bool {
-        if !self.seen.has(id) {
-            return false;
+        let had = self.has(id);
+        if had {
+            self.lines.retain(|line| line.id != id);
+            self.seen.names.remove(id);
         }
-        let before = self.lines.len();
-        self.lines.retain(|line| line.id != id);
-        self.seen.names.remove(id);
-        self.lines.len() != before
+        had
     }
 
     /// Keeps the lines for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
-        let octets = &self.octets;
-        self.lines.retain(|line| keep(borrow(octets, line)));
+        let (octets, mut names) = (&self.octets, Names::default());
+        self.lines.retain(|line| {
+            let stays = keep(borrow(octets, line));
+            if stays {
+                names.insert(line.id);
+            }
+            stays
+        });
+        self.seen.names = names;
     }
 
     /// Removes the lines from number `count` on: what was added since there were so many.
@@ -264,6 +289,8 @@ impl Fields {
         if let Some(line) = self.lines.get(count) {
             self.octets.truncate(line.at as usize);
             self.lines.truncate(count);
+            self.seen.names = Names::default();
+            self.lines.iter().for_each(|line| self.seen.names.insert(line.id));
         }
     }
 
@@ -341,6 +368,11 @@ impl Fields {
     #[inline]
     fn close(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
         self.octets.extend_from_slice(END);
+        self.note_line(id, name, at, value_len);
+    }
+
+    #[inline]
+    fn note_line(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
         self.seen.note(id, name);
         self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len: value_len as u32 });
     }
@@ -463,8 +495,21 @@ mod tests {
     }
 
     #[test]
+    fn names_that_are_gone_are_not_there() {
+        let mut fields: Fields = [("Host", "h"), ("TE", "a"), ("Via", "1"), ("te", "b")].into_iter().collect();
+        fields.retain(|field| field.value != b"1");
+        assert!(!fields.has(Name::Via) && fields.has(Name::Te) && fields.has(Name::Host));
+        fields.retain(|field| field.value != b"a");
+        assert!(fields.has(Name::Te), "one is left");
+        fields.truncate(1);
+        assert!(!fields.has(Name::Te) && fields.has_any(Names::of(&[Name::Host, Name::Te])));
+        assert!(fields.remove(Name::Host) && !fields.has_any(Names::of(Name::KNOWN)));
+    }
+
+    #[test]
     fn lists_span_lines() {
         let fields: Fields = [("TE", "trailers, gzip"), ("te", " , x")].into_iter().collect();
         assert_eq!(fields.elements(Name::Te).collect::<Vec<_>>(), [&b"trailers"[..], b"gzip", b"x"]);
+        assert!(fields.lists(Name::Te, "GZIP") && !fields.lists(Name::Te, "gz") && !fields.lists(Name::Via, "x"));
     }
 }

@@ -76,7 +76,7 @@ const OURS: Names = Names::of(&[Name::XForwardedFor, Name::XForwardedProto, Name
 /// Writes the fields anew: X-Forwarded-For, -Proto and -Host always, Forwarded when asked for. `authority` is what the
 /// request itself names.
 pub fn rebuild(fields: &mut Fields, believed: &Believed, authority: &str, also_forwarded: bool) {
-    if fields.may_have(OURS) || fields.may_begin(b'x') {
+    if fields.has_any(OURS) || fields.may_begin(b'x') {
         fields.retain(|field| !OURS.hold(field.id) && (believed.by_trusted || !claims_origin(field.name)));
     }
     let host = believed.host.as_deref().unwrap_or(authority);
@@ -84,12 +84,20 @@ pub fn rebuild(fields: &mut Fields, believed: &Believed, authority: &str, also_f
         [IpAddr::V4(address)] => fields.join(Name::XForwardedFor, &[dotted(address.octets(), &mut [0; 16])]),
         ref chain => fields.put(Name::XForwardedFor, Chain(chain)),
     }
-    fields.join(Name::XForwardedProto, &[believed.scheme.as_str().as_bytes()]);
+    fields.add_line(Name::XForwardedProto, proto(believed.scheme));
     if !host.is_empty() {
         fields.add(Name::XForwardedHost, host);
     }
     if also_forwarded {
         fields.add(Name::Forwarded, believed.forwarded(host));
+    }
+}
+
+/// The line of X-Forwarded-Proto.
+fn proto(scheme: Scheme) -> &'static str {
+    match scheme {
+        Scheme::Http => "x-forwarded-proto: http\r\n",
+        Scheme::Https => "x-forwarded-proto: https\r\n",
     }
 }
 

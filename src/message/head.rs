@@ -110,7 +110,7 @@ impl RequestHead {
         }
         let asked = self.version == Version::Http11
             && self.fields.has(Name::Upgrade)
-            && self.fields.elements(Name::Connection).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+            && self.fields.lists(Name::Connection, "upgrade");
         if asked { self.fields.text(Name::Upgrade) } else { None }
     }
 }

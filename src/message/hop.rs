@@ -70,11 +70,11 @@ const INTERNAL: Names = Names::of(&[
 ///
 /// Credentials for a proxy go too: we ask for none, so they are nobody's behind us.
 pub fn strip_connection(fields: &mut Fields) {
-    if !fields.may_have(FOR_CONNECTION) {
+    if !fields.has_any(FOR_CONNECTION) {
         return;
     }
     let listed = listed(fields);
-    let wants_trailers = fields.elements(Name::Te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+    let wants_trailers = fields.lists(Name::Te, "trailers");
     fields.retain(|field| {
         let goes = !listed.is_empty()
             && !is_protected(field)
@@ -89,7 +89,7 @@ pub fn strip_connection(fields: &mut Fields) {
 /// Removes `Coordinator` and every `Coordinator-*`, also spelt with `_`, from a public request or an origin's answer,
 /// heads and trailers alike.
 pub fn strip_internal(fields: &mut Fields) {
-    if !fields.may_have(INTERNAL) && !fields.may_begin(b'c') {
+    if !fields.has_any(INTERNAL) && !fields.may_begin(b'c') {
         return;
     }
     fields.retain(|field| !is_internal(field.name));

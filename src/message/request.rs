@@ -193,7 +193,7 @@ const UPGRADES: Names = Names::of(&[Name::Upgrade, Name::Http2Settings]);
 /// An upgrade to HTTP/2 in clear text would carry requests past the route table if an origin took it; clients that want
 /// HTTP/2 here use TLS or prior knowledge, so it is refused and not just ignored.
 fn judge_upgrade(head: &mut RequestHead) -> Result<()> {
-    if head.protocol.is_none() && !head.fields.may_have(UPGRADES) {
+    if head.protocol.is_none() && !head.fields.has_any(UPGRADES) {
         return Ok(());
     }
     head.fields.remove(Name::Http2Settings);

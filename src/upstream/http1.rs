@@ -44,7 +44,7 @@ pub(super) async fn exchange(mut lease: Lease, request: &mut Outgoing<'_>, terms
     };
     let connection = request.upgrade.as_deref().map_or(Connection::Keep, Connection::Upgrade);
     write::request_head(lease.conn.io.outbox(), &request.head, framing, connection);
-    let expects = request.head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
+    let expects = request.head.fields.lists(Name::Expect, "100-continue");
     let upload = Upload::new(std::mem::take(&mut request.body), framing, expects);
     let pooled = lease.pooled;
     let mut talk = Talk { lease, upload, terms, reader: HeadReader::default(), wait: None, seen: false };
@@ -180,8 +180,8 @@ impl Talk<'_> {
 
 /// Whether the other side keeps the connection open after this answer (RFC 9112 section 9.3).
 fn persists(head: &ResponseHead) -> bool {
-    let says = |option: &[u8]| head.fields.elements(Name::Connection).any(|said| said.eq_ignore_ascii_case(option));
-    !says(b"close") && (head.version != Version::Http10 || says(b"keep-alive"))
+    let says = |option| head.fields.lists(Name::Connection, option);
+    !says("close") && (head.version != Version::Http10 || says("keep-alive"))
 }
 
 /// An answer whose content is arriving.

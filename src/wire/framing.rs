@@ -7,7 +7,7 @@
 use super::Refusal;
 use super::chunked::{Chunked, Step};
 use crate::error::Kind;
-use crate::message::{Fields, Method, Name, RequestHead, ResponseHead, Version};
+use crate::message::{Fields, Method, Name, Names, RequestHead, ResponseHead, Version};
 use bytes::{Bytes, BytesMut};
 
 /// How the end of a body is marked.
@@ -92,7 +92,13 @@ impl Fault {
     }
 }
 
+/// The fields that say where a body ends.
+const FRAMING: Names = Names::of(&[Name::TransferEncoding, Name::ContentLength]);
+
 fn stated(fields: &Fields, version: Version) -> Result<Stated, Fault> {
+    if !fields.has_any(FRAMING) {
+        return Ok(Stated::Nothing);
+    }
     let mut codings = fields.all(Name::TransferEncoding);
     let Some(coding) = codings.next() else {
         return Ok(content_length(fields)?.map_or(Stated::Nothing, Stated::Length));

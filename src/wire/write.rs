@@ -31,8 +31,7 @@ pub enum Connection<'a> {
 /// Panics: on `UntilClose`, with which a request cannot be framed.
 pub fn request_head(out: &mut BytesMut, head: &RequestHead, framing: Framing, connection: Connection<'_>) {
     assert!(framing != Framing::UntilClose, "a request ends by its length or its last chunk");
-    out.put_slice(head.method.as_str().as_bytes());
-    out.put_u8(b' ');
+    put_method(out, &head.method);
     put_visible(out, &head.target);
     out.put_slice(b" HTTP/1.1\r\nhost: ");
     put_visible(out, &head.authority);
@@ -124,6 +123,15 @@ const WRITERS: Names = Names::of(&[
 
 /// The same in a request.
 const WRITERS_AND_HOST: Names = WRITERS.and(Name::Host);
+
+/// Appends a method and the space behind it.
+fn put_method(out: &mut BytesMut, method: &Method) {
+    if let Method::Get = method {
+        return out.put_slice(b"GET ");
+    }
+    out.put_slice(method.as_str().as_bytes());
+    out.put_u8(b' ');
+}
 
 fn put_status_line(out: &mut BytesMut, status: u16, to_http10: bool) {
     if let (Some(line), false) = (status::line(status), to_http10) {

@@ -393,8 +393,8 @@ impl<S: Service> Link<S> {
 
 /// Whether the client wants no further response on this connection (RFC 9112 section 9.3).
 fn asks_to_close(head: &RequestHead) -> bool {
-    let says = |option: &[u8]| head.fields.elements(Name::Connection).any(|each| each.eq_ignore_ascii_case(option));
-    says(b"close") || (head.version == Version::Http10 && !says(b"keep-alive"))
+    let says = |option| head.fields.lists(Name::Connection, option);
+    says("close") || (head.version == Version::Http10 && !says("keep-alive"))
 }
 
 /// Refuses content that is known to be too long before any of it is read.
