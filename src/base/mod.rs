@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod decimal;
 pub mod fault;
 pub mod id;
 pub mod load;

@@ -1,9 +1,12 @@
-//! Eight octets at a time, in one word: where is the first that is out of the ordinary?
+//! Many octets at a time: where is the first that is out of the ordinary?
 //!
+//! Whether one is among sixteen is asked by a plain loop that the compiler makes into a few vector instructions, so a kind
+//! of octets is best told by comparisons. Where it stands is asked eight at a time, in one word.
 //! Source: H. S. Warren, "Hacker's Delight", section 6-1; S. E. Anderson, "Bit Twiddling Hacks", "Determine if a word has a
 //! byte less than n".
 
 /// Each octet of a word set to the same.
+#[inline]
 const fn each(octet: u8) -> u64 {
     u64::from_ne_bytes([octet; 8])
 }
@@ -37,36 +40,82 @@ pub fn unlike_name(word: u64) -> u64 {
     high(word | !(letter | dash))
 }
 
-/// How many octets from the start are certainly not marked: whole words of them, and those before the lowest mark.
+/// Whether nothing is marked in octets that are a word or longer; `None` where they are shorter.
 #[inline]
-pub fn skip(octets: &[u8], marks: impl Fn(u64) -> u64) -> usize {
+pub fn is_free(octets: &[u8], marks: impl Fn(u64) -> u64) -> Option<bool> {
     let (words, _) = octets.as_chunks();
-    for (at, word) in words.iter().enumerate() {
-        let marked = marks(u64::from_le_bytes(*word));
-        if marked != 0 {
-            return at * 8 + marked.trailing_zeros() as usize / 8;
-        }
-    }
-    words.len() * 8
+    let last = octets.last_chunk()?;
+    Some(words.iter().chain([last]).all(|word| marks(u64::from_le_bytes(*word)) == 0))
 }
 
-/// The place of the first octet that `odd` is true of; `marks` marks every octet that it may be true of.
+/// How many octets are asked about together.
+const STEP: usize = 16;
+
+/// The place of the first octet that `odd` is true of. `marks` marks the first of these in a word, and none before it.
 #[inline]
-pub fn find(octets: &[u8], marks: impl Fn(u64) -> u64, odd: impl Fn(u8) -> bool) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        at += skip(octets.get(at..)?, &marks);
-        // What is marked and not odd, and what is left behind the last word.
-        if odd(*octets.get(at)?) {
-            return Some(at);
+pub fn find(octets: &[u8], odd: impl Fn(u8) -> bool, marks: impl Fn(u64) -> u64) -> Option<usize> {
+    let mut rest = octets;
+    while let Some((step, after)) = rest.split_first_chunk::<STEP>() {
+        if step.iter().fold(false, |any, octet| any | odd(*octet)) {
+            let (words, _) = step.as_chunks();
+            let place = first(&words[0], &marks).or_else(|| Some(8 + first(&words[1], &marks)?));
+            return place.map(|place| octets.len() - rest.len() + place);
         }
-        at += 1;
+        rest = after;
     }
+    find_short(rest, odd, marks).map(|place| octets.len() - rest.len() + place)
+}
+
+/// The same among the last octets, fewer than two words. On its own, so that nothing is made ready for it before.
+#[inline(never)]
+fn find_short(octets: &[u8], odd: impl Fn(u8) -> bool, marks: impl Fn(u64) -> u64) -> Option<usize> {
+    let (Some(start), Some(end)) = (octets.first_chunk(), octets.last_chunk()) else {
+        return octets.iter().position(|&octet| odd(octet));
+    };
+    // What is in both is not odd, if it comes to the second.
+    first(start, &marks).or_else(|| Some(octets.len() - 8 + first(end, &marks)?))
+}
+
+/// The place of the first mark in a word.
+#[inline]
+fn first(word: &[u8; 8], marks: impl Fn(u64) -> u64) -> Option<usize> {
+    let marked = marks(u64::from_le_bytes(*word));
+    (marked != 0).then(|| marked.trailing_zeros() as usize / 8)
+}
+
+/// The place of the first `octet`, where it is likely to be near.
+#[inline]
+pub fn find_near(octets: &[u8], octet: u8) -> Option<usize> {
+    let (mut rest, marks) = (octets, |word| equal(word, octet));
+    while let Some((word, after)) = rest.split_first_chunk() {
+        if let Some(place) = first(word, marks) {
+            return Some(octets.len() - rest.len() + place);
+        }
+        rest = after;
+    }
+    let place = find_short(rest, |other| other == octet, marks);
+    place.map(|place| octets.len() - rest.len() + place)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finds_what_a_loop_finds() {
+        for octet in 0..=255u8 {
+            for (at, length) in (0..40).flat_map(|length| (0..length).map(move |at| (at, length))) {
+                let mut text = vec![b'a'; length];
+                text[at] = octet;
+                for (least, same) in [(b' ', b'#'), (1, 0x7f), (128, 0)] {
+                    let odd = |octet: u8| octet < least || octet == same || octet >= 128;
+                    let marks = |word| below(word, least) | equal(word, same) | high(word);
+                    assert_eq!(find(&text, odd, marks), text.iter().position(|&octet| odd(octet)), "{octet} at {at}");
+                }
+            }
+        }
+        assert_eq!(find(b"", |_| true, |_| 0), None);
+    }
 
     #[test]
     fn names_are_letters_and_dashes() {
@@ -78,21 +127,24 @@ mod tests {
                 assert_eq!(marked >> 48, 0);
             }
         }
+        for (text, free) in [("abcdefg", None), ("abcdefgh", Some(true)), ("abcdefghi_", Some(false))] {
+            assert_eq!(is_free(text.as_bytes(), unlike_name), free);
+        }
+        for at in 0..20 {
+            let mut text = [b'a'; 20];
+            text[at] = b'_';
+            assert_eq!(is_free(&text, unlike_name), Some(false), "{at}");
+        }
     }
 
     #[test]
-    fn finds_what_a_loop_finds() {
-        for octet in 0..=255u8 {
-            for at in 0..20 {
-                let mut text = vec![b'a'; 24];
-                text[at] = octet;
-                for (least, same) in [(b' ', b'#'), (1, 0x7f), (128, 0)] {
-                    let odd = |octet: u8| octet < least || octet == same || octet >= 0xf0;
-                    let marks = |word| below(word, least) | equal(word, same) | high(word);
-                    assert_eq!(find(&text, marks, odd), text.iter().position(|&octet| odd(octet)), "{octet} at {at}");
-                }
-            }
+    fn the_first_of_several_counts() {
+        let text = b"0123456789abcdef0123456789abcdef0123";
+        for from in 0..text.len() {
+            let (text, three) = (&text[from..], |octet| octet == b'3');
+            let place = text.iter().position(|&octet| three(octet));
+            assert_eq!(find(text, three, |word| equal(word, b'3')), place);
+            assert_eq!(find_near(text, b'3'), place);
         }
-        assert_eq!(find(b"", |_| 0, |_| true), None);
     }
 }

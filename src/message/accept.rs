@@ -3,7 +3,8 @@
 //! Owns the codings that we can make and the reading of Accept-Encoding; which answers are worth it is the proxy's to
 //! know. Invariant: a coding that the client forbids, or does not name, is never chosen.
 
-use super::fields::{Fields, Name};
+use super::fields::Fields;
+use super::name::Name;
 
 /// The content codings that we can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -17,6 +17,9 @@ const LABEL_MAX: usize = 63;
 ///
 /// Errors: user information, an empty host, an address or a port that is none, what no DNS name holds.
 pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
+    if is_spelt(text) {
+        return String::from_utf8(text.to_vec()).map_err(|_| "the host is not ASCII");
+    }
     // Neither may stand anywhere in what is spelt below: only a refusal asks which it was.
     spell(text).map_err(|wrong| match text {
         _ if !text.is_ascii() => "the host is not ASCII",
@@ -24,6 +27,34 @@ pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
         _ => wrong,
     })
 }
+
+/// The quick look that nearly every request passes: a name in lower case that ends in a letter and is no longer than a
+/// label may be, and perhaps a port that has its one spelling.
+fn is_spelt(text: &[u8]) -> bool {
+    let mut before = b'.';
+    let end = text.iter().position(|&octet| {
+        let fits = if octet == b'.' { before != b'.' } else { LOWER[usize::from(octet)] };
+        before = if fits { octet } else { before };
+        !fits
+    });
+    let (name, port) = text.split_at(end.unwrap_or(text.len()));
+    let port_fits = match port {
+        [] => true,
+        [b':', b'1'..=b'9', rest @ ..] => rest.len() < 4 && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    before.is_ascii_lowercase() && name.len() <= LABEL_MAX && port_fits
+}
+
+/// What a label holds in its one spelling.
+const LOWER: [bool; 256] = {
+    let (mut table, mut octet) = ([false; 256], 0);
+    while octet < table.len() {
+        table[octet] = matches!(octet as u8, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        octet += 1;
+    }
+    table
+};
 
 fn spell(text: &[u8]) -> Result<String, Wrong> {
     let text = std::str::from_utf8(text).map_err(|_| "the host is not ASCII")?;
@@ -173,6 +204,23 @@ mod tests {
         assert!(normalise("a.".repeat(127).as_bytes()).is_ok());
         assert!(normalise("a.".repeat(128).as_bytes()).is_err());
         assert!(normalise(&[b'a'; 64]).is_err());
+    }
+
+    #[test]
+    fn the_quick_look_passes_only_what_is_spelt_so() {
+        let (octets, mut passed) = (b"ab1.-:0AZ@[", 0);
+        for number in 0..octets.len().pow(5) {
+            let text: Vec<u8> = (0..5).map(|place| octets[number / octets.len().pow(place) % octets.len()]).collect();
+            for text in (0..5).map(|from| &text[from..]).filter(|text| is_spelt(text)) {
+                assert_eq!(spell(text).as_deref().map(str::as_bytes), Ok(text), "{}", text.escape_ascii());
+                passed += 1;
+            }
+        }
+        assert!(passed > 1000, "{passed}");
+        for (text, usual) in [("shop.example:65535", false), ("shop.example:8080", true), ("a.1", false), ("", false)] {
+            assert_eq!(is_spelt(text.as_bytes()), usual, "{text}");
+        }
+        assert!(is_spelt(&[b'a'; LABEL_MAX]) && !is_spelt(&[b'a'; LABEL_MAX + 1]));
     }
 
     #[test]

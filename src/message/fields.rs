@@ -5,131 +5,12 @@
 //! beneath may change how the buffer is filled without touching what stands on it.
 
 use super::method::is_token;
+use super::name::{Name, Names};
 use crate::base::swar;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::mem;
 use std::ops::Range;
-
-macro_rules! names {
-    ($($variant:ident = $text:literal),+ $(,)?) => {
-        /// A well-known field name; `Other` is any that is not listed.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        #[allow(missing_docs)]
-        #[repr(u8)]
-        pub enum Name { $($variant,)+ Other }
-
-        impl Name {
-            /// All but `Other`; `id as usize` is the place of each.
-            pub const KNOWN: &[Name] = &[$(Name::$variant,)+];
-
-            /// The name in lower case; empty for `Other`.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Name::$variant => $text,)+ Name::Other => "" }
-            }
-
-            /// How a line with the name in lower case begins.
-            const fn start(self) -> &'static str {
-                match self { $(Name::$variant => concat!($text, ": "),)+ Name::Other => ": " }
-            }
-
-            /// Finds the id of a name in any case. Cost: a look at the few names that are as long.
-            pub fn of(text: &[u8]) -> Name {
-                let as_long = BY_LENGTH.get(text.len()).map_or(&[][..], |(count, ids)| &ids[..*count]);
-                let first = text.first().map_or(0, u8::to_ascii_lowercase);
-                let is = |id: Name| {
-                    // As nearly all write it, in HTTP/1.1 and in HTTP/2; then in any case.
-                    let (lower, title) = (id.as_str().as_bytes(), TITLES[id as usize].get(..text.len()));
-                    title == Some(text) || lower == text || text.eq_ignore_ascii_case(lower)
-                };
-                let found = as_long.iter().find(|(initial, id)| *initial == first && is(*id));
-                found.map_or(Name::Other, |(_, id)| *id)
-            }
-        }
-
-        /// The names with a capital at the start of each word.
-        const TITLES: &[[u8; LENGTH_MAX]] = &[$(title($text.as_bytes()),)+];
-
-        /// The names of each length: how many, and which, with their first letters.
-        const BY_LENGTH: [(usize, [(u8, Name); SAME_LENGTH_MAX]); LENGTH_MAX + 1] = {
-            let mut all = [(0, [(0, Name::Other); SAME_LENGTH_MAX]); LENGTH_MAX + 1];
-            $(
-                let (count, ids) = &mut all[$text.len()];
-                ids[*count] = ($text.as_bytes()[0], Name::$variant);
-                *count += 1;
-            )+
-            all
-        };
-    };
-}
-
-/// The longest name below; a longer one stops the build.
-const LENGTH_MAX: usize = 19;
-
-const fn title(name: &[u8]) -> [u8; LENGTH_MAX] {
-    let (mut out, mut at) = ([0; LENGTH_MAX], 0);
-    while at < name.len() {
-        let starts = at == 0 || name[at - 1] == b'-';
-        out[at] = if starts { name[at].to_ascii_uppercase() } else { name[at] };
-        at += 1;
-    }
-    out
-}
-
-/// At most so many names below are equally long; more stop the build.
-const SAME_LENGTH_MAX: usize = 8;
-
-names! {
-    Host = "host",
-    Connection = "connection",
-    ContentLength = "content-length",
-    TransferEncoding = "transfer-encoding",
-    ContentType = "content-type",
-    ContentEncoding = "content-encoding",
-    Date = "date",
-    Server = "server",
-    Accept = "accept",
-    AcceptEncoding = "accept-encoding",
-    UserAgent = "user-agent",
-    Authorization = "authorization",
-    Cookie = "cookie",
-    SetCookie = "set-cookie",
-    CacheControl = "cache-control",
-    Etag = "etag",
-    Vary = "vary",
-    Location = "location",
-    Expect = "expect",
-    Te = "te",
-    Trailer = "trailer",
-    Upgrade = "upgrade",
-    KeepAlive = "keep-alive",
-    ProxyConnection = "proxy-connection",
-    ProxyAuthenticate = "proxy-authenticate",
-    ProxyAuthorization = "proxy-authorization",
-    Via = "via",
-    Forwarded = "forwarded",
-    XForwardedFor = "x-forwarded-for",
-    XForwardedProto = "x-forwarded-proto",
-    XForwardedHost = "x-forwarded-host",
-    CdnLoop = "cdn-loop",
-    MaxForwards = "max-forwards",
-    Range = "range",
-    RetryAfter = "retry-after",
-    Allow = "allow",
-    Age = "age",
-    IdempotencyKey = "idempotency-key",
-    ProxyStatus = "proxy-status",
-    Traceparent = "traceparent",
-    Http2Settings = "http2-settings",
-    Coordinator = "coordinator",
-    CoordinatorFwd = "coordinator-fwd",
-    CoordinatorEdge = "coordinator-edge",
-    CoordinatorHome = "coordinator-home",
-    CoordinatorMoved = "coordinator-moved",
-    CoordinatorUnknown = "coordinator-unknown",
-    CoordinatorLeader = "coordinator-leader",
-    WwwAuthenticate = "www-authenticate",
-}
 
 /// One line of a field section, borrowed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -180,11 +61,11 @@ pub struct Fields {
     seen: Seen,
 }
 
-/// What has ever been among the lines: most questions are about what is not there, and end here.
+/// What is among the lines: most questions are about what is not there, and end here. All but `names` may still tell of
+/// lines that are gone.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
-    /// One bit for each well-known name.
-    names: u64,
+    names: Names,
     /// One bit for the first letter of each other name; the last one for everything that is no letter.
     initials: u32,
     /// Whether any name holds `_`.
@@ -193,47 +74,29 @@ struct Seen {
     nameless: bool,
 }
 
-const _: () = assert!((Name::Other as u32) < u64::BITS, "one bit for each name");
-
 impl Seen {
+    #[inline]
     fn note(&mut self, id: Name, name: &[u8]) {
-        self.names |= 1 << id as u32;
+        self.names.insert(id);
         if id == Name::Other {
-            self.initials |= initial(name.first().copied().unwrap_or_default());
-            self.underscore |= name.contains(&b'_');
+            self.note_other(name);
         }
     }
 
-    fn has(&self, id: Name) -> bool {
-        self.names & (1 << id as u32) != 0
+    fn note_other(&mut self, name: &[u8]) {
+        self.initials |= initial(name.first().copied().unwrap_or_default());
+        // Letters and dashes, as in nearly all names, are neither.
+        if swar::is_free(name, swar::unlike_name) != Some(true) {
+            self.underscore |= name.contains(&b'_');
+            self.nameless |= !is_token(name);
+        }
     }
 
     fn join(&mut self, other: Seen) {
-        self.names |= other.names;
+        self.names.join(other.names);
         self.initials |= other.initials;
         self.underscore |= other.underscore;
         self.nameless |= other.nameless;
-    }
-}
-
-/// A set of well-known names.
-#[derive(Debug, Clone, Copy)]
-pub struct Names(u64);
-
-impl Names {
-    /// These.
-    pub const fn of(ids: &[Name]) -> Names {
-        let (mut all, mut at) = (0, 0);
-        while at < ids.len() {
-            all |= 1 << ids[at] as u32;
-            at += 1;
-        }
-        Names(all)
-    }
-
-    /// Whether a name is among them.
-    pub const fn hold(self, id: Name) -> bool {
-        self.0 & (1 << id as u32) != 0
     }
 }
 
@@ -262,16 +125,29 @@ impl Fields {
     /// Appends a line. CR, LF and NUL in the value become spaces, so that nothing that we build can split a message; a line
     /// whose name is no token is never written.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        self.seen.nameless |= !is_token(name);
         self.push_as(Name::of(name), name, value);
     }
 
     /// Appends a line under a well-known name in its lower-case spelling.
     pub fn add(&mut self, id: Name, value: impl AsRef<[u8]>) {
-        self.push_as(id, id.as_str().as_bytes(), value.as_ref());
+        let (start, value, at) = (id.start().as_bytes(), value.as_ref(), self.octets.len());
+        self.octets.reserve(start.len() + value.len() + END.len());
+        self.octets.extend_from_slice(start);
+        self.octets.extend_from_slice(value);
+        self.clean(at + start.len());
+        self.close(id, id.as_str().as_bytes(), at, value.len());
+    }
+
+    /// Appends a whole line as it is written, which is known to be one.
+    pub(crate) fn add_line(&mut self, id: Name, line: &'static str) {
+        debug_assert!(line.strip_prefix(id.start()).is_some_and(|rest| rest.find("\r\n") == Some(rest.len() - 2)));
+        let (name, at) = (id.as_str(), self.octets.len());
+        self.octets.extend_from_slice(line.as_bytes());
+        self.note_line(id, name.as_bytes(), at, line.len() - name.len() - COLON.len() - END.len());
     }
 
     /// Appends a line under a well-known name, its value made of parts that we know to hold no control octet.
+    #[inline]
     pub(crate) fn join(&mut self, id: Name, parts: &[&[u8]]) {
         debug_assert!(parts.iter().all(|part| !part.iter().any(u8::is_ascii_control)), "known to be plain");
         let (start, at) = (id.start().as_bytes(), self.octets.len());
@@ -294,12 +170,15 @@ impl Fields {
         self.close(id, name, at, self.octets.len() - value_at);
     }
 
-    /// Notes a line as an engine has read it, of which `fill` then brings the octets: it stands `at` octets behind the
-    /// start of its section, and is `name: value CRLF`, its grammar checked, `length` octets together.
-    pub(crate) fn index(&mut self, name: &[u8], at: usize, length: usize) {
-        let (id, value_len) = (Name::of(name), length - name.len() - COLON.len() - END.len());
-        self.seen.note(id, name);
-        self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len: value_len as u32 });
+    /// Notes a line as an engine has read it, of which `fill` then brings the octets: it stands `at` octets behind the start
+    /// of its section, `octets` begin with it, and it is `name: value CRLF` with a name and altogether so long.
+    /// `None`: the name is no token. That is for the engine to judge, as the value is; these lines are of no use then.
+    #[inline]
+    pub(crate) fn index(&mut self, octets: &[u8], at: usize, name_len: usize, length: usize) -> Option<()> {
+        let (id, value_len) = (Name::at_start(octets, name_len), length - name_len - COLON.len() - END.len());
+        self.seen.note(id, octets.get(..name_len)?);
+        self.lines.push(Line { id, at: at as u32, name_len: name_len as u32, value_len: value_len as u32 });
+        (!self.seen.nameless).then_some(())
     }
 
     /// Brings the octets of all lines that were noted; there are no others yet.
@@ -334,7 +213,7 @@ impl Fields {
 
     /// All values of a well-known name, in order. Cost: nothing, if there never was one.
     pub fn all(&self, id: Name) -> impl Iterator<Item = &[u8]> {
-        let lines = if self.seen.has(id) { &self.lines[..] } else { &[] };
+        let lines = if self.has(id) { &self.lines[..] } else { &[] };
         lines.iter().filter(move |line| line.id == id).map(|line| borrow(&self.octets, line).value)
     }
 
@@ -343,14 +222,16 @@ impl Fields {
         self.iter().filter(move |field| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|field| field.value)
     }
 
-    /// Whether a well-known name occurs.
+    /// Whether a well-known name occurs. Cost: a look at one word.
+    #[inline]
     pub fn has(&self, id: Name) -> bool {
-        self.seen.has(id) && self.lines.iter().any(|line| line.id == id)
+        self.seen.names.hold(id)
     }
 
-    /// Whether any of these names may occur. Cost: a look at one word.
-    pub fn may_have(&self, names: Names) -> bool {
-        self.seen.names & names.0 != 0
+    /// Whether any of these names occurs. Cost: a look at one word.
+    #[inline]
+    pub fn has_any(&self, names: Names) -> bool {
+        self.seen.names.meet(names)
     }
 
     /// Whether a name that is not well known, and begins with this letter in any case, may occur.
@@ -373,26 +254,34 @@ impl Fields {
             .filter(|p| !p.is_empty())
     }
 
-    /// Whether a comma-separated list holds an element, in any case. Cost: a look at one word where there is no such list.
-    pub fn lists(&self, id: Name, element: &str) -> bool {
-        self.seen.has(id) && self.elements(id).any(|each| each.eq_ignore_ascii_case(element.as_bytes()))
+    /// Whether an element of the lists of a name is this, in any case. Cost: a look at one word, if there is no such line.
+    #[inline]
+    pub fn lists(&self, id: Name, what: &str) -> bool {
+        self.has(id) && self.elements(id).any(|element| element.eq_ignore_ascii_case(what.as_bytes()))
     }
 
     /// Removes all lines of a well-known name; whether there were any.
+    #[inline]
     pub fn remove(&mut self, id: Name) -> bool {
-        if !self.seen.has(id) {
-            return false;
+        let had = self.has(id);
+        if had {
+            self.lines.retain(|line| line.id != id);
+            self.seen.names.remove(id);
         }
-        let before = self.lines.len();
-        self.lines.retain(|line| line.id != id);
-        self.seen.names &= !(1 << id as u32);
-        self.lines.len() != before
+        had
     }
 
     /// Keeps the lines for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
-        let octets = &self.octets;
-        self.lines.retain(|line| keep(borrow(octets, line)));
+        let (octets, mut names) = (&self.octets, Names::default());
+        self.lines.retain(|line| {
+            let stays = keep(borrow(octets, line));
+            if stays {
+                names.insert(line.id);
+            }
+            stays
+        });
+        self.seen.names = names;
     }
 
     /// Removes the lines from number `count` on: what was added since there were so many.
@@ -400,6 +289,8 @@ impl Fields {
         if let Some(line) = self.lines.get(count) {
             self.octets.truncate(line.at as usize);
             self.lines.truncate(count);
+            self.seen.names = Names::default();
+            self.lines.iter().for_each(|line| self.seen.names.insert(line.id));
         }
     }
 
@@ -416,6 +307,23 @@ impl Fields {
             if !keep(field) || (self.seen.nameless && !is_token(field.name)) {
                 continue;
             }
+            let next = line.span();
+            if next.start != span.end {
+                piece(&self.octets[span]);
+                span = next.start..next.start;
+            }
+            span.end = next.end;
+        }
+        piece(&self.octets[span]);
+    }
+
+    /// All lines but those with these names, as [`Fields::pieces`] gives them.
+    pub fn pieces_without(&self, names: Names, mut piece: impl FnMut(&[u8])) {
+        if self.seen.nameless {
+            return self.pieces(|field| !names.hold(field.id), piece);
+        }
+        let mut span = 0..0;
+        for line in self.lines.iter().filter(|line| !names.hold(line.id)) {
             let next = line.span();
             if next.start != span.end {
                 piece(&self.octets[span]);
@@ -449,15 +357,22 @@ impl Fields {
 
     /// Makes spaces of what could end a line before its end.
     fn clean(&mut self, from: usize) {
-        let odd = |octet| matches!(octet, b'\r' | b'\n' | 0);
-        while let Some(at) = swar::find(&self.octets[from..], |word| swar::below(word, b' '), odd) {
+        let odd = |octet| octet == b'\r' || octet == b'\n' || octet == 0;
+        let marks = |word| swar::equal(word, b'\r') | swar::equal(word, b'\n') | swar::equal(word, 0);
+        while let Some(at) = swar::find(&self.octets[from..], odd, marks) {
             self.octets[from + at] = b' ';
         }
     }
 
     /// Ends the line that begins at `at`.
+    #[inline]
     fn close(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
         self.octets.extend_from_slice(END);
+        self.note_line(id, name, at, value_len);
+    }
+
+    #[inline]
+    fn note_line(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
         self.seen.note(id, name);
         self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len: value_len as u32 });
     }
@@ -580,19 +495,21 @@ mod tests {
     }
 
     #[test]
-    fn names_are_found_in_any_case() {
-        for id in [Name::Te, Name::Host, Name::Location, Name::CoordinatorUnknown, Name::ProxyAuthorization] {
-            assert_eq!(Name::of(id.as_str().as_bytes()), id);
-            assert_eq!(Name::of(id.as_str().to_ascii_uppercase().as_bytes()), id);
-        }
-        for other in ["", "x", "hosts", "locatioN2", "coordinator-unknown-and-more"] {
-            assert_eq!(Name::of(other.as_bytes()), Name::Other, "{other}");
-        }
+    fn names_that_are_gone_are_not_there() {
+        let mut fields: Fields = [("Host", "h"), ("TE", "a"), ("Via", "1"), ("te", "b")].into_iter().collect();
+        fields.retain(|field| field.value != b"1");
+        assert!(!fields.has(Name::Via) && fields.has(Name::Te) && fields.has(Name::Host));
+        fields.retain(|field| field.value != b"a");
+        assert!(fields.has(Name::Te), "one is left");
+        fields.truncate(1);
+        assert!(!fields.has(Name::Te) && fields.has_any(Names::of(&[Name::Host, Name::Te])));
+        assert!(fields.remove(Name::Host) && !fields.has_any(Names::of(Name::KNOWN)));
     }
 
     #[test]
     fn lists_span_lines() {
         let fields: Fields = [("TE", "trailers, gzip"), ("te", " , x")].into_iter().collect();
         assert_eq!(fields.elements(Name::Te).collect::<Vec<_>>(), [&b"trailers"[..], b"gzip", b"x"]);
+        assert!(fields.lists(Name::Te, "GZIP") && !fields.lists(Name::Te, "gz") && !fields.lists(Name::Via, "x"));
     }
 }

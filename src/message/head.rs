@@ -1,7 +1,8 @@
 //! The heads of requests and responses, independent of the version that carried them.
 
-use super::fields::{Fields, Name};
+use super::fields::Fields;
 use super::method::Method;
+use super::name::Name;
 
 /// The version a message came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,7 +110,7 @@ impl RequestHead {
         }
         let asked = self.version == Version::Http11
             && self.fields.has(Name::Upgrade)
-            && self.fields.elements(Name::Connection).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+            && self.fields.lists(Name::Connection, "upgrade");
         if asked { self.fields.text(Name::Upgrade) } else { None }
     }
 }

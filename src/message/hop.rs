@@ -3,9 +3,10 @@
 //! Owns the removal of fields. The upgrade token is read by the caller before (`RequestHead::upgrade`), framing fields
 //! are the engines' to write. Invariant: no field that Coordinator itself speaks with survives a public door.
 
-use super::fields::{Field, Fields, Name, Names};
+use super::fields::{Field, Fields};
 use super::head::RequestHead;
 use super::method::Method;
+use super::name::{Name, Names};
 
 /// Fields that a Connection option cannot take away. They are meant for every recipient, and a client that could have
 /// them removed would remove what a proxy before us relies on (RFC 9110 section 7.6.1 forbids senders to list them).
@@ -69,11 +70,11 @@ const INTERNAL: Names = Names::of(&[
 ///
 /// Credentials for a proxy go too: we ask for none, so they are nobody's behind us.
 pub fn strip_connection(fields: &mut Fields) {
-    if !fields.may_have(FOR_CONNECTION) {
+    if !fields.has_any(FOR_CONNECTION) {
         return;
     }
     let listed = listed(fields);
-    let wants_trailers = fields.elements(Name::Te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+    let wants_trailers = fields.lists(Name::Te, "trailers");
     fields.retain(|field| {
         let goes = !listed.is_empty()
             && !is_protected(field)
@@ -88,7 +89,7 @@ pub fn strip_connection(fields: &mut Fields) {
 /// Removes `Coordinator` and every `Coordinator-*`, also spelt with `_`, from a public request or an origin's answer,
 /// heads and trailers alike.
 pub fn strip_internal(fields: &mut Fields) {
-    if !fields.may_have(INTERNAL) && !fields.may_begin(b'c') {
+    if !fields.has_any(INTERNAL) && !fields.may_begin(b'c') {
         return;
     }
     fields.retain(|field| !is_internal(field.name));

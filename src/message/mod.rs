@@ -10,12 +10,14 @@ pub mod hop;
 pub mod list;
 pub mod media;
 pub mod method;
+pub mod name;
 pub mod negotiate;
 pub mod path;
 pub mod request;
 pub mod status;
 pub mod via;
 
-pub use fields::{Field, Fields, Name, Names};
+pub use fields::{Field, Fields};
 pub use head::{RequestHead, ResponseHead, Scheme, Version};
 pub use method::Method;
+pub use name::{Name, Names};

@@ -6,10 +6,12 @@
 //! origin behind us, or it is refused here.
 
 use super::authority;
-use super::fields::{Fields, Name};
+use super::fields::Fields;
 use super::head::{RequestHead, Scheme, Version};
 use super::method::{Method, is_tchar, is_token};
+use super::name::{Name, Names};
 use super::path;
+use crate::base::swar;
 use crate::error::{Error, Kind, Result};
 use std::borrow::Cow;
 
@@ -119,7 +121,10 @@ fn absolute(raw: &str) -> Option<(u16, &str)> {
 
 /// The one spelling of path and query; `None` if that is how `target` is spelt.
 fn spell(target: &str) -> Result<Option<String>> {
-    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let (path, query) = match swar::find_near(target.as_bytes(), b'?') {
+        Some(at) => (&target[..at], Some(&target[at + 1..])),
+        None => (target, None),
+    };
     let path = path::normalise(path).map_err(Error::bad_request)?;
     if query.is_some_and(|query| query.bytes().any(|octet| !octet.is_ascii_graphic() || octet == b'#')) {
         return Err(Error::bad_request("the query holds an octet that must be percent-encoded"));
@@ -182,9 +187,15 @@ fn judge_expectation(head: &mut RequestHead) -> Result<()> {
     Ok(())
 }
 
+/// The fields that ask for another protocol.
+const UPGRADES: Names = Names::of(&[Name::Upgrade, Name::Http2Settings]);
+
 /// An upgrade to HTTP/2 in clear text would carry requests past the route table if an origin took it; clients that want
 /// HTTP/2 here use TLS or prior knowledge, so it is refused and not just ignored.
 fn judge_upgrade(head: &mut RequestHead) -> Result<()> {
+    if head.protocol.is_none() && !head.fields.has_any(UPGRADES) {
+        return Ok(());
+    }
     head.fields.remove(Name::Http2Settings);
     if head.version == Version::Http10 {
         head.fields.remove(Name::Upgrade);

@@ -3,10 +3,11 @@
 //! Via is for people; loops are found by CDN-Loop alone, which nobody may strip. Our token there is the deployment: a
 //! request that comes back to a public door of any of our edges has gone round.
 
-use super::fields::{Fields, Name};
+use super::fields::Fields;
 use super::head::Version;
 use super::list;
 use super::method::{is_tchar, is_token};
+use super::name::Name;
 use std::fmt::{self, Write as _};
 
 /// Who we are, as both fields say it: lines that are made once and appended to every message.

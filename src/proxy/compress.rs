@@ -91,7 +91,7 @@ fn may_change(request: &RequestHead, head: &ResponseHead) -> bool {
 }
 
 fn forbids_change(fields: &Fields) -> bool {
-    fields.elements(Name::CacheControl).any(|directive| directive.eq_ignore_ascii_case(b"no-transform"))
+    fields.lists(Name::CacheControl, "no-transform")
 }
 
 /// Whether the type is one of those that are compressed. Events and gRPC messages are small and wait for nobody: each

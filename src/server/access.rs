@@ -5,11 +5,11 @@
 //! request's fields only the target is logged, so no credential of a field can reach a log.
 
 use super::Summary;
+use crate::base::decimal::dotted;
 use crate::base::{clock, swar};
 use crate::body::{Door, Downstream, Identity};
 use crate::config::plan::Plan;
 use crate::error::Side;
-use crate::message::forwarded;
 use crate::record::{Coded, Record};
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -79,7 +79,7 @@ fn asked(object: &mut Object<'_>, from: &Downstream, head: Option<&Summary>) {
 /// Appends an address; that of version 4 without the formatter of the standard library, which costs ten times as much.
 fn address(out: &mut Vec<u8>, address: IpAddr) {
     match address {
-        IpAddr::V4(address) => out.extend_from_slice(forwarded::dotted(address.octets(), &mut [0; 15])),
+        IpAddr::V4(address) => out.extend_from_slice(dotted(address.octets(), &mut [0; 16])),
         // Writing to memory cannot fail.
         IpAddr::V6(address) => write!(out, "{address}").unwrap_or_default(),
     }
@@ -251,7 +251,8 @@ fn quote(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let mut rest = text.as_bytes();
     let marks = |word| swar::below(word, b' ') | swar::equal(word, b'"') | swar::equal(word, b'\\');
-    while let Some(at) = swar::find(rest, marks, |octet| ESCAPE[usize::from(octet)] != 0) {
+    let odd = |octet: u8| octet < b' ' || octet == b'"' || octet == b'\\';
+    while let Some(at) = swar::find(rest, odd, marks) {
         let octet = rest[at];
         let escape = ESCAPE[usize::from(octet)];
         out.extend_from_slice(&rest[..at]);

@@ -42,7 +42,7 @@ pub(super) async fn exchange(lease: Lease, request: &mut Outgoing<'_>, terms: Te
         );
     }
     let length = if upgrade.is_some() { None } else { body.length() };
-    let expects = head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
+    let expects = head.fields.lists(Name::Expect, "100-continue");
     let message = translate::request(head, length, upgrade.as_deref())?;
     let ends = body.is_empty() && upgrade.is_none();
     let unsent =

@@ -7,7 +7,7 @@
 use super::Refusal;
 use super::chunked::{Chunked, Step};
 use crate::error::Kind;
-use crate::message::{Fields, Method, Name, RequestHead, ResponseHead, Version};
+use crate::message::{Fields, Method, Name, Names, RequestHead, ResponseHead, Version};
 use bytes::{Bytes, BytesMut};
 
 /// How the end of a body is marked.
@@ -92,7 +92,13 @@ impl Fault {
     }
 }
 
+/// The fields that say where a body ends.
+const FRAMING: Names = Names::of(&[Name::TransferEncoding, Name::ContentLength]);
+
 fn stated(fields: &Fields, version: Version) -> Result<Stated, Fault> {
+    if !fields.has_any(FRAMING) {
+        return Ok(Stated::Nothing);
+    }
     let mut codings = fields.all(Name::TransferEncoding);
     let Some(coding) = codings.next() else {
         return Ok(content_length(fields)?.map_or(Stated::Nothing, Stated::Length));
@@ -118,13 +124,14 @@ fn content_length(fields: &Fields) -> Result<Option<u64>, Fault> {
     if lengths.next().is_some() {
         return Err(Fault::Lengths);
     }
-    // Digits only, where `parse` would take a leading `+`, and at least one.
-    let mut number = Some(0u64).filter(|_| !length.is_empty());
-    for octet in length {
-        let digit = u64::from(octet.wrapping_sub(b'0'));
-        number = number.filter(|_| digit < 10).and_then(|number| number.checked_mul(10)?.checked_add(digit));
-    }
-    number.map(Some).ok_or(Fault::Length)
+    number(length).map(Some).ok_or(Fault::Length)
+}
+
+/// Reads digits, at least one; `parse` would take a leading `+` too.
+fn number(text: &[u8]) -> Option<u64> {
+    let digit = |octet: &u8| Some(octet.wrapping_sub(b'0')).filter(|digit| *digit < 10);
+    let next = |number: u64, octet| number.checked_mul(10)?.checked_add(u64::from(digit(octet)?));
+    if text.is_empty() { None } else { text.iter().try_fold(0, next) }
 }
 
 /// One step of decoding.

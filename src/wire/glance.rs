@@ -4,18 +4,13 @@
 //! unfinished, unusual or wrong is none of this file's business: `None`, and the automaton judges it octet by octet.
 
 use super::head::HeadLimits;
-use super::section::is_value;
 use crate::base::swar;
-use crate::message::method::is_tchar;
 use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme, Version};
-
-/// What ends a request line, and says the version.
-const VERSIONS: [(&[u8], Version); 2] = [(b" HTTP/1.1\r\n", Version::Http11), (b" HTTP/1.0\r\n", Version::Http10)];
 
 /// Reads a request head at the start of `buffer`; how many octets it took.
 pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Option<(RequestHead, usize)> {
     let within = buffer.get(..limits.head).unwrap_or(buffer);
-    let space = within.iter().take(Method::LEN_MAX + 1).position(|&octet| octet == b' ')?;
+    let space = swar::find_near(within.get(..=Method::LEN_MAX).unwrap_or(within), b' ')?;
     let (method, rest) = within.split_at_checked(space)?;
     let method = Method::parse(method).filter(|method| *method != Method::Connect)?;
     let rest = rest.get(1..)?;
@@ -23,11 +18,15 @@ pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Opt
     if target.is_empty() || target.len() > limits.uri {
         return None;
     }
-    let (end, version) = VERSIONS.iter().find(|(end, _)| rest.starts_with(end))?;
-    let (fields, left) = fields(rest.get(end.len()..)?, limits)?;
+    let (end, rest) = rest.split_first_chunk()?;
+    let version = match end {
+        b" HTTP/1.1\r\n" => Version::Http11,
+        b" HTTP/1.0\r\n" => Version::Http10,
+        _ => return None,
+    };
+    let (fields, left) = fields(rest, limits)?;
     let target = std::str::from_utf8(target).ok()?.to_owned();
-    let head =
-        RequestHead { method, version: *version, scheme, authority: String::new(), target, protocol: None, fields };
+    let head = RequestHead { method, version, scheme, authority: String::new(), target, protocol: None, fields };
     Some((head, within.len() - left))
 }
 
@@ -52,9 +51,9 @@ pub(super) fn response(buffer: &[u8], limits: &HeadLimits) -> Option<(ResponseHe
 
 /// Reads lines to the empty one; how many octets follow it.
 fn fields(octets: &[u8], limits: &HeadLimits) -> Option<(Fields, usize)> {
-    let (mut fields, mut at) = (Fields::with_room(0), 0);
+    let (mut fields, mut rest) = (Fields::with_room(0), octets);
     loop {
-        let rest = octets.get(at..)?;
+        let at = octets.len() - rest.len();
         if let Some(after) = rest.strip_prefix(b"\r\n") {
             fields.fill(octets.get(..at)?);
             return Some((fields, after.len()));
@@ -62,38 +61,32 @@ fn fields(octets: &[u8], limits: &HeadLimits) -> Option<(Fields, usize)> {
         if fields.len() >= limits.fields {
             return None;
         }
-        let name = name_run(rest);
-        let length = line(rest, name)?;
-        fields.index(rest.get(..name)?, at, length);
-        at += length;
+        let (name, length) = line(rest)?;
+        fields.index(rest, at, name, length)?;
+        rest = rest.get(length..)?;
     }
 }
 
-/// The length of the line at the start, whose name is so long, if it is spelt as we would spell it.
-fn line(rest: &[u8], name: usize) -> Option<usize> {
-    let value = rest.get(name..)?.strip_prefix(b": ").filter(|_| name > 0)?;
+/// The lengths of the first name and of the whole line, if that is spelt as we would spell it, whatever the name holds.
+fn line(rest: &[u8]) -> Option<(usize, usize)> {
+    let name = swar::find_near(rest, b':')?;
+    let value = rest.get(name..)?.strip_prefix(b": ")?;
     let (value, end) = value.split_at_checked(value_run(value))?;
-    let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
-    let plain = end.starts_with(b"\r\n") && !blank(value.first()) && !blank(value.last());
-    plain.then_some(name + value.len() + 4)
+    let plain = end.starts_with(b"\r\n") && value.first() != Some(&b' ') && value.last() != Some(&b' ');
+    plain.then_some((name, name + value.len() + 4))
 }
 
-/// How many octets from the start may stand in a field name.
-fn name_run(octets: &[u8]) -> usize {
-    swar::find(octets, swar::unlike_name, |octet| !is_tchar(octet)).unwrap_or(octets.len())
-}
-
-/// How many octets from the start may stand in a field value: those of [`is_value`].
+/// How many octets from the start may stand in a field value; HTAB may too, but hardly ever does.
 fn value_run(octets: &[u8]) -> usize {
-    let marks = |word| swar::below(word, b' ') | swar::equal(word, 0x7f);
-    swar::find(octets, marks, |octet| !is_value(octet)).unwrap_or(octets.len())
+    let odd = |octet| octet < b' ' || octet == 0x7f;
+    swar::find(octets, odd, |word| swar::below(word, b' ') | swar::equal(word, 0x7f)).unwrap_or(octets.len())
 }
 
 /// How many octets from the start may stand in a request target.
 pub(super) fn target_run(octets: &[u8]) -> usize {
+    let odd = |octet: u8| octet <= b' ' || octet >= 0x7f || octet == b'#';
     let marks = |word| swar::below(word, b'!') | swar::equal(word, 0x7f) | swar::equal(word, b'#') | swar::high(word);
-    let odd = |octet: u8| !octet.is_ascii_graphic() || octet == b'#';
-    swar::find(octets, marks, odd).unwrap_or(octets.len())
+    swar::find(octets, odd, marks).unwrap_or(octets.len())
 }
 
 #[cfg(test)]
@@ -107,8 +100,8 @@ mod tests {
             for at in 0..20 {
                 let mut text = vec![b'a'; 24];
                 text[at] = octet;
-                assert_eq!(value_run(&text), section::run(&text, is_value), "{octet} at {at}");
-                assert_eq!(name_run(&text), section::run(&text, is_tchar), "{octet} at {at}");
+                let usual = |octet| section::is_value(octet) && octet != b'\t';
+                assert_eq!(value_run(&text), section::run(&text, usual), "{octet} at {at}");
                 let graphic = |octet: u8| octet.is_ascii_graphic() && octet != b'#';
                 assert_eq!(target_run(&text), section::run(&text, graphic), "{octet} at {at}");
             }

@@ -7,7 +7,8 @@
 
 use super::glance;
 use super::{Framing, trailers};
-use crate::message::{Field, Fields, Method, Name, Names, RequestHead, ResponseHead, status};
+use crate::base::decimal::Decimal;
+use crate::message::{Fields, Method, Name, Names, RequestHead, ResponseHead, status};
 use bytes::{BufMut, BytesMut};
 use std::fmt::Write as _;
 
@@ -30,13 +31,12 @@ pub enum Connection<'a> {
 /// Panics: on `UntilClose`, with which a request cannot be framed.
 pub fn request_head(out: &mut BytesMut, head: &RequestHead, framing: Framing, connection: Connection<'_>) {
     assert!(framing != Framing::UntilClose, "a request ends by its length or its last chunk");
-    out.put_slice(head.method.as_str().as_bytes());
-    out.put_u8(b' ');
+    put_method(out, &head.method);
     put_visible(out, &head.target);
     out.put_slice(b" HTTP/1.1\r\nhost: ");
     put_visible(out, &head.authority);
     out.put_slice(b"\r\n");
-    put_fields(out, &head.fields, |field| !WRITERS.hold(field.id) && field.id != Name::Host);
+    head.fields.pieces_without(WRITERS_AND_HOST, |piece| out.put_slice(piece));
     let expects = matches!(head.method, Method::Post | Method::Put | Method::Patch);
     match framing {
         Framing::None if expects => put_framing(out, Framing::Length(0)),
@@ -72,12 +72,8 @@ pub fn response_head(
     to_http10: bool,
 ) {
     assert!(!(to_http10 && framing == Framing::Chunked), "an HTTP/1.0 client gets no chunks");
-    out.put_slice(if to_http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
-    put_digits(out, u64::from(head.status));
-    out.put_u8(b' ');
-    out.put_slice(status::phrase(head.status).as_bytes());
-    out.put_slice(b"\r\n");
-    put_fields(out, &head.fields, |field| !WRITERS.hold(field.id));
+    put_status_line(out, head.status, to_http10);
+    head.fields.pieces_without(WRITERS, |piece| out.put_slice(piece));
     if head.status >= 200 && head.status != 204 {
         match (framing, length) {
             (Framing::None, Some(length)) => put_framing(out, Framing::Length(length)),
@@ -109,7 +105,7 @@ pub fn chunk_start(out: &mut BytesMut, length: usize) {
 pub fn last_chunk(out: &mut BytesMut, trailers: Option<&Fields>) {
     out.put_slice(b"0\r\n");
     if let Some(fields) = trailers {
-        put_fields(out, fields, trailers::may_stand);
+        fields.pieces(|field| trailers::may_stand(&field), |piece| out.put_slice(piece));
     }
     out.put_slice(b"\r\n");
 }
@@ -125,21 +121,47 @@ const WRITERS: Names = Names::of(&[
     Name::Http2Settings,
 ]);
 
+/// The same in a request.
+const WRITERS_AND_HOST: Names = WRITERS.and(Name::Host);
+
+/// Appends a method and the space behind it.
+fn put_method(out: &mut BytesMut, method: &Method) {
+    if let Method::Get = method {
+        return out.put_slice(b"GET ");
+    }
+    out.put_slice(method.as_str().as_bytes());
+    out.put_u8(b' ');
+}
+
+fn put_status_line(out: &mut BytesMut, status: u16, to_http10: bool) {
+    if let (Some(line), false) = (status::line(status), to_http10) {
+        return out.put_slice(line);
+    }
+    out.put_slice(if to_http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.put_slice(Decimal::of(u64::from(status)).as_bytes());
+    out.put_u8(b' ');
+    out.put_slice(status::phrase(status).as_bytes());
+    out.put_slice(b"\r\n");
+}
+
 fn put_framing(out: &mut BytesMut, framing: Framing) {
     match framing {
         Framing::None | Framing::UntilClose => {}
-        Framing::Length(length) => {
-            out.put_slice(b"content-length: ");
-            put_digits(out, length);
-            out.put_slice(b"\r\n");
-        }
+        Framing::Length(length) => put_length(out, length),
         Framing::Chunked => out.put_slice(b"transfer-encoding: chunked\r\n"),
     }
 }
 
-/// Appends the lines that `keep` wants.
-fn put_fields(out: &mut BytesMut, fields: &Fields, keep: impl Fn(&Field<'_>) -> bool) {
-    fields.pieces(|field| keep(&field), |piece| out.put_slice(piece));
+/// Appends Content-Length, made beforehand so that it is appended at once.
+fn put_length(out: &mut BytesMut, length: u64) {
+    const START: &[u8] = b"content-length: ";
+    let digits = Decimal::of(length);
+    let digits = digits.as_bytes();
+    let (mut line, end) = ([0; START.len() + Decimal::LENGTH_MAX + 2], START.len() + digits.len());
+    line[..START.len()].copy_from_slice(START);
+    line[START.len()..end].copy_from_slice(digits);
+    line[end..end + 2].copy_from_slice(b"\r\n");
+    out.put_slice(&line[..end + 2]);
 }
 
 fn put_upgrade(out: &mut BytesMut, protocol: &str) {
@@ -160,20 +182,6 @@ fn put_visible(out: &mut BytesMut, text: &str) {
             rest = after;
         }
     }
-}
-
-/// Appends a number in decimal; the formatter of the standard library costs ten times as much.
-fn put_digits(out: &mut BytesMut, mut number: u64) {
-    let (mut digits, mut at) = ([0; 20], 20);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.put_slice(&digits[at..]);
 }
 
 /// `BytesMut` grows, so writing to it cannot fail.
