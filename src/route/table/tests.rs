@@ -30,7 +30,7 @@ fn ask(table: &Table, line: &str) -> String {
     match table.find(Query { method: &method, host, path, fields: &fields }, &|name| matches!(name, "fr" | "de")) {
         Ok(matched) => {
             let mut answer = matched.rule.pattern.text.clone();
-            for (name, value) in matched.captures {
+            for (name, value) in matched.captures() {
                 answer += &format!(" {name}={value}");
             }
             answer
