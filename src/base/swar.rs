@@ -50,6 +50,17 @@ pub fn skip(octets: &[u8], marks: impl Fn(u64) -> u64) -> usize {
     words.len() * 8
 }
 
+/// Whether any octet is marked.
+#[inline]
+pub fn any(octets: &[u8], marks: impl Fn(u64) -> u64) -> bool {
+    let marked = |word: &[u8; 8]| marks(u64::from_le_bytes(*word)) != 0;
+    match octets.last_chunk() {
+        // The last word may hold octets of the one before: better looked at twice than one by one.
+        Some(last) => octets.as_chunks().0.iter().any(marked) || marked(last),
+        None => octets.iter().any(|octet| marks(each(*octet)) != 0),
+    }
+}
+
 /// The place of the first octet that `odd` is true of; `marks` marks every octet that it may be true of.
 #[inline]
 pub fn find(octets: &[u8], marks: impl Fn(u64) -> u64, odd: impl Fn(u8) -> bool) -> Option<usize> {
@@ -90,6 +101,11 @@ mod tests {
                     let odd = |octet: u8| octet < least || octet == same || octet >= 0xf0;
                     let marks = |word| below(word, least) | equal(word, same) | high(word);
                     assert_eq!(find(&text, marks, odd), text.iter().position(|&octet| odd(octet)), "{octet} at {at}");
+                    let exact = |word| below(word, least) | equal(word, same);
+                    let expected = |text: &[u8]| text.iter().any(|octet| *octet < least || *octet == same);
+                    (0..24).for_each(|end| {
+                        assert_eq!(any(&text[..end], exact), expected(&text[..end]), "{octet} at {at}")
+                    });
                 }
             }
         }

@@ -267,19 +267,31 @@ impl Fields {
     }
 
     /// Appends a line under a well-known name in its lower-case spelling.
+    ///
+    /// Inlined, because callers name the name: how the line begins is then a constant.
+    #[inline]
     pub fn add(&mut self, id: Name, value: impl AsRef<[u8]>) {
-        self.push_as(id, id.as_str().as_bytes(), value.as_ref());
+        let (value_at, value) = (self.octets.len() + id.start().len(), value.as_ref());
+        self.line(id, value);
+        if swar::any(value, |word| swar::below(word, b' ')) {
+            self.clean(value_at);
+        }
     }
 
-    /// Appends a line under a well-known name, its value made of parts that we know to hold no control octet.
-    pub(crate) fn join(&mut self, id: Name, parts: &[&[u8]]) {
-        debug_assert!(parts.iter().all(|part| !part.iter().any(u8::is_ascii_control)), "known to be plain");
+    /// Appends a line under a well-known name, its value known to hold no control octet.
+    #[inline]
+    pub(crate) fn plain(&mut self, id: Name, value: &[u8]) {
+        debug_assert!(!value.iter().any(u8::is_ascii_control), "known to be plain");
+        self.line(id, value);
+    }
+
+    #[inline]
+    fn line(&mut self, id: Name, value: &[u8]) {
         let (start, at) = (id.start().as_bytes(), self.octets.len());
-        let value_len: usize = parts.iter().map(|part| part.len()).sum();
-        self.octets.reserve(start.len() + value_len + END.len());
+        self.octets.reserve(start.len() + value.len() + END.len());
         self.octets.extend_from_slice(start);
-        parts.iter().for_each(|part| self.octets.extend_from_slice(part));
-        self.close(id, id.as_str().as_bytes(), at, value_len);
+        self.octets.extend_from_slice(value);
+        self.close(id, id.as_str().as_bytes(), at, value.len());
     }
 
     /// Appends a line under a well-known name, its value written in place: nothing is allocated but room for it.
@@ -451,6 +463,7 @@ impl Fields {
     }
 
     /// Ends the line that begins at `at`.
+    #[inline]
     fn close(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
         self.octets.extend_from_slice(END);
         self.seen.note(id, name);
@@ -569,6 +582,8 @@ mod tests {
     fn nothing_that_is_pushed_splits_a_message() {
         let mut fields = Fields::new();
         fields.push(b"x", b"a\r\nEvil: 1\0");
+        fields.add(Name::Location, "/\r\n\0");
+        assert_eq!(fields.get(Name::Location), Some(&b"/   "[..]));
         fields.put(Name::Via, format_args!("{}\n{}", 1, "b\r\0"));
         assert_eq!(fields.named("x").next(), Some(&b"a  Evil: 1 "[..]));
         assert_eq!(fields.get(Name::Via), Some(&b"1 b  "[..]));

@@ -46,25 +46,9 @@ pub fn client_of(fields: &Fields, peer: IpAddr, door: Scheme, is_trusted: &dyn F
     let peer = peer.to_canonical();
     let by_trusted = is_trusted(peer);
     let mut believed = Believed { client: peer, scheme: door, host: None, chain: smallvec![peer], by_trusted };
-    if !by_trusted {
-        return believed;
+    if by_trusted {
+        believed.read(fields, is_trusted);
     }
-    let hops = if fields.has(Name::XForwardedFor) || !fields.has(Name::Forwarded) {
-        hops_of_x(fields)
-    } else {
-        hops_of_forwarded(fields)
-    };
-    for hop in hops.into_iter().rev().take(HOPS_MAX) {
-        believed.scheme = hop.scheme.unwrap_or(believed.scheme);
-        believed.host = hop.host.or(believed.host);
-        let Some(address) = hop.address else { break };
-        believed.chain.push(address);
-        believed.client = address;
-        if !is_trusted(address) {
-            break;
-        }
-    }
-    believed.chain.reverse();
     believed
 }
 
@@ -79,10 +63,10 @@ pub fn rebuild(fields: &mut Fields, believed: &Believed, authority: &str, also_f
     }
     let host = believed.host.as_deref().unwrap_or(authority);
     match believed.chain[..] {
-        [IpAddr::V4(address)] => fields.join(Name::XForwardedFor, &[dotted(address.octets(), &mut [0; 15])]),
+        [IpAddr::V4(address)] => fields.plain(Name::XForwardedFor, dotted(address.octets(), &mut [0; 16])),
         ref chain => fields.put(Name::XForwardedFor, Chain(chain)),
     }
-    fields.join(Name::XForwardedProto, &[believed.scheme.as_str().as_bytes()]);
+    fields.plain(Name::XForwardedProto, believed.scheme.as_str().as_bytes());
     if !host.is_empty() {
         fields.add(Name::XForwardedHost, host);
     }
@@ -103,25 +87,53 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// An IPv4 address as text; the formatter of the standard library costs ten times as much, and each request has one.
-pub(crate) fn dotted(octets: [u8; 4], out: &mut [u8; 15]) -> &[u8] {
+/// An IPv4 address as text; the formatter of the standard library costs many times as much, and each request has one.
+pub(crate) fn dotted(octets: [u8; 4], out: &mut [u8; 16]) -> &[u8] {
     let mut at = 0;
-    for (place, octet) in octets.into_iter().enumerate() {
-        let digits = [octet / 100, octet / 10 % 10, octet % 10];
-        let zeros = if octet > 99 { 0 } else { 1 + usize::from(octet < 10) };
-        for digit in &digits[zeros..] {
-            out[at] = b'0' + digit;
-            at += 1;
-        }
-        if place < 3 {
-            out[at] = b'.';
-            at += 1;
-        }
+    for octet in octets {
+        out[at..at + 4].copy_from_slice(&DECIMALS[usize::from(octet)]);
+        // Of what was written, the digits and the dot behind them stay.
+        at += 2 + usize::from(octet > 9) + usize::from(octet > 99);
     }
-    &out[..at]
+    &out[..at - 1]
 }
 
+/// Each octet in decimal, and a dot behind it.
+const DECIMALS: [[u8; 4]; 256] = {
+    let (mut all, mut octet) = ([[b'.'; 4]; 256], 0);
+    while octet < 256 {
+        let (mut rest, mut at) = (octet, (octet > 9) as usize + (octet > 99) as usize);
+        all[octet][at] = b'0' + (rest % 10) as u8;
+        while at > 0 {
+            (rest, at) = (rest / 10, at - 1);
+            all[octet][at] = b'0' + (rest % 10) as u8;
+        }
+        octet += 1;
+    }
+    all
+};
+
 impl Believed {
+    /// Reads what trusted hops say, from the one that called us on.
+    fn read(&mut self, fields: &Fields, is_trusted: &dyn Fn(IpAddr) -> bool) {
+        let hops = if fields.has(Name::XForwardedFor) || !fields.has(Name::Forwarded) {
+            hops_of_x(fields)
+        } else {
+            hops_of_forwarded(fields)
+        };
+        for hop in hops.into_iter().rev().take(HOPS_MAX) {
+            self.scheme = hop.scheme.unwrap_or(self.scheme);
+            self.host = hop.host.or(self.host.take());
+            let Some(address) = hop.address else { break };
+            self.chain.push(address);
+            self.client = address;
+            if !is_trusted(address) {
+                break;
+            }
+        }
+        self.chain.reverse();
+    }
+
     fn forwarded(&self, host: &str) -> String {
         let mut out = String::new();
         for (at, address) in self.chain.iter().enumerate() {
@@ -306,7 +318,7 @@ mod tests {
     fn addresses_are_written_as_the_standard_library_does() {
         for octet in 0..=255u8 {
             let octets = [octet, 255 - octet, 0, octet / 3];
-            assert_eq!(dotted(octets, &mut [0; 15]), std::net::Ipv4Addr::from(octets).to_string().as_bytes());
+            assert_eq!(dotted(octets, &mut [0; 16]), std::net::Ipv4Addr::from(octets).to_string().as_bytes());
         }
     }
 
