@@ -70,8 +70,8 @@ impl Site {
 /// The proxy of one worker.
 pub struct Proxy {
     site: RefCell<Reader<Site>>,
-    /// The snapshot whose limits `upstream` has.
-    seen: RefCell<Arc<Site>>,
+    /// The same, for this thread's requests: what they share among themselves needs no count that others look at.
+    held: RefCell<Rc<Arc<Site>>>,
     upstream: Rc<Upstream>,
     homes: Option<Arc<Homes>>,
     replays: Rc<ReplayBudget>,
@@ -82,11 +82,11 @@ impl Proxy {
     /// A proxy for the calling worker thread, on its runtime. `homes` is there where the plan has a Central to follow.
     /// `kept` says how much of requests is kept for replays.
     pub fn new(mut site: Reader<Site>, homes: Option<Arc<Homes>>, kept: Arc<Held>) -> Self {
-        let seen = site.load().clone();
-        let upstream = Upstream::new(head_limits(&seen.plan));
+        let held = Rc::new(site.load().clone());
+        let upstream = Upstream::new(head_limits(&held.plan));
         Proxy {
             site: RefCell::new(site),
-            seen: RefCell::new(seen),
+            held: RefCell::new(held),
             upstream,
             homes,
             replays: ReplayBudget::new(REPLAY_MAX, kept),
@@ -95,36 +95,36 @@ impl Proxy {
     }
 
     /// The snapshot for one request.
-    pub fn site(&self) -> Arc<Site> {
-        self.with_site(Arc::clone)
+    pub fn site(&self) -> Rc<Arc<Site>> {
+        self.with_site(Rc::clone)
     }
 
     /// Looks at the snapshot, which costs less than to hold it. `look` may not ask for it again.
-    pub fn with_site<T>(&self, look: impl FnOnce(&Arc<Site>) -> T) -> T {
+    pub fn with_site<T>(&self, look: impl FnOnce(&Rc<Arc<Site>>) -> T) -> T {
         let mut reader = self.site.borrow_mut();
-        let site = reader.load();
-        if !Arc::ptr_eq(site, &self.seen.borrow()) {
-            self.upstream.set_limits(head_limits(&site.plan));
-            self.seen.replace(site.clone());
+        if reader.refresh() {
+            self.upstream.set_limits(head_limits(&reader.seen().plan));
+            self.held.replace(Rc::new(reader.seen().clone()));
         }
-        look(site)
+        look(&self.held.borrow())
     }
 
     /// Answers a request from the public door.
     pub async fn public(&self, request: &mut Request, record: &mut Record) -> Response {
         let site = self.site();
-        let accept = request.head.fields.get(Name::Accept).filter(|accept| *accept != b"*/*").map(Box::<[u8]>::from);
-        let mut response =
-            match tunnel::switched(request, async |request: &mut Request| self.serve(&site, request, record).await)
-                .await
-            {
-                Ok(response) => response,
-                Err(error) => {
-                    record.failed(&error);
-                    // The addresses behind a public door are nobody's business; the log has them.
-                    refuse::response(&error, &site.plan.own.name, accept.as_deref(), asked(record))
-                }
-            };
+        let served = match tunnel::is_asked_for(&request.head) {
+            false => self.serve(&site, request, record).await,
+            true => {
+                let serve = async |request: &mut Request| self.serve(&site, request, record).await;
+                Box::pin(tunnel::switched(request, serve)).await
+            }
+        };
+        let mut response = served.unwrap_or_else(|error| {
+            record.failed(&error);
+            // The addresses behind a public door are nobody's business; the log has them.
+            let accept = request.head.fields.get(Name::Accept);
+            refuse::response(&error, &site.plan.own.name, accept, asked(record))
+        });
         if site.plan.own.tells_decision {
             response.head.fields.put(Name::Coordinator, Decided::of(&site.plan.own.name, record));
         }

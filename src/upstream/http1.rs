@@ -46,10 +46,9 @@ pub(super) async fn exchange(mut lease: Lease, request: &mut Outgoing<'_>, terms
     write::request_head(lease.conn.io.outbox(), &request.head, framing, connection);
     let expects = request.head.fields.elements(Name::Expect).any(|what| what.eq_ignore_ascii_case(b"100-continue"));
     let upload = Upload::new(std::mem::take(&mut request.body), framing, expects);
-    let pooled = lease.pooled;
     let mut talk = Talk { lease, upload, terms, reader: HeadReader::default(), wait: None, seen: false };
     let answered = talk.answer(request.interim.as_deref(), request.upgrade.as_deref()).await?;
-    talk.hand_over(answered, &request.head.method, pooled)
+    talk.hand_over(answered, &request.head.method)
 }
 
 /// A request in progress, until the final head has come.
@@ -155,10 +154,10 @@ impl Talk<'_> {
     }
 
     /// Makes the answer out of what is left after its head.
-    fn hand_over(mut self, head: ResponseHead, method: &Method, pooled: bool) -> Result<Answer> {
+    fn hand_over(mut self, head: ResponseHead, method: &Method) -> Result<Answer> {
         if head.status == 101 {
             let tunnel = Box::new(Holding::new(self.lease.conn.io, (self.lease.leave, self.lease.flight)));
-            return Ok(Answer { head, body: Body::Empty, tunnel: Some(tunnel), pooled });
+            return Ok(Answer { head, body: Body::Empty, tunnel: Some(tunnel) });
         }
         let framing = framing::of_response(&head, method)?;
         let welcome = (200..300).contains(&head.status);
@@ -174,7 +173,7 @@ impl Talk<'_> {
             trailers: None,
             failed: false,
         };
-        Ok(Answer { head, body: receiving.into_body(), tunnel: None, pooled })
+        Ok(Answer { head, body: receiving.into_body(), tunnel: None })
     }
 }
 
