@@ -28,12 +28,13 @@ use crate::error::{Error, Result};
 use crate::homes::Homes;
 use crate::message::via::Mark;
 use crate::message::{Fields, Name, RequestHead};
-use crate::metrics::cells::Held;
+use crate::metrics::cells;
 use crate::peer::wire::Decided;
 use crate::record::Record;
 use crate::upstream::{Live, Upstream};
 use crate::wire::HeadLimits;
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,11 +68,21 @@ impl Site {
     }
 }
 
+/// The site that a worker saw last. Its requests hold it by a count of their own, which no other thread looks at.
+pub struct Held(Arc<Site>);
+
+impl Deref for Held {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.0
+    }
+}
+
 /// The proxy of one worker.
 pub struct Proxy {
     site: RefCell<Reader<Site>>,
-    /// The same, for this thread's requests: what they share among themselves needs no count that others look at.
-    held: RefCell<Rc<Arc<Site>>>,
+    held: RefCell<Rc<Held>>,
     upstream: Rc<Upstream>,
     homes: Option<Arc<Homes>>,
     replays: Rc<ReplayBudget>,
@@ -81,8 +92,8 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy for the calling worker thread, on its runtime. `homes` is there where the plan has a Central to follow.
     /// `kept` says how much of requests is kept for replays.
-    pub fn new(mut site: Reader<Site>, homes: Option<Arc<Homes>>, kept: Arc<Held>) -> Self {
-        let held = Rc::new(site.load().clone());
+    pub fn new(mut site: Reader<Site>, homes: Option<Arc<Homes>>, kept: Arc<cells::Held>) -> Self {
+        let held = Rc::new(Held(site.load().clone()));
         let upstream = Upstream::new(head_limits(&held.plan));
         Proxy {
             site: RefCell::new(site),
@@ -95,18 +106,23 @@ impl Proxy {
     }
 
     /// The snapshot for one request.
-    pub fn site(&self) -> Rc<Arc<Site>> {
-        self.with_site(Rc::clone)
+    pub fn site(&self) -> Rc<Held> {
+        self.refresh();
+        self.held.borrow().clone()
     }
 
     /// Looks at the snapshot, which costs less than to hold it. `look` may not ask for it again.
-    pub fn with_site<T>(&self, look: impl FnOnce(&Rc<Arc<Site>>) -> T) -> T {
+    pub fn with_site<T>(&self, look: impl FnOnce(&Site) -> T) -> T {
+        self.refresh();
+        look(&self.held.borrow())
+    }
+
+    fn refresh(&self) {
         let mut reader = self.site.borrow_mut();
         if reader.refresh() {
             self.upstream.set_limits(head_limits(&reader.seen().plan));
-            self.held.replace(Rc::new(reader.seen().clone()));
+            self.held.replace(Rc::new(Held(reader.seen().clone())));
         }
-        look(&self.held.borrow())
     }
 
     /// Answers a request from the public door.
