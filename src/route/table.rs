@@ -138,18 +138,27 @@ impl When {
 impl Rule {
     /// Whether it serves a request whose host and path fit; if only the method does not, that method joins `others`.
     fn serves(&self, query: &Query<'_>, is_edge: &dyn Fn(&str) -> bool, others: &mut Vec<Method>) -> bool {
-        // The tries tell exactly which paths fit; `*` is none.
-        let fits = || self.pattern.capture(query.host, query.path).is_some();
-        debug_assert!(!query.path.starts_with('/') || fits(), "a trie led astray");
-        if self.when.as_ref().is_some_and(|when| !when.is_met(query.fields))
-            || (!query.path.starts_with('/') && !fits())
+        if !self.fits(query)
+            || self.when.as_ref().is_some_and(|when| !when.is_met(query.fields))
             || !self.names_edges(query, is_edge)
         {
             return false;
         }
-        let other = self.pattern.method().filter(|own| !serves(own, query.method));
-        others.extend(other.cloned());
-        other.is_none()
+        match self.pattern.method() {
+            Some(own) if !serves(own, query.method) => {
+                others.push(own.clone());
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Whether host and path fit, where the tries have led here: they tell exactly which paths do, and `*` is none.
+    fn fits(&self, query: &Query<'_>) -> bool {
+        let captured = || self.pattern.capture(query.host, query.path).is_some();
+        let is_path = query.path.starts_with('/');
+        debug_assert!(!is_path || captured(), "a trie led astray");
+        is_path || captured()
     }
 
     /// Whether every capture that `edge:{NAME}` uses holds the name of an edge.

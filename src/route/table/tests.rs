@@ -43,6 +43,14 @@ fn ask(table: &Table, line: &str) -> String {
 }
 
 #[test]
+fn an_asterisk_is_no_path() {
+    let fields = Fields::new();
+    let query = Query { method: &Method::Options, host: "h", path: "*", fields: &fields };
+    let found = |pattern| build(&[pattern]).unwrap().find(query, &|_| false).is_ok();
+    assert_eq!(["/", "/{rest...}", "/{$}", "/{name}"].map(found), [true, false, false, false]);
+}
+
+#[test]
 fn the_sample_of_the_manual() {
     let table = build(&[
         "GET /v1/items/{id}.json",
