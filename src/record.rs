@@ -126,7 +126,7 @@ impl Record {
 
     /// When its first octet came, as wall-clock time since the Unix epoch.
     pub fn at(&self) -> Duration {
-        clock::wall().saturating_sub(clock::now().saturating_duration_since(self.began))
+        clock::wall_of(self.began)
     }
 
     /// Notes a failure; the first one stays.

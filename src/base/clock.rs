@@ -61,6 +61,26 @@ pub fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// How long a thread takes the wall clock to go as the monotonic one does.
+const COMPARED_FOR: Duration = Duration::from_millis(500);
+
+/// The wall-clock time of a moment that has just been or is in this turn, for logs: exact but for what the wall clock was
+/// set by within the last half second. Cost: most of the time no clock is read.
+pub fn wall_of(moment: Instant) -> Duration {
+    thread_local! {
+        /// A moment of both clocks.
+        static COMPARED: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+    }
+    let now = turn();
+    let fresh = COMPARED.get().filter(|(then, _)| now.saturating_duration_since(*then) < COMPARED_FOR);
+    let (then, wall) = fresh.unwrap_or_else(|| {
+        let compared = (self::now(), wall());
+        COMPARED.set(Some(compared));
+        compared
+    });
+    (wall + moment.saturating_duration_since(then)).saturating_sub(then.saturating_duration_since(moment))
+}
+
 /// The CPU time that the calling thread has used; zero where the system does not tell.
 pub fn thread_cpu() -> Duration {
     use nix::time::{ClockId, clock_gettime};
@@ -94,8 +114,8 @@ pub fn put_rfc3339(out: &mut Vec<u8>, wall: Duration) {
         out.extend_from_slice(text.as_bytes().split_last_chunk::<4>().map_or(&[], |(start, _)| start));
     });
     let millis = wall.subsec_millis();
-    out.extend([millis / 100, millis / 10 % 10, millis % 10].map(|digit| b'0' + digit as u8));
-    out.push(b'Z');
+    let [a, b, c] = [millis / 100, millis / 10 % 10, millis % 10].map(|digit| b'0' + digit as u8);
+    out.extend_from_slice(&[a, b, c, b'Z']);
 }
 
 /// `wall` as an IMF-fixdate, as the `Date` field carries it (RFC 9110 section 5.6.7).
@@ -157,6 +177,17 @@ mod tests {
         assert_eq!(seen[0].0, seen[0].1);
         assert_eq!(seen[1].0, seen[1].1);
         assert!(outside <= seen[0].0 && seen[0].0 < seen[1].0);
+    }
+
+    #[test]
+    fn moments_have_a_time_of_day() {
+        let _turn = Turn::begin();
+        let now = turn();
+        let of_now = wall_of(now);
+        assert!(wall().abs_diff(of_now) < Duration::from_secs(5));
+        for apart in [Duration::from_millis(3), Duration::from_secs(3600)] {
+            assert_eq!((wall_of(now - apart), wall_of(now + apart)), (of_now - apart, of_now + apart));
+        }
     }
 
     #[test]

@@ -61,6 +61,11 @@ impl Fault {
         Some((by, left(Some(until), now)?))
     }
 
+    /// Whether there may be any. Cost: an atomic load; nearly always the last that is asked.
+    pub fn may_be(&self) -> bool {
+        self.any.load(Relaxed)
+    }
+
     /// Faults made so far.
     pub fn made(&self) -> u64 {
         self.made.load(Relaxed)
@@ -84,7 +89,7 @@ impl Fault {
     }
 
     fn state(&self, now: Instant) -> Option<State> {
-        if !self.any.load(Relaxed) {
+        if !self.may_be() {
             return None;
         }
         let state = *self.state.borrow();

@@ -63,9 +63,21 @@ impl<T> Clone for Reader<T> {
 impl<T> Reader<T> {
     /// The newest value. Cost: one atomic load unless it changed.
     pub fn load(&mut self) -> &Arc<T> {
-        if self.receiver.has_changed().unwrap_or(false) {
+        self.refresh();
+        &self.cached
+    }
+
+    /// Looks for a newer value, which `seen` then gives; whether there was one.
+    pub fn refresh(&mut self) -> bool {
+        let changed = self.receiver.has_changed().unwrap_or(false);
+        if changed {
             self.cached = self.receiver.borrow_and_update().clone();
         }
+        changed
+    }
+
+    /// The value that was loaded last.
+    pub fn seen(&self) -> &Arc<T> {
         &self.cached
     }
 

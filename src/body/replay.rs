@@ -86,14 +86,14 @@ enum End {
 
 impl Replay {
     /// Keeps up to `max` octets of `body`, within `budget`.
-    pub fn new(body: Body, max: usize, budget: Rc<ReplayBudget>) -> Replay {
+    pub fn new(body: Body, max: usize, budget: &Rc<ReplayBudget>) -> Replay {
         let inner = match body {
             Body::Empty => Source::Whole(None),
             Body::Full(octets) => Source::Whole(Some(octets)),
             Body::Lent(octets) => Source::Whole(Some(octets.into())),
             source @ Body::Pulled(_) => Source::Pulled(Rc::new(RefCell::new(Kept {
                 source,
-                budget,
+                budget: budget.clone(),
                 max,
                 pieces: VecDeque::new(),
                 octets: 0,
@@ -297,7 +297,7 @@ mod tests {
             "!" => Err(Error::new(Kind::ClientClosed, "gone")),
             piece => Ok(Piece::Data(Bytes::from_static(piece.as_bytes()))),
         });
-        Replay::new(Body::Pulled(Box::new(Scripted(pieces.collect()))), max, Rc::clone(budget))
+        Replay::new(Body::Pulled(Box::new(Scripted(pieces.collect()))), max, budget)
     }
 
     /// Pulls at most `count` pieces, as text; `.` is the end.

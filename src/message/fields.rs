@@ -129,13 +129,13 @@ impl Fields {
     }
 
     /// Appends a line under a well-known name in its lower-case spelling.
+    ///
+    /// Inlined, because callers name the name: how the line begins is then a constant.
+    #[inline]
     pub fn add(&mut self, id: Name, value: impl AsRef<[u8]>) {
-        let (start, value, at) = (id.start().as_bytes(), value.as_ref(), self.octets.len());
-        self.octets.reserve(start.len() + value.len() + END.len());
-        self.octets.extend_from_slice(start);
-        self.octets.extend_from_slice(value);
-        self.clean(at + start.len());
-        self.close(id, id.as_str().as_bytes(), at, value.len());
+        let value_at = self.octets.len() + id.start().len();
+        self.line(id, value.as_ref());
+        self.clean(value_at);
     }
 
     /// Appends a whole line as it is written, which is known to be one.
@@ -146,16 +146,20 @@ impl Fields {
         self.note_line(id, name.as_bytes(), at, line.len() - name.len() - COLON.len() - END.len());
     }
 
-    /// Appends a line under a well-known name, its value made of parts that we know to hold no control octet.
+    /// Appends a line under a well-known name, its value known to hold no control octet.
     #[inline]
-    pub(crate) fn join(&mut self, id: Name, parts: &[&[u8]]) {
-        debug_assert!(parts.iter().all(|part| !part.iter().any(u8::is_ascii_control)), "known to be plain");
+    pub(crate) fn plain(&mut self, id: Name, value: &[u8]) {
+        debug_assert!(!value.iter().any(u8::is_ascii_control), "known to be plain");
+        self.line(id, value);
+    }
+
+    #[inline]
+    fn line(&mut self, id: Name, value: &[u8]) {
         let (start, at) = (id.start().as_bytes(), self.octets.len());
-        let value_len: usize = parts.iter().map(|part| part.len()).sum();
-        self.octets.reserve(start.len() + value_len + END.len());
+        self.octets.reserve(start.len() + value.len() + END.len());
         self.octets.extend_from_slice(start);
-        parts.iter().for_each(|part| self.octets.extend_from_slice(part));
-        self.close(id, id.as_str().as_bytes(), at, value_len);
+        self.octets.extend_from_slice(value);
+        self.close(id, id.as_str().as_bytes(), at, value.len());
     }
 
     /// Appends a line under a well-known name, its value written in place: nothing is allocated but room for it.
@@ -489,6 +493,8 @@ mod tests {
     fn nothing_that_is_pushed_splits_a_message() {
         let mut fields = Fields::new();
         fields.push(b"x", b"a\r\nEvil: 1\0");
+        fields.add(Name::Location, "/\r\n\0");
+        assert_eq!(fields.get(Name::Location), Some(&b"/   "[..]));
         fields.put(Name::Via, format_args!("{}\n{}", 1, "b\r\0"));
         assert_eq!(fields.named("x").next(), Some(&b"a  Evil: 1 "[..]));
         assert_eq!(fields.get(Name::Via), Some(&b"1 b  "[..]));

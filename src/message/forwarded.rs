@@ -48,25 +48,9 @@ pub fn client_of(fields: &Fields, peer: IpAddr, door: Scheme, is_trusted: &dyn F
     let peer = peer.to_canonical();
     let by_trusted = is_trusted(peer);
     let mut believed = Believed { client: peer, scheme: door, host: None, chain: smallvec![peer], by_trusted };
-    if !by_trusted {
-        return believed;
+    if by_trusted {
+        believed.read(fields, is_trusted);
     }
-    let hops = if fields.has(Name::XForwardedFor) || !fields.has(Name::Forwarded) {
-        hops_of_x(fields)
-    } else {
-        hops_of_forwarded(fields)
-    };
-    for hop in hops.into_iter().rev().take(HOPS_MAX) {
-        believed.scheme = hop.scheme.unwrap_or(believed.scheme);
-        believed.host = hop.host.or(believed.host);
-        let Some(address) = hop.address else { break };
-        believed.chain.push(address);
-        believed.client = address;
-        if !is_trusted(address) {
-            break;
-        }
-    }
-    believed.chain.reverse();
     believed
 }
 
@@ -81,7 +65,7 @@ pub fn rebuild(fields: &mut Fields, believed: &Believed, authority: &str, also_f
     }
     let host = believed.host.as_deref().unwrap_or(authority);
     match believed.chain[..] {
-        [IpAddr::V4(address)] => fields.join(Name::XForwardedFor, &[dotted(address.octets(), &mut [0; 16])]),
+        [IpAddr::V4(address)] => fields.plain(Name::XForwardedFor, dotted(address.octets(), &mut [0; 16])),
         ref chain => fields.put(Name::XForwardedFor, Chain(chain)),
     }
     fields.add_line(Name::XForwardedProto, proto(believed.scheme));
@@ -114,6 +98,26 @@ impl fmt::Display for Chain<'_> {
 }
 
 impl Believed {
+    /// Reads what trusted hops say, from the one that called us on.
+    fn read(&mut self, fields: &Fields, is_trusted: &dyn Fn(IpAddr) -> bool) {
+        let hops = if fields.has(Name::XForwardedFor) || !fields.has(Name::Forwarded) {
+            hops_of_x(fields)
+        } else {
+            hops_of_forwarded(fields)
+        };
+        for hop in hops.into_iter().rev().take(HOPS_MAX) {
+            self.scheme = hop.scheme.unwrap_or(self.scheme);
+            self.host = hop.host.or(self.host.take());
+            let Some(address) = hop.address else { break };
+            self.chain.push(address);
+            self.client = address;
+            if !is_trusted(address) {
+                break;
+            }
+        }
+        self.chain.reverse();
+    }
+
     fn forwarded(&self, host: &str) -> String {
         let mut out = String::new();
         for (at, address) in self.chain.iter().enumerate() {

@@ -96,11 +96,10 @@ impl RequestHead {
 
     /// The host part of `authority`.
     pub fn host(&self) -> &str {
-        let port = memchr::memrchr(b':', self.authority.as_bytes());
-        match port.map(|at| (&self.authority[..at], &self.authority[at + 1..])) {
-            Some((host, port)) if port.bytes().all(|c| c.is_ascii_digit()) => host,
-            _ => &self.authority,
-        }
+        // A port is short: from the end it is found at once, or that there is none.
+        let digits = self.authority.bytes().rev().take_while(u8::is_ascii_digit).count();
+        let before = &self.authority[..self.authority.len() - digits];
+        before.strip_suffix(':').unwrap_or(&self.authority)
     }
 
     /// The token that this request asks to upgrade to: HTTP/1.1 `Upgrade` with `Connection: upgrade`, or `:protocol`.

@@ -131,7 +131,13 @@ closed_set! {
 impl DecisionLabel {
     /// Reads `Record::decision`.
     pub fn of(text: &str) -> DecisionLabel {
-        DecisionLabel::ALL.iter().copied().find(|label| label.as_str() == text).unwrap_or(DecisionLabel::None)
+        match text {
+            "local" => DecisionLabel::Local,
+            "central" => DecisionLabel::Central,
+            "remote" => DecisionLabel::Remote,
+            "reply" => DecisionLabel::Reply,
+            _ => DecisionLabel::None,
+        }
     }
 }
 
@@ -175,12 +181,22 @@ pub struct Histogram {
 impl Histogram {
     /// Counts one duration.
     pub fn observe(&self, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let at = BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(BUCKETS.len());
+        let nanos = took.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(took.subsec_nanos()));
+        let at = BOUNDS.iter().position(|bound| nanos <= *bound).unwrap_or(BOUNDS.len());
         self.buckets[at].add(1);
-        self.micros.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        self.micros.add(nanos / 1000);
     }
 }
+
+/// The bounds of the buckets in nanoseconds.
+const BOUNDS: [u64; BUCKETS.len()] = {
+    let (mut bounds, mut at) = ([0; BUCKETS.len()], 0);
+    while at < BUCKETS.len() {
+        bounds[at] = (BUCKETS[at] * 1e6 + 0.5) as u64 * 1000;
+        at += 1;
+    }
+    bounds
+};
 
 /// The cells of one route and decision.
 #[derive(Debug, Default)]

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// A buffer is handed over when it holds this much.
 const BUFFER: usize = 32 << 10;
 
+/// What it has room for beyond that: the line that fills it.
+const LINE: usize = 4 << 10;
+
 /// ... or when its first line is this old.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
@@ -77,7 +80,7 @@ impl AccessLog {
     pub fn buffer(self: &Arc<Self>) -> AccessBuffer {
         let inner = Rc::new(Inner {
             log: self.clone(),
-            octets: RefCell::new(Vec::with_capacity(BUFFER)),
+            octets: RefCell::new(Vec::with_capacity(BUFFER + LINE)),
             lines: Cell::new(0),
             filled: tokio::sync::Notify::new(),
         });
@@ -143,11 +146,15 @@ struct Inner {
 impl AccessBuffer {
     /// Adds one line: `write` appends it with its newline.
     pub fn line(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.0.octets.borrow_mut());
-        self.0.lines.set(self.0.lines.get() + 1);
-        if self.0.octets.borrow().len() >= BUFFER {
+        let mut octets = self.0.octets.borrow_mut();
+        write(&mut octets);
+        let is_full = octets.len() >= BUFFER;
+        drop(octets);
+        let lines = self.0.lines.get() + 1;
+        self.0.lines.set(lines);
+        if is_full {
             self.0.hand_over();
-        } else if self.0.lines.get() == 1 {
+        } else if lines == 1 {
             self.0.filled.notify_one();
         }
     }
@@ -157,7 +164,7 @@ impl Inner {
     fn hand_over(&self) {
         let lines = self.lines.replace(0);
         if lines > 0 {
-            let octets = std::mem::replace(&mut *self.octets.borrow_mut(), Vec::with_capacity(BUFFER));
+            let octets = std::mem::replace(&mut *self.octets.borrow_mut(), Vec::with_capacity(BUFFER + LINE));
             self.log.send(Chunk { octets, lines });
         }
     }

@@ -65,6 +65,8 @@ struct Found {
     plan: Option<Arc<Plan>>,
     routes: Vec<Option<Arc<RouteCells>>>,
     clusters: HashMap<Arc<str>, Arc<ClusterCells>, foldhash::fast::RandomState>,
+    /// The cluster that was asked for last: mostly the next one too.
+    cluster: Option<(Arc<str>, Arc<ClusterCells>)>,
     no_route: Option<Arc<RouteCells>>,
 }
 
@@ -176,10 +178,12 @@ impl Found {
 
     fn cluster(&mut self, shared: &Shared, record: &Record) -> Option<&ClusterCells> {
         let name = record.cluster.as_ref()?;
-        if !self.clusters.contains_key(name) {
-            self.clusters.insert(name.clone(), cell(&shared.clusters, name));
+        if self.cluster.as_ref().is_none_or(|(last, _)| !Arc::ptr_eq(last, name)) {
+            let fresh = || cell(&shared.clusters, name);
+            let cells = self.clusters.entry(name.clone()).or_insert_with(fresh);
+            self.cluster = Some((name.clone(), cells.clone()));
         }
-        self.clusters.get(name).map(|cells| &**cells)
+        self.cluster.as_ref().map(|(_, cells)| &**cells)
     }
 
     fn look_at(&mut self, plan: &Arc<Plan>) {
@@ -189,6 +193,7 @@ impl Found {
         self.plan = Some(plan.clone());
         self.routes = vec![None; plan.settings.len()];
         self.clusters.clear();
+        self.cluster = None;
     }
 }
 

@@ -1,9 +1,11 @@
 //! Numbers as a page shows them, and plans for tests that need one.
 
+use super::cells::{BUCKETS, Histogram};
 use super::*;
 use crate::config::plan::{
     Edges, HeaderEdit, HostRule, Limits, Log, Own, Retry, RouteSettings, Timeouts, TlsSettings, Trust,
 };
+use std::time::Duration;
 
 /// A plan with nothing but routes of these names.
 pub(crate) fn plan(routes: &[&str]) -> Plan {
@@ -82,4 +84,13 @@ fn workers_are_summed_under_the_names_of_the_configuration() {
         assert!(text.contains(line), "{line} is missing in\n{text}");
     }
     assert!(text.ends_with("# EOF\n"));
+}
+
+#[test]
+fn labels_and_bounds_are_read_as_they_are_written() {
+    assert!(DecisionLabel::ALL.iter().all(|label| DecisionLabel::of(label.as_str()) == *label));
+    let histogram = Histogram::default();
+    BUCKETS.iter().for_each(|bound| histogram.observe(Duration::from_secs_f64(*bound)));
+    histogram.observe(Duration::MAX);
+    assert!(histogram.buckets.iter().all(|bucket| bucket.load() == 1), "each bound is in its own bucket");
 }

@@ -12,7 +12,6 @@ use crate::homes::Registered;
 use crate::message::{RequestHead, forwarded};
 use crate::record::Record;
 use crate::route::key;
-use crate::upstream::Answer;
 use bytes::{Bytes, BytesMut};
 use std::task::{Context, Poll};
 
@@ -48,11 +47,10 @@ impl Proxy {
         &self,
         rule: &ClaimRule,
         sending: &Sending<'_>,
-        answer: Answer,
+        mut response: Response,
         record: &mut Record,
     ) -> Result<Response> {
         let (site, course, base) = (sending.site, sending.course, &sending.head);
-        let mut response: Response = answer.into();
         if !(200..300).contains(&response.head.status) {
             return Ok(response);
         }

@@ -35,23 +35,21 @@ pub(super) fn response(
     encoders: &Rc<Encoders>,
     settings: &RouteSettings,
     request: &RequestHead,
-    mut response: Response,
+    response: &mut Response,
     record: &mut Record,
-) -> Response {
-    let Some(rules) = settings.compress.as_ref().filter(|_| response.tunnel.is_none()) else { return response };
+) {
+    let Some(rules) = settings.compress.as_ref().filter(|_| response.tunnel.is_none()) else { return };
     if response.head.status == 304 {
-        not_modified(rules, request, &mut response.head);
-        return response;
+        return not_modified(rules, request, &mut response.head);
     }
-    match verdict(rules, request, &response.head, length(&response, request)) {
+    match verdict(rules, request, &response.head, length(response, request)) {
         Verdict::AsItIs => {}
         Verdict::Negotiable => vary(&mut response.head.fields),
         Verdict::In(coding) => {
             vary(&mut response.head.fields);
-            encode(encoders, rules, coding, request, &mut response, record);
+            encode(encoders, rules, coding, request, response, record);
         }
     }
-    response
 }
 
 /// The length of the content that a GET would get, where it is known.

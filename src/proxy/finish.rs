@@ -4,16 +4,9 @@ use super::{Site, outgoing};
 use crate::body::Response;
 use crate::config::plan::RouteSettings;
 use crate::message::hop;
-use crate::upstream::Answer;
-
-impl From<Answer> for Response {
-    fn from(answer: Answer) -> Self {
-        Response { head: answer.head, body: answer.body, tunnel: answer.tunnel }
-    }
-}
 
 /// Makes a response fit for downstream. An origin cannot speak to edges: every `Coordinator` field of it is dropped.
-pub(super) fn response(site: &Site, settings: &RouteSettings, mut response: Response) -> Response {
+pub(super) fn response(site: &Site, settings: &RouteSettings, response: &mut Response) {
     let fields = &mut response.head.fields;
     hop::strip_connection(fields);
     hop::strip_internal(fields);
@@ -21,5 +14,4 @@ pub(super) fn response(site: &Site, settings: &RouteSettings, mut response: Resp
     if !settings.response_headers.is_empty() {
         outgoing::edit(fields, &settings.response_headers);
     }
-    response
 }

@@ -28,12 +28,13 @@ use crate::error::{Error, Result};
 use crate::homes::Homes;
 use crate::message::via::Mark;
 use crate::message::{Fields, Name, RequestHead};
-use crate::metrics::cells::Held;
+use crate::metrics::cells;
 use crate::peer::wire::Decided;
 use crate::record::Record;
 use crate::upstream::{Live, Upstream};
 use crate::wire::HeadLimits;
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,11 +68,21 @@ impl Site {
     }
 }
 
+/// The site that a worker saw last. Its requests hold it by a count of their own, which no other thread looks at.
+pub struct Held(Arc<Site>);
+
+impl Deref for Held {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.0
+    }
+}
+
 /// The proxy of one worker.
 pub struct Proxy {
     site: RefCell<Reader<Site>>,
-    /// The snapshot whose limits `upstream` has.
-    seen: RefCell<Arc<Site>>,
+    held: RefCell<Rc<Held>>,
     upstream: Rc<Upstream>,
     homes: Option<Arc<Homes>>,
     replays: Rc<ReplayBudget>,
@@ -81,12 +92,12 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy for the calling worker thread, on its runtime. `homes` is there where the plan has a Central to follow.
     /// `kept` says how much of requests is kept for replays.
-    pub fn new(mut site: Reader<Site>, homes: Option<Arc<Homes>>, kept: Arc<Held>) -> Self {
-        let seen = site.load().clone();
-        let upstream = Upstream::new(head_limits(&seen.plan));
+    pub fn new(mut site: Reader<Site>, homes: Option<Arc<Homes>>, kept: Arc<cells::Held>) -> Self {
+        let held = Rc::new(Held(site.load().clone()));
+        let upstream = Upstream::new(head_limits(&held.plan));
         Proxy {
             site: RefCell::new(site),
-            seen: RefCell::new(seen),
+            held: RefCell::new(held),
             upstream,
             homes,
             replays: ReplayBudget::new(REPLAY_MAX, kept),
@@ -95,36 +106,41 @@ impl Proxy {
     }
 
     /// The snapshot for one request.
-    pub fn site(&self) -> Arc<Site> {
-        self.with_site(Arc::clone)
+    pub fn site(&self) -> Rc<Held> {
+        self.refresh();
+        self.held.borrow().clone()
     }
 
     /// Looks at the snapshot, which costs less than to hold it. `look` may not ask for it again.
-    pub fn with_site<T>(&self, look: impl FnOnce(&Arc<Site>) -> T) -> T {
+    pub fn with_site<T>(&self, look: impl FnOnce(&Site) -> T) -> T {
+        self.refresh();
+        look(&self.held.borrow())
+    }
+
+    fn refresh(&self) {
         let mut reader = self.site.borrow_mut();
-        let site = reader.load();
-        if !Arc::ptr_eq(site, &self.seen.borrow()) {
-            self.upstream.set_limits(head_limits(&site.plan));
-            self.seen.replace(site.clone());
+        if reader.refresh() {
+            self.upstream.set_limits(head_limits(&reader.seen().plan));
+            self.held.replace(Rc::new(Held(reader.seen().clone())));
         }
-        look(site)
     }
 
     /// Answers a request from the public door.
     pub async fn public(&self, request: &mut Request, record: &mut Record) -> Response {
         let site = self.site();
-        let accept = request.head.fields.get(Name::Accept).filter(|accept| *accept != b"*/*").map(Box::<[u8]>::from);
-        let mut response =
-            match tunnel::switched(request, async |request: &mut Request| self.serve(&site, request, record).await)
-                .await
-            {
-                Ok(response) => response,
-                Err(error) => {
-                    record.failed(&error);
-                    // The addresses behind a public door are nobody's business; the log has them.
-                    refuse::response(&error, &site.plan.own.name, accept.as_deref(), asked(record))
-                }
-            };
+        let served = match tunnel::is_asked_for(&request.head) {
+            false => self.serve(&site, request, record).await,
+            true => {
+                let serve = async |request: &mut Request| self.serve(&site, request, record).await;
+                Box::pin(tunnel::switched(request, serve)).await
+            }
+        };
+        let mut response = served.unwrap_or_else(|error| {
+            record.failed(&error);
+            // The addresses behind a public door are nobody's business; the log has them.
+            let accept = request.head.fields.get(Name::Accept);
+            refuse::response(&error, &site.plan.own.name, accept, asked(record))
+        });
         if site.plan.own.tells_decision {
             response.head.fields.put(Name::Coordinator, Decided::of(&site.plan.own.name, record));
         }

@@ -42,6 +42,8 @@ pub struct Sending<'a> {
     pub(super) upgrade: Option<String>,
     pub(super) interim: Option<InterimLine>,
     pub(super) body: Replay,
+    /// Where it was sent last.
+    pub(super) to: Option<Decision>,
 }
 
 impl<'a> Sending<'a> {
@@ -54,16 +56,18 @@ impl<'a> Sending<'a> {
         // One bound serves both: memory is taken as content passes, and origins get theirs cut off sooner.
         let keep = if course.key.is_some() || course.named.is_some() { PEER_REPLAY } else { ORIGIN_REPLAY };
         let head = &mut *request.head;
-        let upgrade = head.upgrade().map(str::to_owned);
+        // Every request has been brought into the one form (`tunnel`).
+        let upgrade = head.protocol.clone();
         outgoing::pass_on(head, &request.from, site);
         Sending {
             site,
             course,
             interim: request.interim.take(),
-            body: Replay::new(std::mem::take(&mut request.body), keep, replays.clone()),
+            body: Replay::new(std::mem::take(&mut request.body), keep, replays),
             upgrade,
             passed_on: head.fields.len(),
             head,
+            to: None,
         }
     }
 
@@ -81,28 +85,26 @@ impl Proxy {
         places: &[Place],
         may_claim: bool,
         record: &mut Record,
-    ) -> Result<(Answer, Decision)> {
+    ) -> Result<Answer> {
         let mut because = None;
-        let (mut outcome, mut unwanted) = (None, None);
         for (at, place) in places.iter().enumerate() {
             let is_last = at + 1 == places.len();
-            because = match self.try_place(sending, place, may_claim, because, is_last, record).await {
-                Ok((answer, _)) if !is_last && goes_on(sending, &answer) => {
-                    unwanted = Some(Box::pin(discard(answer)));
-                    Some(Reason::NextOnStatus)
-                }
-                Err(error) if !is_last && moves_on(sending, &error) => {
-                    outcome = Some(error);
-                    Some(Reason::FirstUnreachable)
-                }
+            let tried = self.try_place(sending, place, may_claim, because, is_last, record).await;
+            if is_last {
+                return tried;
+            }
+            let unwanted = match tried {
+                Ok(answer) if goes_on(sending, &answer) => Some(Box::pin(discard(answer))),
+                Err(error) if moves_on(sending, &error) => None,
                 settled => return settled,
             };
+            because = Some(if unwanted.is_some() { Reason::NextOnStatus } else { Reason::FirstUnreachable });
             // Apart from the match, which would hold a place for the answer.
-            if let Some(unwanted) = unwanted.take() {
+            if let Some(unwanted) = unwanted {
                 unwanted.await;
             }
         }
-        Err(outcome.unwrap_or_else(|| Error::unavailable("the route names no place", RETRY_AFTER)))
+        Err(Error::unavailable("the route names no place", RETRY_AFTER))
     }
 
     async fn try_place(
@@ -113,19 +115,23 @@ impl Proxy {
         because: Option<Reason>,
         is_last: bool,
         record: &mut Record,
-    ) -> Result<(Answer, Decision)> {
-        let mut settled = self.settle(sending, place, may_claim).await?;
+    ) -> Result<Answer> {
+        let mut settled = match self.settle(sending, place, may_claim)? {
+            Some(settled) => settled,
+            None => Box::pin(self.settle_by_asking(sending, place, may_claim)).await?,
+        };
         settled.reason = because.unwrap_or(settled.reason);
+        sending.to = Some(settled.decision);
         serve::note(sending.site, settled, sending.course, record);
         if !is_last && !is_reachable(sending, settled.decision) {
             return Err(Error::unavailable("the place is down", RETRY_AFTER).again(Again::Unsent));
         }
-        let answer = match settled.decision {
-            Decision::Local => self.locally(sending, settled, record).await,
-            Decision::Central => Box::pin(self.centrally(sending, record)).await,
-            Decision::Remote(_) => Box::pin(self.remotely(sending, settled, record)).await,
+        let (cluster, role, note) = match settled.decision {
+            Decision::Local => origin(sending, settled)?,
+            Decision::Central => central(sending)?,
+            Decision::Remote(_) => return Box::pin(self.remotely(sending, settled, record)).await,
         };
-        answer.map(|answer| (answer, settled.decision))
+        self.attempts(sending, cluster, role, &note, record).await
     }
 
     /// At this edge's own origin.
@@ -135,16 +141,7 @@ impl Proxy {
         settled: Settled,
         record: &mut Record,
     ) -> Result<Answer> {
-        let cluster = local_cluster(sending.site, sending.course.settings)?;
-        let note = Note::local(sending, settled);
-        self.attempts(sending, cluster, Role::Origin, &note, record).await
-    }
-
-    /// At Central: through its Coordinator's door, or at its application directly.
-    async fn centrally(&self, sending: &mut Sending<'_>, record: &mut Record) -> Result<Answer> {
-        let note = Note::central(sending);
-        let (cluster, role) = central_cluster(sending.site)
-            .ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this edge knows no Central"))?;
+        let (cluster, role, note) = origin(sending, settled)?;
         self.attempts(sending, cluster, role, &note, record).await
     }
 
@@ -163,7 +160,8 @@ impl Proxy {
         let mut retrying = None;
         let mut tried = SmallVec::<[usize; 4]>::new();
         loop {
-            let endpoint = cluster.pick(&tried, chance(), clock::turn()).ok_or_else(|| nobody(cluster))?;
+            let picked = cluster.only().or_else(|| cluster.pick(&tried, chance(), clock::turn()));
+            let endpoint = picked.ok_or_else(|| nobody(cluster))?;
             let Some(body) = sending.body.body() else {
                 return Err(Error::new(Kind::ConnectionTerminated, "the request content cannot be sent a second time"));
             };
@@ -192,6 +190,22 @@ impl Proxy {
             }
         }
     }
+}
+
+/// Which servers are called, what they are, and what they are told.
+type Aim<'a> = (&'a Arc<Cluster>, Role, Note<'a>);
+
+/// This edge's own origin.
+fn origin<'a>(sending: &Sending<'a>, settled: Settled) -> Result<Aim<'a>> {
+    let cluster = local_cluster(sending.site, sending.course.settings)?;
+    Ok((cluster, Role::Origin, Note::local(sending, settled)))
+}
+
+/// Central: through its Coordinator's door, or its application directly.
+fn central<'a>(sending: &Sending<'a>) -> Result<Aim<'a>> {
+    let (cluster, role) = central_cluster(sending.site)
+        .ok_or_else(|| Error::new(Kind::ProxyConfigurationError, "this edge knows no Central"))?;
+    Ok((cluster, role, Note::central(sending)))
 }
 
 /// Reads an answer that nobody wants to its end, if that is near: its connection can then be used again.

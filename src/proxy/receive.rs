@@ -57,8 +57,8 @@ impl Proxy {
         let own = site.plan.own.name.as_str();
         let role = if fwd.key.is_some() { As::Home } else { As::Local };
         let note = Note { entry: &fwd.from, key: fwd.key.clone(), home: fwd.key.as_ref().map(|_| own), epoch, role };
-        let answer = self.attempts(&mut sending, cluster, Role::Origin, &note, record).await?;
-        let mut response = finish::response(site, course.settings, answer.into());
+        let mut response = self.attempts(&mut sending, cluster, Role::Origin, &note, record).await?;
+        finish::response(site, course.settings, &mut response);
         if tell {
             let seq = self.homes()?.cursor().seq;
             response.head.fields.add(Name::CoordinatorHome, HomeIs { edge: own.to_owned(), epoch, seq }.to_string());
@@ -100,8 +100,9 @@ impl Proxy {
         let mut sending = Sending::new(site, &course, request, &self.replays);
         let cluster = obtain::local_cluster(site, course.settings)?;
         let note = Note { entry: &fwd.from, key: fwd.key.clone(), home: None, epoch: 0, role: As::Central };
-        let answer = self.attempts(&mut sending, cluster, Role::Origin, &note, record).await?;
-        Ok(finish::response(site, course.settings, answer.into()))
+        let mut response = self.attempts(&mut sending, cluster, Role::Origin, &note, record).await?;
+        finish::response(site, course.settings, &mut response);
+        Ok(response)
     }
 
     /// Decides on the key that came along; the body has not been touched.

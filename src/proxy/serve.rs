@@ -35,8 +35,9 @@ impl Proxy {
         }
         let course = course::find(&site.plan, &request.head, record)?;
         let Some(Action::To(places)) = course.rule.map(|rule| &rule.action) else {
-            let response = reply::response(&course, record)?;
-            return Ok(compress::response(&self.encoders, course.settings, &request.head, response, record));
+            let mut response = reply::response(&course, record)?;
+            compress::response(&self.encoders, course.settings, &request.head, &mut response, record);
+            return Ok(response);
         };
         limit::bound(&mut request.body, course.settings.body_max)?;
         if course.settings.claim.is_some() {
@@ -45,32 +46,40 @@ impl Proxy {
         let may_claim = may_claim(&course, &request.head);
         self.within_claim_rate(site, &course, request, may_claim)?;
         let mut sending = Sending::new(site, &course, request, &self.replays);
-        let (answer, decision) = self.obtain(&mut sending, places, may_claim, record).await?;
-        let response = match &course.settings.claim {
-            Some(rule) if decision == Decision::Local => Box::pin(self.claim(rule, &sending, answer, record)).await?,
-            _ => answer.into(),
-        };
-        let response = finish::response(site, course.settings, response);
-        Ok(compress::response(&self.encoders, course.settings, sending.head, response, record))
+        let mut outcome = self.obtain(&mut sending, places, may_claim, record).await;
+        if let Some(rule) = course.settings.claim.as_ref().filter(|_| sending.to == Some(Decision::Local)) {
+            outcome = Box::pin(self.claim(rule, &sending, outcome?, record)).await;
+        }
+        // Where it lies: an answer is large.
+        if let Ok(response) = &mut outcome {
+            finish::response(site, course.settings, response);
+            compress::response(&self.encoders, course.settings, sending.head, response, record);
+        }
+        outcome
     }
 
-    /// Settles where a place of the route is, asking Central where only it can tell.
-    pub(super) async fn settle(&self, sending: &Sending<'_>, place: &Place, may_claim: bool) -> Result<Settled> {
-        let plan = &sending.site.plan;
+    /// Settles where a place of the route is, by what is known here; `None` where only Central can tell.
+    pub(super) fn settle(&self, sending: &Sending<'_>, place: &Place, may_claim: bool) -> Result<Option<Settled>> {
+        let home = self.look(sending.course, place)?;
+        let step = decide(place, &facts(sending, home, Asked::NotYet, may_claim));
+        if matches!(step, Step::Ask | Step::Claim) { Ok(None) } else { settled(step, home).map(Some) }
+    }
+
+    /// The same, asking Central where only it can tell.
+    pub(super) async fn settle_by_asking(
+        &self,
+        sending: &Sending<'_>,
+        place: &Place,
+        may_claim: bool,
+    ) -> Result<Settled> {
         let mut asked = Asked::NotYet;
         let mut home = self.look(sending.course, place)?;
         loop {
-            let central_owns_unknown =
-                matches!(&sending.course.key, Some((space, _)) if space.unknown == UnknownKey::Central);
-            let own = plan.edges.own;
-            let facts = Facts { own, home, asked, central_owns_unknown, may_claim, named: sending.course.named };
-            match decide(place, &facts) {
-                Step::Go(decision, reason) => return Ok(Settled { decision, reason, epoch: epoch(home) }),
+            match decide(place, &facts(sending, home, asked, may_claim)) {
                 step @ (Step::Ask | Step::Claim) => {
-                    (home, asked) = Box::pin(self.find_out(sending.course, home, step)).await?
+                    (home, asked) = self.find_out(sending.course, home, step).await?;
                 }
-                Step::NoSuchKey => return Err(no_such_key()),
-                Step::Unavailable(reason) => return Err(Error::unavailable(reason.sentence(), RETRY_AFTER)),
+                step => return settled(step, home),
             }
         }
     }
@@ -104,6 +113,22 @@ impl Proxy {
         }
         Err(Error::unavailable("a new key could not be stored durably here now", RETRY_AFTER)
             .on(crate::error::Side::Own))
+    }
+}
+
+/// What is known when a place is decided upon.
+fn facts(sending: &Sending<'_>, home: Home, asked: Asked, may_claim: bool) -> Facts {
+    let course = sending.course;
+    let central_owns_unknown = matches!(&course.key, Some((space, _)) if space.unknown == UnknownKey::Central);
+    Facts { own: sending.site.plan.edges.own, home, asked, central_owns_unknown, may_claim, named: course.named }
+}
+
+/// What follows from a step that is not to ask.
+fn settled(step: Step, home: Home) -> Result<Settled> {
+    match step {
+        Step::Go(decision, reason) => Ok(Settled { decision, reason, epoch: epoch(home) }),
+        Step::Unavailable(reason) => Err(Error::unavailable(reason.sentence(), RETRY_AFTER)),
+        Step::NoSuchKey | Step::Ask | Step::Claim => Err(no_such_key()),
     }
 }
 

@@ -36,6 +36,11 @@ struct Asked {
     key: Option<Vec<u8>>,
 }
 
+/// Whether a request asks for a switch; others need not be [`switched`].
+pub(super) fn is_asked_for(head: &RequestHead) -> bool {
+    head.upgrade().is_some()
+}
+
 /// Serves a request in the one form, and gives the answer the form that its client knows.
 ///
 /// Errors: those of `serve`; 400 for a WebSocket handshake that has no key; `HttpUpgradeFailed` for a switch that is none.

@@ -5,6 +5,7 @@
 //! normalised path can hold is an error instead of a rule that never matches.
 
 use super::shape::{Domain, Segment, Shape, Tail};
+use crate::base::swar;
 use crate::message::{Method, path};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -106,12 +107,18 @@ pub(super) fn labels(host: &str) -> Option<&str> {
 
 /// Takes one segment of a path (or one label of a host) off `left`; the rest is `None` at the end without a slash.
 pub(super) fn cut(left: &str, domain: Domain) -> (&str, Option<&str>) {
-    let parts = match domain {
-        Domain::Paths => left.split_once('/'),
-        Domain::Hosts if left.starts_with('[') => None,
-        Domain::Hosts => left.rsplit_once('.').map(|(rest, label)| (label, rest)),
-    };
-    parts.map_or((left, None), |(segment, rest)| (segment, Some(rest)))
+    match domain {
+        Domain::Paths => match swar::find_near(left.as_bytes(), b'/') {
+            Some(slash) => (&left[..slash], Some(&left[slash + 1..])),
+            None => (left, None),
+        },
+        Domain::Hosts if left.starts_with('[') => (left, None),
+        // Octet by octet: the last label is short.
+        Domain::Hosts => match left.bytes().rposition(|octet| octet == b'.') {
+            Some(dot) => (&left[dot + 1..], Some(&left[..dot])),
+            None => (left, None),
+        },
+    }
 }
 
 impl Shape {

@@ -11,7 +11,6 @@ use super::pattern::{Captures, cut, labels};
 use super::shape::{Domain, Segment, Shape, Tail};
 use super::{Action, Place, Rule, When};
 use crate::message::{Fields, Method};
-use smallvec::SmallVec;
 use std::collections::HashMap;
 
 /// The table of one plan.
@@ -34,13 +33,13 @@ pub struct Query<'req> {
     pub fields: &'req Fields,
 }
 
-/// The rule that won, and what its names captured.
-#[derive(Debug, Clone)]
+/// The rule that won, and what it was found for.
+#[derive(Debug, Clone, Copy)]
 pub struct Matched<'plan, 'req> {
     /// The rule.
     pub rule: &'plan Rule,
-    /// Name and value, in the order of the pattern; values are still percent-encoded.
-    pub captures: SmallVec<[(&'plan str, &'req str); 4]>,
+    host: &'req str,
+    path: &'req str,
 }
 
 /// Why nothing was found.
@@ -98,10 +97,14 @@ impl Table {
         let mut others = Vec::new();
         let found = self.hosts.walk(labels(query.host), Domain::Hosts, &mut |paths| {
             paths.walk(query.path.strip_prefix('/'), Domain::Paths, &mut |ends| {
-                ends.iter().find_map(|&index| self.rules.get(index)?.serve(&query, is_edge, &mut others))
+                let mut rules = ends.iter().filter_map(|&index| self.rules.get(index));
+                rules.find(|rule| rule.serves(&query, is_edge, &mut others))
             })
         });
-        found.ok_or_else(|| miss(others))
+        match found {
+            Some(rule) => Ok(Matched { rule, host: query.host, path: query.path }),
+            None => Err(miss(others)),
+        }
     }
 
     /// All rules by id.
@@ -110,10 +113,17 @@ impl Table {
     }
 }
 
-impl<'req> Matched<'_, 'req> {
+impl<'plan, 'req> Matched<'plan, 'req> {
+    /// What the names captured, in the order of the pattern; values are still percent-encoded.
+    ///
+    /// Cost: a walk over the pattern, whenever it is asked: most routes want to know nothing.
+    pub fn captures(&self) -> Captures<'plan, 'req> {
+        self.rule.pattern.capture(self.host, self.path).unwrap_or_default()
+    }
+
     /// What a name captured.
     pub fn capture(&self, name: &str) -> Option<&'req str> {
-        self.captures.iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
+        self.captures().iter().find(|(own, _)| *own == name).map(|(_, value)| *value)
     }
 }
 
@@ -126,34 +136,37 @@ impl When {
 }
 
 impl Rule {
-    /// The match of a request whose host and path fit; if only the method does not, that method joins `others`.
-    fn serve<'plan, 'req>(
-        &'plan self,
-        query: &Query<'req>,
-        is_edge: &dyn Fn(&str) -> bool,
-        others: &mut Vec<Method>,
-    ) -> Option<Matched<'plan, 'req>> {
-        if self.when.as_ref().is_some_and(|when| !when.is_met(query.fields)) {
-            return None;
-        }
-        let captures = self.pattern.capture(query.host, query.path)?;
-        if !self.names_edges(&captures, is_edge) {
-            return None;
+    /// Whether it serves a request whose host and path fit; if only the method does not, that method joins `others`.
+    fn serves(&self, query: &Query<'_>, is_edge: &dyn Fn(&str) -> bool, others: &mut Vec<Method>) -> bool {
+        if !self.fits(query)
+            || self.when.as_ref().is_some_and(|when| !when.is_met(query.fields))
+            || !self.names_edges(query, is_edge)
+        {
+            return false;
         }
         match self.pattern.method() {
             Some(own) if !serves(own, query.method) => {
                 others.push(own.clone());
-                None
+                false
             }
-            _ => Some(Matched { rule: self, captures }),
+            _ => true,
         }
     }
 
+    /// Whether host and path fit, where the tries have led here: they tell exactly which paths do, and `*` is none.
+    fn fits(&self, query: &Query<'_>) -> bool {
+        let captured = || self.pattern.capture(query.host, query.path).is_some();
+        let is_path = query.path.starts_with('/');
+        debug_assert!(!is_path || captured(), "a trie led astray");
+        is_path || captured()
+    }
+
     /// Whether every capture that `edge:{NAME}` uses holds the name of an edge.
-    fn names_edges(&self, captures: &Captures<'_, '_>, is_edge: &dyn Fn(&str) -> bool) -> bool {
+    fn names_edges(&self, query: &Query<'_>, is_edge: &dyn Fn(&str) -> bool) -> bool {
         let Action::To(places) = &self.action else { return true };
+        let matched = Matched { rule: self, host: query.host, path: query.path };
         places.iter().all(|place| match place {
-            Place::EdgeNamed(name) => captures.iter().any(|(own, value)| own == name && is_edge(value)),
+            Place::EdgeNamed(name) => matched.capture(name).is_some_and(is_edge),
             _ => true,
         })
     }
@@ -360,6 +373,13 @@ struct Node<T> {
     below: Option<T>,
 }
 
+impl<T> Node<T> {
+    /// Whether any segment leads from here to another node.
+    fn leads_on(&self) -> bool {
+        !self.literals.is_empty() || !self.others.is_empty()
+    }
+}
+
 impl<T> Default for Node<T> {
     fn default() -> Self {
         Node { literals: HashMap::default(), others: Vec::new(), exact: None, slash: None, rest: None, below: None }
@@ -441,8 +461,9 @@ impl<T> Trie<T> {
             None => (&node.exact, &None),
             Some("") => (&node.slash, &node.rest),
             Some(left) => {
-                if let Some(found) = self.descend(node, cut(left, domain), domain, visit) {
-                    return Some(found);
+                let below = node.leads_on().then(|| self.descend(node, cut(left, domain), domain, visit)).flatten();
+                if below.is_some() {
+                    return below;
                 }
                 (&None, &node.rest)
             }

@@ -16,10 +16,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// What stands before a value: written whole, and without its comma where it is the first.
+/// What stands before a value.
 macro_rules! key {
     ($name:literal) => {
         concat!(",\"", $name, "\":")
+    };
+}
+
+/// The same, before the first of an object.
+macro_rules! first_key {
+    ($name:literal) => {
+        concat!("{\"", $name, "\":")
     };
 }
 
@@ -28,9 +35,9 @@ macro_rules! key {
 /// Times are milliseconds with three digits: `wait` until the last attempt began, `connect` of that attempt,
 /// `first_byte` from that attempt's start to the response's head, `total` from the first octet to now.
 pub fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record, from: &Downstream, head: Option<&Summary>) {
-    let mut object = Object { out, first: true };
-    object.out.push(b'{');
-    object.raw(key!("time"), |out| {
+    let now = clock::turn();
+    let mut object = Object { out };
+    object.raw(first_key!("time"), |out| {
         out.push(b'"');
         clock::put_rfc3339(out, record.at());
         out.push(b'"');
@@ -40,12 +47,12 @@ pub fn line(out: &mut Vec<u8>, plan: &Plan, record: &Record, from: &Downstream, 
     object.number(key!("received"), record.received);
     object.number(key!("sent"), record.sent);
     if let Coded::By { coding, taken } = &record.coded {
-        object.text(key!("encoding"), coding.as_str());
+        object.plain(key!("encoding"), coding.as_str());
         object.number(key!("unencoded"), taken.load(Relaxed));
     }
     decided(&mut object, plan, record);
     tried(&mut object, record);
-    times(&mut object, record, clock::now());
+    times(&mut object, record, now);
     ended(&mut object, record);
     object.out.extend_from_slice(b"}\n");
 }
@@ -68,7 +75,7 @@ fn asked(object: &mut Object<'_>, from: &Downstream, head: Option<&Summary>) {
         Identity::Anyone | Identity::Loopback => {}
     }
     if let Some(head) = head {
-        object.text(key!("method"), head.method.as_str());
+        object.plain(key!("method"), head.method.as_str());
         object.plain(key!("scheme"), from.scheme.as_str());
         object.text(key!("host"), &head.authority);
         object.text(key!("target"), &head.target);
@@ -90,7 +97,7 @@ fn caller(out: &mut Vec<u8>, caller: SocketAddr) {
         SocketAddr::V4(_) => {
             address(out, caller.ip());
             out.push(b':');
-            digits(out, u64::from(caller.port()), 1);
+            digits(out, u64::from(caller.port()));
         }
         SocketAddr::V6(_) => write!(out, "{caller}").unwrap_or_default(),
     }
@@ -109,8 +116,12 @@ fn decided(object: &mut Object<'_>, plan: &Plan, record: &Record) {
         object.text(key!("route"), &settings.name);
     }
     object.known(key!("bearer"), record.bearer.as_deref().unwrap_or_default());
-    object.known(key!("decision"), record.decision);
-    object.known(key!("reason"), record.reason);
+    if !record.decision.is_empty() {
+        object.plain(key!("decision"), record.decision);
+    }
+    if !record.reason.is_empty() {
+        object.plain(key!("reason"), record.reason);
+    }
     object.known(key!("home"), record.home.as_deref().unwrap_or_default());
     object.known(key!("key"), record.key.as_deref().unwrap_or_default());
     if let Some(epoch) = record.epoch {
@@ -148,9 +159,8 @@ fn ended(object: &mut Object<'_>, record: &Record) {
     object.text(key!("ended_by"), by);
     object.text(key!("ended_in"), phase(record));
     object.raw(key!("failure"), |out| {
-        let mut failure = Object { out, first: true };
-        failure.out.push(b'{');
-        failure.text(key!("kind"), kind.name());
+        let mut failure = Object { out };
+        failure.text(first_key!("kind"), kind.name());
         failure.text(key!("error"), kind.token());
         failure.text(key!("detail"), detail);
         failure.out.push(b'}');
@@ -167,22 +177,22 @@ fn phase(record: &Record) -> &'static str {
     }
 }
 
-/// A JSON object that is being written.
+/// A JSON object that is being written. What takes a key is inlined: the key is then a constant there.
 struct Object<'a> {
     out: &'a mut Vec<u8>,
-    first: bool,
 }
 
 impl Object<'_> {
-    /// `key` is one of `key!`.
+    /// `key` is one of `key!`, or `first_key!`.
+    #[inline]
     fn raw(&mut self, key: &'static str, value: impl FnOnce(&mut Vec<u8>)) {
-        let comma = usize::from(std::mem::take(&mut self.first));
-        self.out.extend_from_slice(&key.as_bytes()[comma..]);
+        self.out.extend_from_slice(key.as_bytes());
         value(self.out);
     }
 
-    /// A text of ours, which holds nothing that JSON would have to escape.
-    fn plain(&mut self, key: &'static str, value: &'static str) {
+    /// A text that holds nothing that JSON would have to escape: one of ours, or a token.
+    #[inline]
+    fn plain(&mut self, key: &'static str, value: &str) {
         self.raw(key, |out| {
             out.push(b'"');
             out.extend_from_slice(value.as_bytes());
@@ -190,36 +200,47 @@ impl Object<'_> {
         });
     }
 
+    #[inline]
     fn text(&mut self, key: &'static str, value: &str) {
         self.raw(key, |out| quote(out, value));
     }
 
     /// A text that is left out where it is not known.
+    #[inline]
     fn known(&mut self, key: &'static str, value: &str) {
         if !value.is_empty() {
             self.text(key, value);
         }
     }
 
+    #[inline]
     fn number(&mut self, key: &'static str, value: u64) {
-        self.raw(key, |out| digits(out, value, 1));
+        self.raw(key, |out| digits(out, value));
     }
 
+    #[inline]
     fn time(&mut self, key: &'static str, value: Duration) {
-        self.raw(key, |out| {
-            let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-            digits(out, micros / 1000, 1);
-            out.push(b'.');
-            digits(out, micros % 1000, 3);
-        });
+        self.raw(key, |out| millis(out, value));
     }
 }
 
-/// Appends a number in decimal, with at least `width` digits.
-fn digits(out: &mut Vec<u8>, mut value: u64, width: usize) {
-    let mut buffer = [b'0'; 20];
+/// Appends a duration in milliseconds with three digits behind the point.
+fn millis(out: &mut Vec<u8>, value: Duration) {
+    let micros = value.subsec_micros();
+    digits(out, value.as_secs().saturating_mul(1000).saturating_add(u64::from(micros / 1000)));
+    let [a, b, c] = [micros / 100, micros / 10, micros].map(|digit| b'0' + (digit % 10) as u8);
+    out.extend_from_slice(&[b'.', a, b, c]);
+}
+
+/// Appends a number in decimal.
+fn digits(out: &mut Vec<u8>, mut value: u64) {
+    // As most numbers of a line are.
+    if value < 10 {
+        return out.push(b'0' + value as u8);
+    }
+    let mut buffer = [0; 20];
     let mut at = buffer.len();
-    while value > 0 || buffer.len() - at < width {
+    while value > 0 {
         at -= 1;
         buffer[at] = b'0' + (value % 10) as u8;
         value /= 10;
@@ -247,24 +268,29 @@ const ESCAPE: [u8; 256] = {
 
 /// Appends a JSON string.
 fn quote(out: &mut Vec<u8>, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     out.push(b'"');
-    let mut rest = text.as_bytes();
     let marks = |word| swar::below(word, b' ') | swar::equal(word, b'"') | swar::equal(word, b'\\');
-    let odd = |octet: u8| octet < b' ' || octet == b'"' || octet == b'\\';
-    while let Some(at) = swar::find(rest, odd, marks) {
-        let octet = rest[at];
-        let escape = ESCAPE[usize::from(octet)];
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(&[b'\\', escape]);
-        if escape == b'u' {
-            let (high, low) = (HEX[usize::from(octet >> 4)], HEX[usize::from(octet & 15)]);
-            out.extend_from_slice(&[b'0', b'0', high, low]);
-        }
-        rest = &rest[at + 1..];
+    match swar::is_free(text.as_bytes(), marks) {
+        Some(true) => out.extend_from_slice(text.as_bytes()),
+        // A few octets, or one to be escaped among them.
+        _ => escape(out, text.as_bytes()),
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+#[cold]
+fn escape(out: &mut Vec<u8>, text: &[u8]) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    for octet in text {
+        match ESCAPE[usize::from(*octet)] {
+            0 => out.push(*octet),
+            b'u' => {
+                let (high, low) = (HEX[usize::from(octet >> 4)], HEX[usize::from(octet & 15)]);
+                out.extend_from_slice(&[b'\\', b'u', b'0', b'0', high, low]);
+            }
+            letter => out.extend_from_slice(&[b'\\', letter]),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -288,7 +314,7 @@ mod tests {
     fn numbers_are_decimal() {
         for value in [0, 7, 10, 999, 1000, u64::MAX] {
             let mut out = Vec::new();
-            digits(&mut out, value, 1);
+            digits(&mut out, value);
             assert_eq!(String::from_utf8(out).unwrap(), value.to_string());
         }
     }

@@ -24,17 +24,18 @@ pub struct Cluster {
 #[derive(Default)]
 struct Counts {
     turn: AtomicUsize,
-    active: AtomicUsize,
     begun: AtomicU64,
+    /// Of those that have begun; the others are active.
+    ended: AtomicU64,
     retrying: AtomicUsize,
 }
 
 /// A request that counts as active at a cluster until dropped.
-pub struct Active(Arc<Counts>);
+pub struct Active<'a>(&'a Counts);
 
-impl Drop for Active {
+impl Drop for Active<'_> {
     fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -85,7 +86,9 @@ impl Cluster {
 
     /// Requests that are active.
     pub fn active(&self) -> usize {
-        self.counts.active.load(Ordering::Relaxed)
+        // In this order: whatever has ended by now has begun.
+        let ended = self.counts.ended.load(Ordering::Acquire);
+        self.counts.begun.load(Ordering::Relaxed).saturating_sub(ended) as usize
     }
 
     /// Requests that have been sent here so far, each once.
@@ -97,6 +100,14 @@ impl Cluster {
     pub fn is_reachable(&self, now: Instant) -> bool {
         let open = |endpoint: &Arc<Endpoint>| self.kind == Kind::Origin || endpoint.breaker.may_try(now);
         self.endpoints.iter().any(|endpoint| endpoint.passes_checks() && open(endpoint))
+    }
+
+    /// The one endpoint there is, if it is up: what `pick` would come to, tried or not.
+    pub fn only(&self) -> Option<&Arc<Endpoint>> {
+        match &self.endpoints[..] {
+            [only] if only.is_up() => Some(only),
+            _ => None,
+        }
     }
 
     /// An endpoint for an attempt: one that is not in `tried` (ids) if there is one. `None` = nobody may be tried.
@@ -147,15 +158,14 @@ impl Cluster {
     }
 
     /// Counts a request as active: the measure of the retry budget. One per request, whatever its attempts.
-    pub fn begin(&self) -> Active {
-        self.counts.active.fetch_add(1, Ordering::Relaxed);
+    pub fn begin(&self) -> Active<'_> {
         self.counts.begun.fetch_add(1, Ordering::Relaxed);
-        Active(Arc::clone(&self.counts))
+        Active(&self.counts)
     }
 
     /// Leave to retry, within `percent` of the active requests and never fewer than 3.
     pub fn retry(&self, percent: u32) -> Option<Retrying> {
-        let active = self.counts.active.load(Ordering::Relaxed);
+        let active = self.active();
         let before = self.counts.retrying.fetch_add(1, Ordering::Relaxed);
         let leave = Retrying(Arc::clone(&self.counts));
         budget::allows(active, before, percent).then_some(leave)

@@ -159,10 +159,9 @@ impl Talk<'_> {
     /// Makes the answer out of what is left after its head.
     fn hand_over(&mut self, head: ResponseHead, method: &Method) -> Result<Answer> {
         let lease = self.lease.take().expect("a final head comes once");
-        let pooled = lease.pooled;
         if head.status == 101 {
             let tunnel = Box::new(Holding::new(lease.conn.io, (lease.leave, lease.flight)));
-            return Ok(Answer { head, body: Body::Empty, tunnel: Some(tunnel), pooled });
+            return Ok(Answer { head, body: Body::Empty, tunnel: Some(tunnel) });
         }
         let framing = framing::of_response(&head, method)?;
         let welcome = (200..300).contains(&head.status);
@@ -173,7 +172,7 @@ impl Talk<'_> {
         } else {
             self.receive(lease, framing, persists)
         };
-        Ok(Answer { head, body, tunnel: None, pooled })
+        Ok(Answer { head, body, tunnel: None })
     }
 
     /// The content, which is yet to come, or whose request is yet to be sent.

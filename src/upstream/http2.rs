@@ -158,16 +158,15 @@ impl Talk {
     }
 
     fn hand_over(mut self, head: ResponseHead, receive: RecvStream, method: &Method, upgrade: bool) -> Result<Answer> {
-        let pooled = self.lease.leave.pooled;
         let welcome = (200..300).contains(&head.status);
         if upgrade && welcome {
             let tunnel = Holding::new(Tunnel::new(self.upload.send, receive), self.lease);
-            return Ok(Answer { head, body: Body::Empty, tunnel: Some(Box::new(tunnel)), pooled });
+            return Ok(Answer { head, body: Body::Empty, tunnel: Some(Box::new(tunnel)) });
         }
         self.upload.answered(welcome);
         let bodiless = head.is_bodiless(method);
         if receive.is_end_stream() && self.upload.is_over() {
-            return Ok(Answer { head, body: Body::Empty, tunnel: None, pooled });
+            return Ok(Answer { head, body: Body::Empty, tunnel: None });
         }
         let length = if bodiless { Some(0) } else { crate::wire::framing::stated_length(&head.fields) };
         let receiving = Receiving {
@@ -181,7 +180,7 @@ impl Talk {
             left: length,
             ended: false,
         };
-        Ok(Answer { head, body: Body::Pulled(Box::new(receiving)), tunnel: None, pooled })
+        Ok(Answer { head, body: Body::Pulled(Box::new(receiving)), tunnel: None })
     }
 }
 

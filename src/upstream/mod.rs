@@ -28,7 +28,7 @@ pub use endpoint::Endpoint;
 pub use live::Live;
 
 use crate::base::clock;
-use crate::body::{Body, Duplex, InterimLine};
+use crate::body::{Body, InterimLine, Response};
 use crate::config::plan::Timeouts;
 use crate::error::{Again, Error, Kind, Result};
 use crate::message::{RequestHead, ResponseHead, hop};
@@ -77,17 +77,9 @@ pub struct Outgoing<'a> {
     pub upgrade: Option<String>,
 }
 
-/// What an endpoint answered.
-pub struct Answer {
-    /// The final head, as received.
-    pub head: ResponseHead,
-    /// The content. Dropping it before its end closes the connection or resets the stream.
-    pub body: Body,
-    /// The switched connection: with 101, or 2xx to an extended CONNECT.
-    pub tunnel: Option<Box<dyn Duplex>>,
-    /// Whether it came over a connection that had been used before.
-    pub pooled: bool,
-}
+/// What an endpoint answered: the final head as received, the content, and the switched connection with 101, or 2xx to an
+/// extended CONNECT. Dropping the content before its end closes the connection or resets the stream.
+pub type Answer = Response;
 
 /// Passes an interim response on, without what ends here and without what only edges may say.
 fn relay(interim: &InterimLine, mut head: ResponseHead) {
@@ -164,6 +156,16 @@ enum Way {
     Http2(http2::Lease),
 }
 
+impl Way {
+    /// Whether it is one that had been used before.
+    fn is_pooled(&self) -> bool {
+        match self {
+            Way::Http1(lease) => lease.pooled,
+            Way::Http2(lease) => lease.leave.pooled,
+        }
+    }
+}
+
 impl Upstream {
     /// A worker's own; to be called inside its `LocalRuntime`, where it keeps a task that closes idle connections.
     pub fn new(limits: HeadLimits) -> Rc<Upstream> {
@@ -196,29 +198,31 @@ impl Upstream {
         record.attempts += 1;
         record.endpoint = Some(endpoint.shared_authority());
         record.attempt_began = Some(began);
-        if let Some(by) = hindered(endpoint, began)? {
+        if endpoint.fault().may_be()
+            && let Some(by) = hindered(endpoint, began)?
+        {
             Box::pin(tokio::time::sleep(terms.left(by))).await;
         }
         let way = match self.idle(endpoint, request.upgrade.is_some(), began) {
-            Some((conn, leave)) => Way::Http1(http1::Lease { conn, leave, flight, pooled: true }),
+            Some((conn, leave)) => {
+                record.connect = Duration::ZERO;
+                Way::Http1(http1::Lease { conn, leave, flight, pooled: true })
+            }
             None => {
                 let way = Box::pin(self.way(endpoint, request.upgrade.is_some(), flight, &terms)).await;
-                record.connect = clock::turn().duration_since(began);
+                let pooled = way.as_ref().is_ok_and(Way::is_pooled);
+                record.connect = if pooled { Duration::ZERO } else { clock::turn().duration_since(began) };
                 way?
             }
         };
-        let answered = match way {
+        let outcome = match way {
             Way::Http1(lease) => http1::exchange(lease, request, &terms).await,
             Way::Http2(lease) => Box::pin(http2::exchange(lease, request, terms)).await,
         };
-        // Looked at where it lies: an answer is large, and handed on by many.
-        if let Ok(answer) = &answered {
-            if answer.pooled {
-                record.connect = Duration::ZERO;
-            }
+        if outcome.is_ok() {
             record.first_byte = Some(clock::turn());
         }
-        answered
+        outcome
     }
 
     /// Opens the HTTP/2 connection to an endpoint unless there is one; its PINGs then tell whether the other side lives,

@@ -160,6 +160,13 @@ async fn exchange(upstream: &Upstream, endpoint: &Arc<Endpoint>, mut request: Ou
     upstream.exchange(endpoint, &mut request, &waits(), &mut Record::start()).await
 }
 
+/// The answer, and whether it came over a connection that had been used before.
+async fn pooled(upstream: &Upstream, endpoint: &Arc<Endpoint>) -> (Answer, bool) {
+    let mut record = Record::start();
+    let answer = upstream.exchange(endpoint, &mut get("/"), &waits(), &mut record).await.unwrap();
+    (answer, record.connect == Duration::ZERO)
+}
+
 /// Status, content and end; or the kind of the failure and what may follow.
 pub(super) async fn outcome(upstream: &Upstream, endpoint: &Arc<Endpoint>, request: Outgoing<'_>) -> String {
     match exchange(upstream, endpoint, request).await {
@@ -255,14 +262,13 @@ fn connections_are_reused_newest_first_until_idle_for_too_long() {
         })
         .await;
         let upstream = Upstream::new(LIMITS);
-        let first = exchange(&upstream, &endpoint, get("/")).await.unwrap();
-        let second = exchange(&upstream, &endpoint, get("/")).await.unwrap();
-        assert!(!first.pooled && !second.pooled);
-        for mut answer in [first, second] {
+        let (first, second) = (pooled(&upstream, &endpoint).await, pooled(&upstream, &endpoint).await);
+        for (mut answer, pooled) in [first, second] {
+            assert!(!pooled);
             read(&mut answer.body).await;
         }
-        let third = exchange(&upstream, &endpoint, get("/")).await.unwrap();
-        assert!(third.pooled);
+        let (third, pooled) = pooled(&upstream, &endpoint).await;
+        assert!(pooled);
         assert_eq!(read(&mut { third.body }).await, "1.");
         let waits = Timeouts { pool_idle: Duration::from_millis(1), ..waits() };
         let answer = upstream.exchange(&endpoint, &mut get("/"), &waits, &mut Record::start()).await.unwrap();

@@ -23,7 +23,8 @@ fn answered(method: Method, asked: &str, status: u16, told: &str) -> (Response, 
     let mut settings = plan(&["/"]).settings.remove(0);
     settings.compress = Some(Compress::default());
     let mut record = Record::start();
-    let answer = response(&Encoders::new(), &settings, &request, given, &mut record);
+    let mut answer = given;
+    response(&Encoders::new(), &settings, &request, &mut answer, &mut record);
     (answer, record)
 }
 
@@ -169,12 +170,14 @@ fn off_is_off_and_a_tunnel_is_no_answer() {
         given
     };
     let before = shown(&given());
-    let answer = response(&Encoders::new(), &settings, &request, given(), &mut Record::start());
+    let mut answer = given();
+    response(&Encoders::new(), &settings, &request, &mut answer, &mut Record::start());
     assert_eq!(shown(&answer), before);
     let mut on = settings;
     on.compress = Some(Compress::default());
     let tunnel = Response { tunnel: Some(Box::new(tokio::io::empty())), ..given() };
-    let answer = response(&Encoders::new(), &on, &request, tunnel, &mut Record::start());
+    let mut answer = tunnel;
+    response(&Encoders::new(), &on, &request, &mut answer, &mut Record::start());
     assert_eq!(shown(&answer), before);
 }
 

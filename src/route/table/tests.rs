@@ -30,7 +30,7 @@ fn ask(table: &Table, line: &str) -> String {
     match table.find(Query { method: &method, host, path, fields: &fields }, &|name| matches!(name, "fr" | "de")) {
         Ok(matched) => {
             let mut answer = matched.rule.pattern.text.clone();
-            for (name, value) in matched.captures {
+            for (name, value) in matched.captures() {
                 answer += &format!(" {name}={value}");
             }
             answer
@@ -40,6 +40,14 @@ fn ask(table: &Table, line: &str) -> String {
             format!("405 {}", allow.iter().map(Method::as_str).collect::<Vec<_>>().join(","))
         }
     }
+}
+
+#[test]
+fn an_asterisk_is_no_path() {
+    let fields = Fields::new();
+    let query = Query { method: &Method::Options, host: "h", path: "*", fields: &fields };
+    let found = |pattern| build(&[pattern]).unwrap().find(query, &|_| false).is_ok();
+    assert_eq!(["/", "/{rest...}", "/{$}", "/{name}"].map(found), [true, false, false, false]);
 }
 
 #[test]

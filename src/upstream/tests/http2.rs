@@ -100,8 +100,7 @@ fn streams_share_one_connection_even_when_they_start_together() {
         let call = || outcome(&upstream, &endpoint, get("/"));
         let answers = tokio::join!(call(), call(), call());
         assert_eq!(answers, ("204 .".to_owned(), "204 .".to_owned(), "204 .".to_owned()));
-        let answer = exchange(&upstream, &endpoint, get("/")).await.unwrap();
-        assert!(answer.pooled);
+        assert!(pooled(&upstream, &endpoint).await.1);
         assert_eq!(connections.get(), 1);
     });
 }
