@@ -5,9 +5,9 @@
 
 mod buffers;
 pub mod encode;
-pub mod held;
 pub mod io;
 pub mod replay;
+pub mod tls;
 pub mod tunnel;
 
 use crate::error::Result;
