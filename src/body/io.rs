@@ -2,11 +2,11 @@
 
 use super::Body;
 use super::buffers::{self, Leave, Lent};
-use super::held::Held;
 use super::tcp;
+use super::tls::{RECORD, Tls};
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
-use std::io::{self, Write as _};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -19,7 +19,7 @@ pub enum Stream {
     /// A unix socket.
     Unix(UnixStream),
     /// TLS where we are the server.
-    TlsServer(Box<tokio_rustls::server::TlsStream<Held>>),
+    TlsServer(Box<Tls>),
     /// TLS where we are the client.
     TlsClient(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     /// Anything else; for tests.
@@ -70,20 +70,6 @@ impl AsyncWrite for Stream {
     }
 }
 
-impl Stream {
-    /// Seals octets of both pieces, one after the other, without sending them: how many. `None` where nothing is sealed.
-    fn seal(&mut self, pieces: &[io::IoSlice<'_>; 2]) -> Option<io::Result<usize>> {
-        match self {
-            Stream::TlsServer(tls) => Some(tls.get_mut().1.writer().write_vectored(pieces)),
-            Stream::TlsClient(tls) => Some(tls.get_mut().1.writer().write_vectored(pieces)),
-            _ => None,
-        }
-    }
-}
-
-/// The content of a full record of TLS (RFC 8446 section 5.1).
-const RECORD: usize = 16 << 10;
-
 /// So much content to come is worth a large buffer.
 const LARGE_FROM: usize = 64 << 10;
 
@@ -115,8 +101,9 @@ impl Io {
             return Poll::Ready(Ok(0));
         }
         // First whether there is anything to read, then a buffer for it.
-        let is_ready = match &self.stream {
+        let is_ready = match &mut self.stream {
             Stream::Tcp(tcp) => tcp.poll_read_ready(cx)?.is_ready(),
+            Stream::TlsServer(tls) => tls.poll_readable(cx)?.is_ready(),
             _ => true,
         };
         let got = if is_ready {
@@ -138,13 +125,11 @@ impl Io {
 
     /// Reads once into the room of the inbox.
     fn poll_read_once(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Stream::Tcp(tcp) = &self.stream {
-            match tcp::receive(tcp, &mut self.inbox) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
+        match &mut self.stream {
+            Stream::Tcp(tcp) => tcp::poll_receive(tcp, cx, &mut self.inbox),
+            Stream::TlsServer(tls) => tls.poll_fill(cx, &mut self.inbox),
+            stream => read_once(Pin::new(stream), cx, &mut self.inbox),
         }
-        read_once(Pin::new(&mut self.stream), cx, &mut self.inbox)
     }
 
     /// Gives the inbox room for a read.
@@ -203,23 +188,6 @@ impl Io {
         &mut self.outbox
     }
 
-    /// Takes octets that are to be sent with what comes next; how many, which is all but for a limit of the TLS session.
-    /// There full records are sealed from where their octets lie, and only what fills none is copied to the outbox.
-    /// [`Io::poll_flush`] sends all of it, and is the caller's to call before too much is held.
-    pub fn gather(&mut self, octets: &[u8]) -> io::Result<usize> {
-        let held = self.outbox.len();
-        let fill = ((held + octets.len()) / RECORD * RECORD).saturating_sub(held);
-        if let Some((now, _)) = octets.split_at_checked(fill).filter(|_| fill > 0)
-            && let Some(sealed) = self.stream.seal(&[io::IoSlice::new(&self.outbox), io::IoSlice::new(now)])
-        {
-            let sealed = sealed?;
-            self.sent(sealed.min(held));
-            return Ok(sealed.saturating_sub(held));
-        }
-        self.outbox().extend_from_slice(octets);
-        Ok(octets.len())
-    }
-
     /// The connection is idle: its buffer goes to whoever needs one next. Nothing may be left in it, nor to be sent.
     pub fn rest(&mut self) {
         debug_assert!(self.inbox.is_empty() && self.outbox.is_empty(), "an idle connection has nothing to say");
@@ -273,6 +241,11 @@ impl Io {
 
     /// Sends the outbox, and behind it `direct`, from where it lies, until that is empty.
     pub fn poll_drain_with(&mut self, cx: &mut Context<'_>, direct: &mut Bytes) -> Poll<io::Result<()>> {
+        if matches!(self.stream, Stream::TlsServer(_)) && self.outbox.len() + direct.len() <= RECORD {
+            // To copy it costs less than a record of its own.
+            self.outbox().extend_from_slice(direct);
+            direct.clear();
+        }
         while !direct.is_empty() {
             let pieces = [io::IoSlice::new(&self.outbox), io::IoSlice::new(direct)];
             let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &pieces))?;

@@ -5,10 +5,10 @@
 
 mod buffers;
 pub mod encode;
-pub mod held;
 pub mod io;
 pub mod replay;
 mod tcp;
+pub mod tls;
 pub mod tunnel;
 
 pub use buffers::Lent;

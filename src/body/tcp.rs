@@ -9,10 +9,15 @@ use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Reads once, into the room that `buffer` has. `WouldBlock` where nothing has come, as far as the runtime has heard.
-pub(super) fn receive(tcp: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
+/// Reads once, into the room that `buffer` has; waits while nothing has come.
+pub(super) fn poll_receive(tcp: &TcpStream, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
     let room = buffer.capacity() - buffer.len();
-    once(tcp, Interest::READABLE, room, || tcp.try_read_buf(buffer))
+    loop {
+        match once(tcp, Interest::READABLE, room, || tcp.try_read_buf(buffer)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(tcp.poll_read_ready(cx))?,
+            done => return Poll::Ready(done),
+        }
+    }
 }
 
 /// Sends some of `octets`; waits while the socket is full.

@@ -7,8 +7,8 @@ use super::drain::{Drain, Open, Phase, Watcher};
 use super::seat::Seats;
 use super::{DoorSpec, Service, Summary, alarm::Alarm, h1, h2};
 use crate::base::clock;
-use crate::body::held::Held;
 use crate::body::io::{Io, Stream};
+use crate::body::tls::Tls;
 use crate::body::{Door, Downstream, Identity, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind};
@@ -16,7 +16,6 @@ use crate::message::{Name, RequestHead, Scheme, forwarded, request};
 use crate::metrics::{self, Cut, DoorLabel, Handshake};
 use crate::record::Record;
 use crate::tls::server::ServerTls;
-use rustls::ProtocolVersion;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +25,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 /// What the connections of one worker share.
 pub(super) struct Desk<S> {
@@ -155,46 +153,36 @@ async fn enter<S: Service>(
     let shaken = handshake(desk, tcp, tls).await;
     let how = shaken.as_ref().map_or_else(|how| *how, |_| Handshake::Done);
     desk.numbers.cells().handshake(label(door), how);
-    let (stream, identity) = shaken.ok()?;
-    let session = stream.get_ref().1;
+    let (tls, identity, name) = shaken.ok()?;
     from.scheme = Scheme::Https;
-    from.sni = session.server_name().map(str::to_ascii_lowercase);
+    from.sni = name;
     from.identity = identity;
-    let alpn = match session.alpn_protocol() {
+    let alpn = match tls.agreed().alpn_protocol() {
         Some(b"h2") => Alpn::Http2,
         Some(_) => Alpn::Http1,
         None => Alpn::Unsaid,
     };
-    Some((Io::new(Stream::TlsServer(Box::new(stream))), from, alpn))
+    Some((Io::new(Stream::TlsServer(Box::new(tls))), from, alpn))
 }
 
-/// The handshake, within `timeouts.head`, and who was at the other side.
+/// The handshake, within `timeouts.head`; who was at the other side, and for which name it asked.
 async fn handshake<S: Service>(
     desk: &Desk<S>,
     tcp: TcpStream,
-    tls: &ServerTls,
-) -> Result<(TlsStream<Held>, Identity), Handshake> {
-    let accept = tokio_rustls::TlsAcceptor::from(tls.config()).accept(Held::new(tcp));
+    door: &ServerTls,
+) -> Result<(Tls, Identity, Option<String>), Handshake> {
+    let (config, asked) = door.next();
+    let accept = Tls::accept(tcp, config);
     let accepted = tokio::time::timeout(desk.service.plan().timeouts.head, accept).await;
-    let mut stream = accepted.map_err(|_| Handshake::Late)?.map_err(|_| Handshake::Failed)?;
-    let Some(identity) = tls.identify(stream.get_ref().1.peer_certificates()) else {
+    let tls = accepted.map_err(|_| Handshake::Late)?.map_err(|_| Handshake::Failed)?;
+    let Some(identity) = door.identify(tls.agreed().peer_certificates()) else {
         // Only holders of a certificate of our CA get here: a mistake of the operator's, who must be able to find it.
-        let client = stream.get_ref().0.tcp().peer_addr().ok();
+        let client = tls.tcp().peer_addr().ok();
         tracing::warn!(?client, "a certificate of our CA names no party of this deployment; connection closed");
         return Err(Handshake::Stranger);
     };
-    let (socket, session) = stream.get_mut();
-    if session.protocol_version() == Some(ProtocolVersion::TLSv1_3) {
-        // In TLS 1.2 our words are the last: they leave when we wait for the request.
-        socket.shaken();
-    }
-    session.set_buffer_limit(Some(SEALED_MAX));
-    Ok((stream, identity))
+    Ok((tls, identity, asked.name()))
 }
-
-/// Sealed octets that may wait for the client. Long content is sealed and sent in pieces of this size, so each costs one
-/// call; a client that takes nothing makes us hold as much.
-const SEALED_MAX: usize = 256 << 10;
 
 /// What an HTTP/2 client begins with (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

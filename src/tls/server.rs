@@ -71,9 +71,18 @@ impl ServerTls {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the next handshake goes by.
-    pub fn config(&self) -> Arc<ServerConfig> {
+    fn config(&self) -> Arc<ServerConfig> {
         self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the next handshake goes by, and where it leaves the name that the client asks for: rustls tells that only to
+    /// who picks the certificate.
+    pub fn next(&self) -> (Arc<ServerConfig>, Arc<Asked>) {
+        let common = self.config();
+        let asked = Arc::new(Asked { shelf: common.cert_resolver.clone(), name: OnceLock::new() });
+        let mut own = ServerConfig::clone(&common);
+        own.cert_resolver = asked.clone();
+        (Arc::new(own), asked)
     }
 
     /// Whether both stand for the same files and settings, so that one may go on in the place of the other.
@@ -264,6 +273,30 @@ impl Shelf {
 impl ResolvesServerCert for Shelf {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.pick(hello.server_name()))
+    }
+}
+
+/// What one client asks for, on its way to the certificates.
+#[derive(Debug)]
+pub struct Asked {
+    shelf: Arc<dyn ResolvesServerCert>,
+    name: OnceLock<String>,
+}
+
+impl Asked {
+    /// The name in lower case, once the client has said which.
+    pub fn name(&self) -> Option<String> {
+        self.name.get().cloned()
+    }
+}
+
+impl ResolvesServerCert for Asked {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(name) = hello.server_name() {
+            // A second hello names no other server, or rustls refuses it.
+            self.name.get_or_init(|| name.to_ascii_lowercase());
+        }
+        self.shelf.resolve(hello)
     }
 }
 

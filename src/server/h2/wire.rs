@@ -24,7 +24,7 @@ const TURNS: u8 = 2;
 pub(super) struct Wire {
     io: Io,
     pub(super) follow: Follow,
-    /// Octets that were gathered and not yet flushed, sealed or not.
+    /// Octets that were gathered and not yet flushed.
     gathered: usize,
     /// Turns given since something was gathered.
     turns: u8,
@@ -114,9 +114,9 @@ impl AsyncWrite for Shared {
             ready!(wire.poll_flush(cx))?;
         }
         let take = octets.len().min(GATHERED_MAX - wire.gathered);
-        let taken = wire.io.gather(octets.get(..take).unwrap_or_default())?;
-        wire.gathered += taken;
-        Poll::Ready(Ok(taken))
+        wire.io.outbox().extend_from_slice(octets.get(..take).unwrap_or_default());
+        wire.gathered += take;
+        Poll::Ready(Ok(take))
     }
 
     /// What was written is gathered, and will be sent; see [`Shared::poll_send`].
