@@ -1,11 +1,13 @@
 //! Between the `http` crate's types, which the engine speaks, and ours.
 
 use crate::error::{Error, Result};
-use crate::message::{Field, Fields, Method, Name, RequestHead, ResponseHead, Scheme, Version};
+use crate::message::{Field, Fields, Method, Name, Names, RequestHead, ResponseHead, Scheme, Version};
 use crate::wire::trailers;
-use bytes::BytesMut;
+use bytes::Bytes;
 use h2::ext::Protocol;
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::mem;
 use std::sync::LazyLock;
 
 /// The head of a request as received. Errors: what only this version can get wrong.
@@ -39,45 +41,63 @@ pub(super) fn fields(map: &HeaderMap) -> Fields {
 pub(super) fn response(head: &ResponseHead, length: Option<u64>) -> http::Response<()> {
     let mut out = http::Response::new(());
     *out.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    *out.headers_mut() = map(&head.fields, |field| is_end_to_end(field.id));
-    if let Some(length) = length {
-        out.headers_mut().insert(http::header::CONTENT_LENGTH, decimal(length));
+    let length = length.map(Decimal::of);
+    let stated = length.as_ref().map_or(&[][..], Decimal::text);
+    // An origin's own line says it already, nearly always; and says it once.
+    let mut missing = length.is_some();
+    let is_length = |field: &Field<'_>| field.id == Name::ContentLength && field.value == stated;
+    let keep = |field: &Field<'_>| is_end_to_end(field.id) || (is_length(field) && mem::take(&mut missing));
+    fill(out.headers_mut(), &head.fields, keep);
+    if missing && let Ok(value) = HeaderValue::from_bytes(stated) {
+        out.headers_mut().insert(CONTENT_LENGTH, value);
     }
     out
 }
 
+/// What may stand in a message of HTTP/2; the length is ours to state.
 fn is_end_to_end(id: Name) -> bool {
-    !matches!(
-        id,
-        Name::Connection
-            | Name::KeepAlive
-            | Name::ProxyConnection
-            | Name::TransferEncoding
-            | Name::Upgrade
-            | Name::ContentLength
-            | Name::Te
-    )
+    const HOP: Names = Names::of(&[
+        Name::Connection,
+        Name::KeepAlive,
+        Name::ProxyConnection,
+        Name::TransferEncoding,
+        Name::Upgrade,
+        Name::ContentLength,
+        Name::Te,
+    ]);
+    !HOP.hold(id)
 }
 
-/// A number as a value, without the two pieces of memory that `HeaderValue::from` makes.
-fn decimal(number: u64) -> HeaderValue {
-    let mut text = [0; 20];
-    let mut rest = text.len();
-    let mut left = number;
-    loop {
-        rest -= 1;
-        text[rest] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
+/// A number as it is written.
+struct Decimal {
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    fn of(number: u64) -> Decimal {
+        let mut out = Decimal { text: [0; 20], start: 20 };
+        let mut left = number;
+        loop {
+            out.start -= 1;
+            out.text[out.start] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                return out;
+            }
         }
     }
-    HeaderValue::from_bytes(&text[rest..]).expect("digits are a value")
+
+    fn text(&self) -> &[u8] {
+        &self.text[self.start..]
+    }
 }
 
 /// A trailer section as the engine takes it.
 pub(super) fn trailer_map(fields: &Fields) -> HeaderMap {
-    map(fields, trailers::may_stand)
+    let mut map = HeaderMap::new();
+    fill(&mut map, fields, trailers::may_stand);
+    map
 }
 
 /// A trailer section as ours, without what may not stand there.
@@ -87,24 +107,20 @@ pub(super) fn trailer_fields(map: &HeaderMap) -> Fields {
     fields
 }
 
-/// The lines of a section that are to be kept. All values share one piece of memory. A line that the `http` crate does
-/// not take cannot have come from an engine, and is left out; so is what is more than its map can hold.
-fn map(fields: &Fields, keep: impl Fn(&Field<'_>) -> bool) -> HeaderMap {
-    let total = fields.iter().map(|field| field.value.len()).sum();
-    let mut values = BytesMut::with_capacity(total);
-    fields.iter().for_each(|field| values.extend_from_slice(field.value));
-    let mut values = values.freeze();
-    let mut map = HeaderMap::with_capacity(fields.len());
-    for field in fields.iter() {
-        let value = values.split_to(field.value.len());
+/// Adds the lines of a section that are to be kept. All values share one piece of memory. A line that the `http` crate
+/// does not take cannot have come from an engine, and is left out; so is what is more than its map can hold.
+fn fill(map: &mut HeaderMap, fields: &Fields, mut keep: impl FnMut(&Field<'_>) -> bool) {
+    let section = Bytes::copy_from_slice(fields.section());
+    // With room for a length: without, a map that is full would be built anew for it.
+    let _ = map.try_reserve(fields.len() + 1);
+    for (field, place) in fields.iter().zip(fields.values()) {
         if !keep(&field) {
             continue;
         }
-        if let (Some(name), Ok(value)) = (name(&field), HeaderValue::from_maybe_shared(value)) {
+        if let (Some(name), Ok(value)) = (name(&field), HeaderValue::from_maybe_shared(section.slice(place))) {
             let _ = map.try_append(name, value);
         }
     }
-    map
 }
 
 /// The name of a line; well-known ones are not parsed.
