@@ -399,21 +399,8 @@ impl Fields {
     }
 
     /// All lines in order.
-    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> + Clone {
         self.lines.iter().map(|line| borrow(&self.octets, line))
-    }
-
-    /// The octets that all lines stand in, and some others.
-    pub(crate) fn section(&self) -> &[u8] {
-        &self.octets
-    }
-
-    /// Where in [`Fields::section`] the value of each line stands, in order.
-    pub(crate) fn values(&self) -> impl Iterator<Item = Range<usize>> {
-        self.lines.iter().map(|line| {
-            let at = line.at as usize + line.name_len as usize + COLON.len();
-            at..at + line.value_len as usize
-        })
     }
 
     /// The lines for which `keep` says so, as they are written, in as few pieces as they lie in.

@@ -1,14 +1,11 @@
 //! Between the `http` crate's types, which the engine speaks, and ours.
 
+use super::shape;
 use crate::error::{Error, Result};
 use crate::message::{Field, Fields, Method, Name, Names, RequestHead, ResponseHead, Scheme, Version};
 use crate::wire::trailers;
-use bytes::Bytes;
 use h2::ext::Protocol;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use std::mem;
-use std::sync::LazyLock;
+use http::HeaderMap;
 
 /// The head of a request as received. Errors: what only this version can get wrong.
 pub(super) fn request(parts: &http::request::Parts, scheme: Scheme) -> Result<RequestHead> {
@@ -42,15 +39,8 @@ pub(super) fn response(head: &ResponseHead, length: Option<u64>) -> http::Respon
     let mut out = http::Response::new(());
     *out.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     let length = length.map(Decimal::of);
-    let stated = length.as_ref().map_or(&[][..], Decimal::text);
-    // An origin's own line says it already, nearly always; and says it once.
-    let mut missing = length.is_some();
-    let is_length = |field: &Field<'_>| field.id == Name::ContentLength && field.value == stated;
-    let keep = |field: &Field<'_>| is_end_to_end(field.id) || (is_length(field) && mem::take(&mut missing));
-    fill(out.headers_mut(), &head.fields, keep);
-    if missing && let Ok(value) = HeaderValue::from_bytes(stated) {
-        out.headers_mut().insert(CONTENT_LENGTH, value);
-    }
+    let lines = head.fields.iter().filter(|field| is_end_to_end(field.id)).chain(length.as_ref().map(Decimal::line));
+    *out.headers_mut() = shape::section(lines);
     out
 }
 
@@ -88,16 +78,15 @@ impl Decimal {
         }
     }
 
-    fn text(&self) -> &[u8] {
-        &self.text[self.start..]
+    fn line(&self) -> Field<'_> {
+        let id = Name::ContentLength;
+        Field { id, name: id.as_str().as_bytes(), value: &self.text[self.start..] }
     }
 }
 
 /// A trailer section as the engine takes it.
 pub(super) fn trailer_map(fields: &Fields) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    fill(&mut map, fields, trailers::may_stand);
-    map
+    shape::fresh(fields.iter().filter(trailers::may_stand))
 }
 
 /// A trailer section as ours, without what may not stand there.
@@ -105,30 +94,4 @@ pub(super) fn trailer_fields(map: &HeaderMap) -> Fields {
     let mut fields = fields(map);
     fields.retain(|field| trailers::may_stand(&field));
     fields
-}
-
-/// Adds the lines of a section that are to be kept. All values share one piece of memory. A line that the `http` crate
-/// does not take cannot have come from an engine, and is left out; so is what is more than its map can hold.
-fn fill(map: &mut HeaderMap, fields: &Fields, mut keep: impl FnMut(&Field<'_>) -> bool) {
-    let section = Bytes::copy_from_slice(fields.section());
-    // With room for a length: without, a map that is full would be built anew for it.
-    let _ = map.try_reserve(fields.len() + 1);
-    for (field, place) in fields.iter().zip(fields.values()) {
-        if !keep(&field) {
-            continue;
-        }
-        if let (Some(name), Ok(value)) = (name(&field), HeaderValue::from_maybe_shared(section.slice(place))) {
-            let _ = map.try_append(name, value);
-        }
-    }
-}
-
-/// The name of a line; well-known ones are not parsed.
-fn name(field: &Field<'_>) -> Option<HeaderName> {
-    static KNOWN: LazyLock<Vec<HeaderName>> =
-        LazyLock::new(|| Name::KNOWN.iter().map(|id| HeaderName::from_static(id.as_str())).collect());
-    match KNOWN.get(field.id as usize) {
-        Some(name) => Some(name.clone()),
-        None => HeaderName::from_bytes(field.name).ok(),
-    }
 }

@@ -5,6 +5,7 @@
 
 mod convert;
 mod follow;
+mod shape;
 mod stream;
 mod streams;
 mod wire;
