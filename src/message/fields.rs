@@ -299,7 +299,7 @@ impl Fields {
     }
 
     /// All lines in order.
-    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = Field<'_>> + Clone {
         self.lines.iter().map(|line| borrow(&self.octets, line))
     }
 

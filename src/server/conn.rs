@@ -32,7 +32,7 @@ pub(super) struct Desk<S> {
     /// Where requests of HTTP/1.1 are answered.
     pub(super) seats: Seats<h1::Job<S>, h1::Next>,
     /// Where streams of HTTP/2 are answered.
-    pub(super) lanes: h2::Lanes<h2::Job<S>>,
+    pub(super) streams: Seats<h2::Job<S>, ()>,
     pub(super) numbers: metrics::Local,
     pub(super) drain: Drain,
     pub(super) open: Arc<Open>,

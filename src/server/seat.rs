@@ -22,7 +22,7 @@ pub(super) struct Seats<J, T> {
 }
 
 /// Work that goes on for ever, one job after the other.
-struct Seat<J, T> {
+pub(super) struct Seat<J, T> {
     work: Pin<Box<dyn Future<Output = Infallible>>>,
     tray: Rc<Tray<J, T>>,
 }
@@ -44,22 +44,31 @@ impl<J: 'static, T: 'static> Seats<J, T> {
     ///
     /// Cancel: dropping the future drops the work where it is.
     pub(super) fn take(&self, job: J, work: impl AsyncFn(J) -> T + 'static) -> impl Future<Output = T> {
-        let seat = self.spare.borrow_mut().pop().unwrap_or_else(|| Seat::new(work));
-        seat.tray.job.set(Some(job));
-        let mut taken = Some(seat);
+        let mut taken = Some(self.sit(job, work));
         poll_fn(move |cx| {
             let outcome = taken.as_mut().map_or(Poll::Pending, |seat| seat.poll(cx));
             if outcome.is_ready() {
-                self.rest(taken.take());
+                taken.take().into_iter().for_each(|seat| self.rest(seat));
             }
             outcome
         })
     }
 
-    fn rest(&self, seat: Option<Seat<J, T>>) {
+    /// A seat on which a job is done whenever it is polled, for who keeps many of them. All jobs of these seats are the
+    /// same `work`.
+    ///
+    /// Cancel: dropping the seat drops the work where it is.
+    pub(super) fn sit(&self, job: J, work: impl AsyncFn(J) -> T + 'static) -> Seat<J, T> {
+        let seat = self.spare.borrow_mut().pop().unwrap_or_else(|| Seat::new(work));
+        seat.tray.job.set(Some(job));
+        seat
+    }
+
+    /// Takes a seat back whose job has come to its outcome.
+    pub(super) fn rest(&self, seat: Seat<J, T>) {
         let mut spare = self.spare.borrow_mut();
         if spare.len() < SPARE_MAX {
-            spare.extend(seat);
+            spare.push(seat);
         }
     }
 }
@@ -78,7 +87,8 @@ impl<J: 'static, T: 'static> Seat<J, T> {
         Seat { work, tray }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+    /// Goes on with the job; ready with its outcome.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         match self.work.as_mut().poll(cx) {
             Poll::Ready(never) => match never {},
             Poll::Pending => self.tray.outcome.take().map_or(Poll::Pending, Poll::Ready),

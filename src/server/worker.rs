@@ -284,7 +284,7 @@ async fn run<S: Service>(seat: Seat, make: impl FnOnce(usize) -> S, mut orders: 
         // Consumed: what it holds may own these very workers, which would then never be dropped.
         service: make(seat.number),
         seats: Default::default(),
-        lanes: Default::default(),
+        streams: Default::default(),
         numbers: seat.metrics.worker(),
         drain: Drain::new(),
         open: seat.open,

@@ -1,12 +1,11 @@
 //! Between the `http` crate's types, which the engine speaks, and ours.
 
+use super::shape;
 use crate::error::{Error, Result};
-use crate::message::{Field, Fields, Method, Name, RequestHead, ResponseHead, Scheme, Version};
+use crate::message::{Field, Fields, Method, Name, Names, RequestHead, ResponseHead, Scheme, Version};
 use crate::wire::trailers;
-use bytes::BytesMut;
 use h2::ext::Protocol;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use std::sync::LazyLock;
+use http::HeaderMap;
 
 /// The head of a request as received. Errors: what only this version can get wrong.
 pub(super) fn request(parts: &http::request::Parts, scheme: Scheme) -> Result<RequestHead> {
@@ -39,45 +38,55 @@ pub(super) fn fields(map: &HeaderMap) -> Fields {
 pub(super) fn response(head: &ResponseHead, length: Option<u64>) -> http::Response<()> {
     let mut out = http::Response::new(());
     *out.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    *out.headers_mut() = map(&head.fields, |field| is_end_to_end(field.id));
-    if let Some(length) = length {
-        out.headers_mut().insert(http::header::CONTENT_LENGTH, decimal(length));
-    }
+    let length = length.map(Decimal::of);
+    let lines = head.fields.iter().filter(|field| is_end_to_end(field.id)).chain(length.as_ref().map(Decimal::line));
+    *out.headers_mut() = shape::section(lines);
     out
 }
 
+/// What may stand in a message of HTTP/2; the length is ours to state.
 fn is_end_to_end(id: Name) -> bool {
-    !matches!(
-        id,
-        Name::Connection
-            | Name::KeepAlive
-            | Name::ProxyConnection
-            | Name::TransferEncoding
-            | Name::Upgrade
-            | Name::ContentLength
-            | Name::Te
-    )
+    const HOP: Names = Names::of(&[
+        Name::Connection,
+        Name::KeepAlive,
+        Name::ProxyConnection,
+        Name::TransferEncoding,
+        Name::Upgrade,
+        Name::ContentLength,
+        Name::Te,
+    ]);
+    !HOP.hold(id)
 }
 
-/// A number as a value, without the two pieces of memory that `HeaderValue::from` makes.
-fn decimal(number: u64) -> HeaderValue {
-    let mut text = [0; 20];
-    let mut rest = text.len();
-    let mut left = number;
-    loop {
-        rest -= 1;
-        text[rest] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
+/// A number as it is written.
+struct Decimal {
+    text: [u8; 20],
+    start: usize,
+}
+
+impl Decimal {
+    fn of(number: u64) -> Decimal {
+        let mut out = Decimal { text: [0; 20], start: 20 };
+        let mut left = number;
+        loop {
+            out.start -= 1;
+            out.text[out.start] = b'0' + (left % 10) as u8;
+            left /= 10;
+            if left == 0 {
+                return out;
+            }
         }
     }
-    HeaderValue::from_bytes(&text[rest..]).expect("digits are a value")
+
+    fn line(&self) -> Field<'_> {
+        let id = Name::ContentLength;
+        Field { id, name: id.as_str().as_bytes(), value: &self.text[self.start..] }
+    }
 }
 
 /// A trailer section as the engine takes it.
 pub(super) fn trailer_map(fields: &Fields) -> HeaderMap {
-    map(fields, trailers::may_stand)
+    shape::fresh(fields.iter().filter(trailers::may_stand))
 }
 
 /// A trailer section as ours, without what may not stand there.
@@ -85,34 +94,4 @@ pub(super) fn trailer_fields(map: &HeaderMap) -> Fields {
     let mut fields = fields(map);
     fields.retain(|field| trailers::may_stand(&field));
     fields
-}
-
-/// The lines of a section that are to be kept. All values share one piece of memory. A line that the `http` crate does
-/// not take cannot have come from an engine, and is left out; so is what is more than its map can hold.
-fn map(fields: &Fields, keep: impl Fn(&Field<'_>) -> bool) -> HeaderMap {
-    let total = fields.iter().map(|field| field.value.len()).sum();
-    let mut values = BytesMut::with_capacity(total);
-    fields.iter().for_each(|field| values.extend_from_slice(field.value));
-    let mut values = values.freeze();
-    let mut map = HeaderMap::with_capacity(fields.len());
-    for field in fields.iter() {
-        let value = values.split_to(field.value.len());
-        if !keep(&field) {
-            continue;
-        }
-        if let (Some(name), Ok(value)) = (name(&field), HeaderValue::from_maybe_shared(value)) {
-            let _ = map.try_append(name, value);
-        }
-    }
-    map
-}
-
-/// The name of a line; well-known ones are not parsed.
-fn name(field: &Field<'_>) -> Option<HeaderName> {
-    static KNOWN: LazyLock<Vec<HeaderName>> =
-        LazyLock::new(|| Name::KNOWN.iter().map(|id| HeaderName::from_static(id.as_str())).collect());
-    match KNOWN.get(field.id as usize) {
-        Some(name) => Some(name.clone()),
-        None => HeaderName::from_bytes(field.name).ok(),
-    }
 }

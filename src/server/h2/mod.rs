@@ -1,12 +1,13 @@
-//! HTTP/2 in front, on the `h2` crate: one task for the connection, one for each stream.
+//! HTTP/2 in front, on the `h2` crate: one task for the connection and its streams.
 //!
 //! The crate owns frames, HPACK, windows and stream states; this owns time (it has no timer of its own for a header
 //! block that never ends, an idle connection or a reader that takes nothing), floods, and leaving.
 
 mod convert;
 mod follow;
-mod lane;
+mod shape;
 mod stream;
+mod streams;
 mod wire;
 
 use super::Service;
@@ -16,21 +17,20 @@ use super::drain::{Phase, Watcher};
 use crate::base::clock;
 use crate::body::io::Io;
 use crate::config::plan::Plan;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::message::RequestHead;
 use crate::metrics::Cut;
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+use streams::Streams;
 use wire::Shared;
-
-pub(super) use lane::Lanes;
 
 /// Windows of a public stream and connection: what one client may make us hold.
 const PUBLIC_WINDOWS: (u32, u32) = (256 << 10, 1 << 20);
@@ -57,13 +57,15 @@ pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
         Ok(None) => return visit.cut(Cut::Malformed),
         Err(_) => return visit.cut(Cut::SlowHead),
     };
+    let streams = Streams::new();
     let mut link = Link {
         watcher: visit.watcher(),
         visit,
         plan,
         connection,
         wire,
-        streams: Rc::default(),
+        engine: streams.engine(),
+        streams,
         known: 0,
         idle: Alarm::default(),
         block: Alarm::default(),
@@ -71,6 +73,7 @@ pub(super) async fn serve<S: Service>(visit: Rc<Visit<S>>, io: Io) {
         leaving: false,
     };
     poll_fn(|cx| link.poll(cx)).await;
+    link.end().await;
 }
 
 /// Exchanges prefaces; ours goes out also while a client waits for it. `None` = theirs is none, or never came.
@@ -109,7 +112,9 @@ struct Link<S: Service> {
     plan: Arc<Plan>,
     connection: Connection<Shared, Bytes>,
     wire: Shared,
-    streams: Rc<Cell<usize>>,
+    streams: Streams<Job<S>>,
+    /// What the engine wakes.
+    engine: Waker,
     /// Streams that the engine handed out, or refused and we noted.
     known: u64,
     watcher: Watcher,
@@ -122,39 +127,24 @@ struct Link<S: Service> {
 /// A stream to be answered.
 pub(super) struct Job<S> {
     visit: Rc<Visit<S>>,
-    request: http::Request<RecvStream>,
+    head: Result<Box<RequestHead>>,
+    content: RecvStream,
     respond: SendResponse<Bytes>,
-    _seat: Seat,
-}
-
-/// A stream that is being answered.
-struct Seat(Rc<Cell<usize>>);
-
-impl Seat {
-    fn take(streams: &Rc<Cell<usize>>) -> Seat {
-        streams.set(streams.get() + 1);
-        Seat(streams.clone())
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
-    }
 }
 
 impl<S: Service> Link<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.streams.wake(&self.visit.desk.streams);
+        let ended = self.poll_awake(cx);
+        self.streams.sleep(cx);
+        ended
+    }
+
+    fn poll_awake(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.wire.awake();
         loop {
-            match self.connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    let (visit, seat) = (self.visit.clone(), Seat::take(&self.streams));
-                    self.known += 1;
-                    let job = Job { visit, request, respond, _seat: seat };
-                    // A panic drops the stream, which resets it; the connection goes on.
-                    self.visit.desk.lanes.start(job, stream::serve);
-                }
+            match self.connection.poll_accept(&mut Context::from_waker(&self.engine)) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.start(request, respond),
                 Poll::Ready(Some(Err(error))) => {
                     if error.is_library() {
                         self.visit.cut(self.fault(&error));
@@ -173,6 +163,24 @@ impl<S: Service> Link<S> {
             return Poll::Ready(());
         }
         self.poll_leave(cx)
+    }
+
+    /// Begins to answer a stream. What the engine made of the head goes here, while it is at hand. A panic drops the
+    /// stream, which resets it; the connection goes on.
+    fn start(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.known += 1;
+        let (parts, content) = request.into_parts();
+        let head = convert::request(&parts, self.visit.from.scheme).map(Box::new);
+        drop(parts);
+        let job = Job { visit: self.visit.clone(), head, content, respond };
+        self.streams.start(&self.visit.desk.streams, job, stream::serve);
+    }
+
+    /// The connection is over: each stream learns it from the engine, and ends.
+    async fn end(self) {
+        let Link { visit, connection, wire, mut streams, .. } = self;
+        drop((connection, wire));
+        poll_fn(|cx| streams.poll_end(cx, &visit.desk.streams)).await;
     }
 
     /// Streams that the engine refused by itself: heads beyond the limit, malformed heads, streams beyond their number.
@@ -241,7 +249,7 @@ impl<S: Service> Link<S> {
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) {
-        if self.streams.get() > 0 {
+        if self.streams.len() > 0 {
             return self.idle.clear();
         }
         self.idle.arm(self.plan.timeouts.idle);
@@ -260,7 +268,7 @@ impl<S: Service> Link<S> {
             // The GOAWAY must be written: the engine is asked once more.
             cx.waker().wake_by_ref();
         }
-        if self.leaving && self.streams.get() == 0 {
+        if self.leaving && self.streams.len() == 0 {
             self.goodbye.arm(GOODBYE);
         }
         if self.watcher.poll(cx, Phase::Cut).is_ready() {

@@ -40,10 +40,9 @@ struct Way {
 
 /// Answers one request.
 pub(super) async fn serve<S: Service>(job: Job<S>) {
-    let Job { visit, request, respond, _seat } = job;
+    let Job { visit, head, content, respond } = job;
     let plan = visit.plan();
     let mut account = Account::open(&visit, clock::turn());
-    let (head, content) = taken_apart(request, &visit);
     let way = Way { respond: RefCell::new(respond), expects: Cell::new(false), taken: Cell::new(0) };
     let stream = Stream { watcher: visit.watcher(), way: Rc::new(way), visit, plan };
     if let Err(error) = stream.exchange(&mut account, head, content).await {
@@ -56,12 +55,6 @@ pub(super) async fn serve<S: Service>(job: Job<S>) {
             _ => Cut::Incomplete,
         });
     }
-}
-
-/// The head as ours, and the content. What the engine made of the head goes here, not when the request is answered.
-fn taken_apart<S>(request: http::Request<RecvStream>, visit: &Visit<S>) -> (Result<Box<RequestHead>>, RecvStream) {
-    let (parts, content) = request.into_parts();
-    (convert::request(&parts, visit.from.scheme).map(Box::new), content)
 }
 
 struct Stream<S: Service> {
