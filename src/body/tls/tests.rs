@@ -2,8 +2,6 @@
 
 use super::session::Session;
 use super::*;
-use std::pin::pin;
-use tokio::io::AsyncReadExt as _;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -13,6 +11,8 @@ use rustls::{
     version,
 };
 use std::io::{Read, Write};
+use std::pin::pin;
+use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt;
 
 /// A certificate for both sides that both believe in.
