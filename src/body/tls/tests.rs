@@ -314,6 +314,7 @@ fn chance(seed: u64) -> impl FnMut() -> usize {
 fn nothing_that_comes_breaks_more_than_the_session() {
     let party = Party::new();
     for seed in 0..300 {
+        println!("seed {seed}");
         let mut next = chance(seed);
         let version = VERSIONS[next() % 2];
         let server = party.server(aws_lc_rs::default_provider(), next().is_multiple_of(2));
