@@ -188,6 +188,12 @@ impl Io {
         &mut self.outbox
     }
 
+    /// Takes octets that are to be sent with what comes next. Over TLS they share records with it: these are sealed when all
+    /// of it is sent, from where it lies. [`Io::poll_flush`] sends it, and is the caller's to call before too much is held.
+    pub fn gather(&mut self, octets: &[u8]) {
+        self.outbox().extend_from_slice(octets);
+    }
+
     /// The connection is idle: its buffer goes to whoever needs one next. Nothing may be left in it, nor to be sent.
     pub fn rest(&mut self) {
         debug_assert!(self.inbox.is_empty() && self.outbox.is_empty(), "an idle connection has nothing to say");

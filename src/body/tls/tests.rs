@@ -127,7 +127,7 @@ impl Talk {
         out.begin(octets.len(), &std::mem::take(&mut self.server.said));
         let sealed = self.server.seal(octets, out.room()).unwrap();
         out.grown(sealed);
-        self.client_hears(&out.unsent().to_vec()).unwrap();
+        self.client_hears(out.unsent()).unwrap();
         let mut came = vec![0; octets.len()];
         self.client.reader().read_exact(&mut came).unwrap();
         came
@@ -316,12 +316,13 @@ fn chance(seed: u64) -> impl FnMut() -> usize {
 fn nothing_that_comes_breaks_more_than_the_session() {
     let party = Party::new();
     for seed in 0..300 {
+        println!("seed {seed}");
         let mut next = chance(seed);
         let version = VERSIONS[next() % 2];
-        let server = party.server(aws_lc_rs::default_provider(), next() % 2 == 0);
+        let server = party.server(aws_lc_rs::default_provider(), next().is_multiple_of(2));
         let mut talk = Talk::new(&server, &party.client(version, aws_lc_rs::default_provider()), 1 + next() % 99);
         // Somewhere in what the client says first, second or third, some octet is another, or missing.
-        let (mut until, cuts) = (next() % 3, next() % 2 == 0);
+        let (mut until, cuts) = (next() % 3, next().is_multiple_of(2));
         for _ in 0..4 {
             let mut octets = talk.client_says();
             if until == 0 && !octets.is_empty() {
@@ -374,22 +375,10 @@ fn holds_nothing(tls: &Tls) -> bool {
 
 /// How many octets have come to a client by now: on the loopback that is all that was sent.
 async fn come(client: &Client) -> usize {
-    let _ = tokio::time::timeout(std::time::Duration::from_millis(20), client.get_ref().0.readable()).await;
-    client.get_ref().0.peek(&mut [0; 4096]).now_or_never_zero().await
+    let mut octets = [0; 4096];
+    let peeked = tokio::time::timeout(std::time::Duration::from_millis(20), client.get_ref().0.peek(&mut octets));
+    peeked.await.map_or(0, Result::unwrap)
 }
-
-trait NowOrZero: Future<Output = io::Result<usize>> + Sized {
-    async fn now_or_never_zero(self) -> usize {
-        let mut own = pin!(self);
-        poll_fn(|cx| match own.as_mut().poll(cx) {
-            Poll::Ready(Ok(length)) => Poll::Ready(length),
-            _ => Poll::Ready(0),
-        })
-        .await
-    }
-}
-
-impl<T: Future<Output = io::Result<usize>>> NowOrZero for T {}
 
 async fn wait_for_client(tls: &mut Tls) {
     poll_fn(|cx| {

@@ -193,6 +193,8 @@ fn sessions_are_resumed_across_a_swap_at_public_doors() {
         let mut again = connect(&world, &config, "a.example").await.unwrap();
         assert_eq!(again.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
         again.shutdown().await.unwrap();
+        let who = ask(&world, &config, "a.example", "/who").await.unwrap();
+        assert!(who.ends_with("Some(\"a.example\")"), "the name is known without a certificate, too: {who}");
     });
 }
 
