@@ -82,6 +82,9 @@ impl Stream {
 /// The content of a full record of TLS (RFC 8446 section 5.1).
 const RECORD: usize = 16 << 10;
 
+/// So many octets are worth a record of their own, which costs less than a copy of them.
+const MUCH: usize = 4 << 10;
+
 /// So much content to come is worth a large buffer.
 const LARGE_FROM: usize = 64 << 10;
 
@@ -189,11 +192,15 @@ impl Io {
     }
 
     /// Takes octets that are to be sent with what comes next; how many, which is all but for a limit of the TLS session.
-    /// There full records are sealed from where their octets lie, and only what fills none is copied to the outbox.
+    /// There full records, and much that comes at once, are sealed from where their octets lie, and only the rest is
+    /// copied to the outbox.
     /// [`Io::poll_flush`] sends all of it, and is the caller's to call before too much is held.
     pub fn gather(&mut self, octets: &[u8]) -> io::Result<usize> {
         let held = self.outbox.len();
-        let fill = ((held + octets.len()) / RECORD * RECORD).saturating_sub(held);
+        let fill = match (held + octets.len()) / RECORD * RECORD {
+            0 if octets.len() >= MUCH => octets.len(),
+            full => full.saturating_sub(held),
+        };
         if let Some((now, _)) = octets.split_at_checked(fill).filter(|_| fill > 0)
             && let Some(sealed) = self.stream.seal(&[io::IoSlice::new(&self.outbox), io::IoSlice::new(now)])
         {
