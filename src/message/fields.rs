@@ -128,6 +128,17 @@ impl Fields {
         self.push_as(Name::of(name), name, value);
     }
 
+    /// Appends a line whose grammar an engine has checked: the name is a token, and nothing in the value ends a line.
+    pub(crate) fn pass(&mut self, name: &[u8], value: &[u8]) {
+        debug_assert!(is_token(name) && !value.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)), "checked");
+        let at = self.octets.len();
+        self.octets.reserve(name.len() + COLON.len() + value.len() + END.len());
+        self.octets.extend_from_slice(name);
+        self.octets.extend_from_slice(COLON);
+        self.octets.extend_from_slice(value);
+        self.close(Name::of(name), name, at, value.len());
+    }
+
     /// Appends a line under a well-known name in its lower-case spelling.
     ///
     /// Inlined, because callers name the name: how the line begins is then a constant.

@@ -13,7 +13,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// Seats that a worker keeps while nobody sits there: 1 MiB together.
+/// Seats of one kind that a worker keeps while nobody sits there: 1 MiB together.
 const SPARE_MAX: usize = 256;
 
 /// The seats of one worker, for jobs `J` that end in a `T`.

@@ -11,7 +11,6 @@ use rustls::{
     version,
 };
 use std::io::{Read, Write};
-use std::pin::pin;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::AsyncWriteExt;
 

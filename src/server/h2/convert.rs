@@ -28,7 +28,7 @@ pub(super) fn request(parts: &http::request::Parts, scheme: Scheme) -> Result<Re
 pub(super) fn fields(map: &HeaderMap) -> Fields {
     let mut fields = Fields::with_room(0);
     for (name, value) in map {
-        fields.push(name.as_str().as_bytes(), value.as_bytes());
+        fields.pass(name.as_str().as_bytes(), value.as_bytes());
     }
     fields
 }

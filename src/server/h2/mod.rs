@@ -24,10 +24,11 @@ use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
 use std::future::poll_fn;
+use std::mem;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use streams::Streams;
 use wire::Shared;
@@ -142,18 +143,8 @@ impl<S: Service> Link<S> {
 
     fn poll_awake(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.wire.awake();
-        loop {
-            match self.connection.poll_accept(&mut Context::from_waker(&self.engine)) {
-                Poll::Ready(Some(Ok((request, respond)))) => self.start(request, respond),
-                Poll::Ready(Some(Err(error))) => {
-                    if error.is_library() {
-                        self.visit.cut(self.fault(&error));
-                    }
-                    return Poll::Ready(());
-                }
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => break,
-            }
+        if self.poll_engine(cx).is_ready() {
+            return Poll::Ready(());
         }
         self.note_refused();
         self.poll_flood(cx);
@@ -163,6 +154,28 @@ impl<S: Service> Link<S> {
             return Poll::Ready(());
         }
         self.poll_leave(cx)
+    }
+
+    /// Begins with the streams that the engine hands out, until it has no more; ready when the connection is over.
+    fn poll_engine(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut begun = false;
+        loop {
+            let (request, respond) = match ready!(self.connection.poll_accept(&mut Context::from_waker(&self.engine))) {
+                Some(Ok(stream)) => stream,
+                Some(Err(error)) => {
+                    if error.is_library() {
+                        self.visit.cut(self.fault(&error));
+                    }
+                    return Poll::Ready(());
+                }
+                None => return Poll::Ready(()),
+            };
+            // What was answered goes first: the client has something to do while we begin with what is new.
+            if !mem::replace(&mut begun, true) && matches!(self.wire.poll_send(cx), Poll::Ready(Err(_))) {
+                return Poll::Ready(());
+            }
+            self.start(request, respond);
+        }
     }
 
     /// Begins to answer a stream. What the engine made of the head goes here, while it is at hand. A panic drops the

@@ -18,7 +18,8 @@ const LINES_MAX: usize = 24;
 const NAME_MAX: usize = 48;
 const VALUE_MAX: usize = 96;
 
-/// Of so many sections that are like none that is kept, one is: where all differ, keeping them would cost more than it saves.
+/// Of so many sections that are like none that is kept, one is: where all differ, keeping them would cost more than it
+/// saves.
 const KEPT_OF: usize = 8;
 
 /// Names whose values are the same for all who ask.
@@ -36,8 +37,8 @@ thread_local! {
     static RECENT: RefCell<Recent> = const { RefCell::new(Recent { shapes: Vec::new(), unlike: 0 }) };
 }
 
-/// The lines of a section, which can be gone through more than once. A line that the `http` crate does not take cannot have come from
-/// an engine, and is left out; so is what is more than its map can hold.
+/// A section of these lines, which can be gone through more than once. A line that the `http` crate does not take cannot
+/// have come from an engine, and is left out; so is what is more than its map can hold.
 pub(super) fn section<'a>(lines: impl Iterator<Item = Field<'a>> + Clone) -> HeaderMap {
     RECENT.with_borrow_mut(|recent| recent.like(lines.clone())).unwrap_or_else(|| {
         let map = fresh(lines.clone());

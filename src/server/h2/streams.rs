@@ -209,8 +209,10 @@ mod tests {
         .await;
     }
 
+    type Job = Rc<Gate>;
+
     /// Two streams that wait, and what they wait for.
-    fn two() -> (Seats<Rc<Gate>, ()>, Streams<Rc<Gate>>, [Rc<Gate>; 2]) {
+    fn two() -> (Seats<Job, ()>, Streams<Job>, [Job; 2]) {
         let (seats, mut streams, gates) = (Seats::default(), Streams::new(), [Rc::default(), Rc::default()]);
         for gate in &gates {
             streams.start(&seats, Rc::clone(gate), pass);

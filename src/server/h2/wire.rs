@@ -1,14 +1,14 @@
 //! The stream beneath the engine: what is read is followed, what is written is gathered.
 //!
 //! The engine asks for a flush after every answer. Over TLS that would be a record and a system call each, so here a
-//! flush only says that there is something: the connection's task sends it once every task that is ready now has had its
-//! turn, and answers that became ready together leave together (PERFORMANCE, section 3). Nothing waits for a clock.
+//! flush does nothing: the connection's task sends once all streams that are ready have had their turn, and answers that
+//! became ready together leave together (PERFORMANCE, section 3). Nothing waits for a clock.
 
 use super::follow::Follow;
 use crate::body::io::Io;
 use std::cell::{RefCell, RefMut};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,17 +17,12 @@ use tokio::time::Instant;
 /// What is gathered at most; more is sent at once. Four records of TLS.
 const GATHERED_MAX: usize = 2 * Io::READ;
 
-/// How often everybody else who is ready goes first. After the second turn nearly all have answered who will.
-const TURNS: u8 = 2;
-
 /// One connection's stream, as its task sees it.
 pub(super) struct Wire {
     io: Io,
     pub(super) follow: Follow,
     /// Octets that were gathered and not yet flushed.
     gathered: usize,
-    /// Turns given since something was gathered.
-    turns: u8,
     /// Whether nothing is left to read in this poll of the task. The engine asks again after every stream that it hands out.
     quiet: bool,
 }
@@ -36,13 +31,8 @@ pub(super) struct Wire {
 pub(super) struct Shared(Rc<RefCell<Wire>>);
 
 impl Wire {
-    /// Sends what was gathered, when its time has come; ready when nothing is left to send.
+    /// Sends what was gathered; ready when nothing is left to send.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.gathered > 0 && self.gathered < GATHERED_MAX && self.turns < TURNS {
-            self.turns += 1;
-            // The runtime wakes us when all who are ready have run and new arrivals have been looked for.
-            return pin!(tokio::task::yield_now()).poll(cx).map(Ok);
-        }
         ready!(self.poll_flush(cx))?;
         if self.io.inbox.is_empty() {
             self.io.rest();
@@ -52,20 +42,14 @@ impl Wire {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.io.poll_flush(cx))?;
-        (self.gathered, self.turns) = (0, 0);
+        self.gathered = 0;
         Poll::Ready(Ok(()))
     }
 }
 
 impl Shared {
     pub(super) fn new(io: Io) -> Shared {
-        Shared(Rc::new(RefCell::new(Wire {
-            io,
-            follow: Follow::new(Instant::now()),
-            gathered: 0,
-            turns: 0,
-            quiet: false,
-        })))
+        Shared(Rc::new(RefCell::new(Wire { io, follow: Follow::new(Instant::now()), gathered: 0, quiet: false })))
     }
 
     /// The task is polled: there may be something to read again.
@@ -83,7 +67,7 @@ impl Shared {
         RefMut::map(self.0.borrow_mut(), |wire| &mut wire.follow)
     }
 
-    /// Sends what the engine has said; to be called whenever it has been polled.
+    /// Sends what the engine has said; to be called whenever it has been polled, and all streams that are ready.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().poll_send(cx)
     }
@@ -135,6 +119,7 @@ mod tests {
     use crate::body::io::Stream;
     use std::cell::Cell;
     use std::future::poll_fn;
+    use std::pin::pin;
 
     /// Notes every write, and how often it is read; nothing comes from it.
     #[derive(Clone, Default)]
@@ -181,32 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_are_ready_together_leave_together() {
+    fn what_was_said_leaves_together_and_once() {
         on_wire(async |wire, noted| {
             say(&wire, b"one ").await;
-            say(&wire, b"two ").await;
-            let late = wire.share();
-            tokio::task::spawn_local(async move { say(&late, b"three").await });
+            say(&wire, b"two").await;
             assert!(noted.0.borrow().is_empty());
-            poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
-            assert_eq!(*noted.0.borrow(), [b"one two three"]);
-        });
-    }
-
-    #[test]
-    fn an_answer_alone_leaves_when_nobody_else_is_ready() {
-        on_wire(async |wire, noted| {
-            say(&wire, b"one").await;
-            let mut asked = 0;
-            poll_fn(|cx| {
-                asked += 1;
-                wire.poll_send(cx)
-            })
-            .await
-            .unwrap();
-            assert_eq!((asked, &noted.0.borrow()[..]), (u32::from(TURNS) + 1, &[b"one".to_vec()][..]));
-            poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
-            assert_eq!(noted.0.borrow().len(), 1, "nothing is said twice");
+            for _ in 0..2 {
+                poll_fn(|cx| wire.poll_send(cx)).await.unwrap();
+                assert_eq!(*noted.0.borrow(), [b"one two"]);
+            }
         });
     }
 
