@@ -4,7 +4,7 @@ use super::Body;
 use super::buffers::{self, Leave, Lent};
 use super::held::Held;
 use super::tcp;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::pin::Pin;
@@ -272,9 +272,9 @@ impl Io {
     }
 
     /// Sends the outbox, and behind it `direct`, from where it lies, until that is empty.
-    pub fn poll_drain_with(&mut self, cx: &mut Context<'_>, direct: &mut Bytes) -> Poll<io::Result<()>> {
-        while !direct.is_empty() {
-            let pieces = [io::IoSlice::new(&self.outbox), io::IoSlice::new(direct)];
+    pub fn poll_drain_with(&mut self, cx: &mut Context<'_>, direct: &mut impl Buf) -> Poll<io::Result<()>> {
+        while direct.has_remaining() {
+            let pieces = [io::IoSlice::new(&self.outbox), io::IoSlice::new(direct.chunk())];
             let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &pieces))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
