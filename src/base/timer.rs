@@ -113,14 +113,23 @@ struct Alone {
 
 impl Alone {
     /// Ready once `due` has passed.
+    #[inline]
     fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        if self.will_wake(cx.waker(), due) { Poll::Pending } else { self.ask(cx, due) }
+    }
+
+    /// Whether it stands, and wakes that one in time.
+    fn will_wake(&self, waker: &Waker, due: Instant) -> bool {
+        let (Some(sleep), Some(known)) = (&self.sleep, &self.known) else { return false };
+        sleep.deadline() <= due.into() && !sleep.is_elapsed() && known.will_wake(waker)
+    }
+
+    /// Asks the runtime.
+    #[cold]
+    fn ask(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
         let at = due.into();
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-        let early = sleep.deadline() <= at;
-        if early && !sleep.is_elapsed() && self.known.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            return Poll::Pending;
-        }
-        if !early {
+        if sleep.deadline() > at {
             sleep.as_mut().reset(at);
         }
         // A task that has used up its share is woken at once, and nothing is noted for it.

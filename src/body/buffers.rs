@@ -4,7 +4,7 @@
 //! Two sizes: one for heads and what comes with them, and a large one for content of which much is to come. Invariant: what
 //! is kept, and how many large ones are held, is bounded.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 
@@ -78,6 +78,11 @@ impl Lent {
     /// All octets of a buffer.
     pub(super) fn new(buffer: BytesMut) -> Lent {
         Lent(buffer)
+    }
+
+    /// Takes octets off the front.
+    pub(super) fn advance(&mut self, octets: usize) {
+        self.0.advance(octets);
     }
 }
 

@@ -4,7 +4,7 @@ use super::Body;
 use super::buffers::{self, Leave, Lent};
 use super::tcp;
 use super::tls::{RECORD, Tls};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -246,14 +246,13 @@ impl Io {
     }
 
     /// Sends the outbox, and behind it `direct`, from where it lies, until that is empty.
-    pub fn poll_drain_with(&mut self, cx: &mut Context<'_>, direct: &mut Bytes) -> Poll<io::Result<()>> {
-        if matches!(self.stream, Stream::TlsServer(_)) && self.outbox.len() + direct.len() <= RECORD {
+    pub fn poll_drain_with(&mut self, cx: &mut Context<'_>, direct: &mut impl Buf) -> Poll<io::Result<()>> {
+        if matches!(self.stream, Stream::TlsServer(_)) && self.outbox.len() + direct.remaining() <= RECORD {
             // To copy it costs less than a record of its own.
-            self.outbox().extend_from_slice(direct);
-            direct.clear();
+            self.outbox().put(&mut *direct);
         }
-        while !direct.is_empty() {
-            let pieces = [io::IoSlice::new(&self.outbox), io::IoSlice::new(direct)];
+        while direct.has_remaining() {
+            let pieces = [io::IoSlice::new(&self.outbox), io::IoSlice::new(direct.chunk())];
             let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &pieces))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

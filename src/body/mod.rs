@@ -15,7 +15,7 @@ pub use buffers::Lent;
 
 use crate::error::Result;
 use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -88,6 +88,18 @@ impl Body {
             Body::Full(octets) => Some(octets),
             Body::Lent(octets) => Some(octets),
             Body::Empty | Body::Pulled(_) => None,
+        }
+    }
+
+    /// Takes octets off the front of content that is at hand: at most as many as there are.
+    pub fn advance(&mut self, octets: usize) {
+        match self {
+            Body::Full(whole) => whole.advance(octets),
+            Body::Lent(whole) => whole.advance(octets),
+            Body::Empty | Body::Pulled(_) => {}
+        }
+        if self.at_hand().is_some_and(<[u8]>::is_empty) {
+            *self = Body::Empty;
         }
     }
 

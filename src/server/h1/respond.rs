@@ -5,6 +5,7 @@
 
 use super::wire::{Gone, Wire};
 use super::{Link, lost};
+use crate::body::io::Io;
 use crate::body::{Body, Piece, Response};
 use crate::config::plan::Plan;
 use crate::error::{Error, Kind, Side};
@@ -63,12 +64,18 @@ pub(super) async fn write<S: Service>(
     version: Version,
     sent: &mut u64,
 ) -> Result<(), Error> {
-    let (framing, body) = begin(&mut link.wire.borrow_mut(), response, shape, version, sent);
-    if let (Framing::None, Body::Empty) = (framing, &body) {
-        // Nearly every response: all of it leaves in one call.
-        let sent = poll_fn(|cx| Poll::Ready(link.wire.borrow_mut().io.poll_flush(cx)));
-        if let Poll::Ready(done) = sent.await {
+    let mut framing = begin(&mut link.wire.borrow_mut(), response, shape, version);
+    // Where none may follow, it is dropped with the response: it may be the request's, which looks at the connection then.
+    let mut body = if framing == Framing::None { Body::Empty } else { std::mem::take(&mut response.body) };
+    if !matches!(body, Body::Pulled(_)) {
+        let at_once = poll_fn(|cx| Poll::Ready(poll_at_hand(cx, &mut link.wire.borrow_mut().io, &mut body)));
+        let (done, gone) = at_once.await;
+        *sent += gone;
+        if let Poll::Ready(done) = done {
             return done.map_err(|error| lost(&error));
+        }
+        if let Framing::Length(left) = &mut framing {
+            *left -= gone;
         }
     }
     let mut writer = Writer { framing, body, direct: Bytes::new(), behind: false, sent, alarm: Alarm::default() };
@@ -86,23 +93,31 @@ pub(super) async fn write<S: Service>(
     .await
 }
 
-/// Frames the head, and behind it content that is short and at hand; the framing and the content that are left.
-fn begin(wire: &mut Wire, response: &mut Response, shape: &Shape, version: Version, sent: &mut u64) -> (Framing, Body) {
+/// Frames the head; how its content is framed.
+fn begin(wire: &mut Wire, response: &Response, shape: &Shape, version: Version) -> Framing {
     wire.answer();
     let connection = if shape.close { Connection::Close } else { Connection::Keep };
-    let out = wire.io.outbox();
-    response_head(out, &response.head, shape.framing, shape.stated, connection, version == Version::Http10);
-    match (shape.framing, response.body.at_hand()) {
-        (Framing::None, _) => {}
-        (Framing::Length(length), Some(octets)) if octets.len() <= COPY_MAX => {
-            out.put_slice(octets);
-            *sent += length;
-            // Its buffer is for whoever needs one next.
-            response.body = Body::Empty;
-        }
-        (framing, _) => return (framing, std::mem::take(&mut response.body)),
+    let old = version == Version::Http10;
+    response_head(wire.io.outbox(), &response.head, shape.framing, shape.stated, connection, old);
+    shape.framing
+}
+
+/// Sends the head and, from where it lies, content that is at hand, which is how nearly every response leaves in one call.
+/// How much of the content has gone; the rest stays.
+fn poll_at_hand(cx: &mut Context<'_>, io: &mut Io, body: &mut Body) -> (Poll<std::io::Result<()>>, u64) {
+    let whole = body.at_hand().unwrap_or_default();
+    let mut left = whole;
+    if whole.len() <= COPY_MAX {
+        io.outbox().put_slice(whole);
+        left = &[];
     }
-    (Framing::None, Body::Empty)
+    let mut sent = io.poll_drain_with(cx, &mut left);
+    let gone = whole.len() - left.len();
+    body.advance(gone);
+    if let Poll::Ready(Ok(())) = sent {
+        sent = io.poll_flush(cx);
+    }
+    (sent, gone as u64)
 }
 
 /// The content on its way.
