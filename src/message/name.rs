@@ -144,7 +144,8 @@ impl Spelling {
         while at < name.len() {
             let place = at % 8 * 8;
             lower[at / 8] |= (name[at] as u64) << place;
-            exact[at / 8] |= (if name[at].is_ascii_lowercase() { 0xff & !CAPITAL } else { 0xff } as u64) << place;
+            let counts = if name[at].is_ascii_lowercase() { !CAPITAL } else { u8::MAX };
+            exact[at / 8] |= (counts as u64) << place;
             at += 1;
         }
         Spelling { length: name.len(), lower, exact }

@@ -178,6 +178,9 @@ fn one_host(fields: &Fields) -> Result<Option<String>> {
 
 /// HTTP/1.0 knows no expectations: they are ignored there (RFC 9110 section 10.1.1).
 fn judge_expectation(head: &mut RequestHead) -> Result<()> {
+    if !head.fields.has(Name::Expect) {
+        return Ok(());
+    }
     if head.version == Version::Http10 {
         head.fields.remove(Name::Expect);
     }

@@ -18,12 +18,8 @@ pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Opt
     if target.is_empty() || target.len() > limits.uri {
         return None;
     }
-    let (end, rest) = rest.split_first_chunk()?;
-    let version = match end {
-        b" HTTP/1.1\r\n" => Version::Http11,
-        b" HTTP/1.0\r\n" => Version::Http10,
-        _ => return None,
-    };
+    let ([b' ', version @ .., b'\r', b'\n'], rest) = rest.split_first_chunk::<11>()? else { return None };
+    let version = version_of(version)?;
     let (fields, left) = fields(rest, limits)?;
     let target = std::str::from_utf8(target).ok()?.to_owned();
     let head = RequestHead { method, version, scheme, authority: String::new(), target, protocol: None, fields };
@@ -33,20 +29,26 @@ pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Opt
 /// Reads a response head at the start of `buffer`; how many octets it took.
 pub(super) fn response(buffer: &[u8], limits: &HeadLimits) -> Option<(ResponseHead, usize)> {
     let within = buffer.get(..limits.head).unwrap_or(buffer);
-    let version = match within.get(..9)? {
-        b"HTTP/1.1 " => Version::Http11,
-        b"HTTP/1.0 " => Version::Http10,
-        _ => return None,
-    };
-    let (&[hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' '], rest) =
-        within.get(9..)?.split_first_chunk()?
+    let ([version @ .., b' ', hundreds @ b'1'..=b'9', tens @ b'0'..=b'9', ones @ b'0'..=b'9', b' '], rest) =
+        within.split_first_chunk::<13>()?
     else {
         return None;
     };
-    let status = [hundreds, tens, ones].iter().fold(0, |status, digit| status * 10 + u16::from(digit & 0x0f));
+    let version = version_of(version)?;
+    let status = [*hundreds, *tens, *ones].iter().fold(0, |status, digit| status * 10 + u16::from(digit & 0x0f));
     let rest = rest.get(value_run(rest)..)?.strip_prefix(b"\r\n")?;
     let (fields, left) = fields(rest, limits)?;
     Some((ResponseHead { status, version, fields }, within.len() - left))
+}
+
+fn version_of(text: &[u8; 8]) -> Option<Version> {
+    const HTTP11: u64 = u64::from_le_bytes(*b"HTTP/1.1");
+    const HTTP10: u64 = u64::from_le_bytes(*b"HTTP/1.0");
+    match u64::from_le_bytes(*text) {
+        HTTP11 => Some(Version::Http11),
+        HTTP10 => Some(Version::Http10),
+        _ => None,
+    }
 }
 
 /// Reads lines to the empty one; how many octets follow it.

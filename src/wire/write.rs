@@ -172,14 +172,18 @@ fn put_upgrade(out: &mut BytesMut, protocol: &str) {
 
 /// Appends text with `#` and every octet that is not visible ASCII percent-encoded; what our engine has read has none.
 fn put_visible(out: &mut BytesMut, text: &str) {
-    let mut rest = text.as_bytes();
-    while !rest.is_empty() {
-        let (plain, odd) = rest.split_at(glance::target_run(rest));
-        out.put_slice(plain);
-        rest = odd;
-        if let Some((octet, after)) = odd.split_first() {
-            put_number(out, format_args!("%{octet:02X}"));
-            rest = after;
+    match glance::target_run(text.as_bytes()) {
+        plain if plain == text.len() => out.put_slice(text.as_bytes()),
+        _ => put_escaped(out, text),
+    }
+}
+
+#[cold]
+fn put_escaped(out: &mut BytesMut, text: &str) {
+    for octet in text.bytes() {
+        match octet {
+            b'#' | ..=b' ' | 0x7f.. => put_number(out, format_args!("%{octet:02X}")),
+            _ => out.put_u8(octet),
         }
     }
 }
