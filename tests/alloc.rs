@@ -28,13 +28,13 @@ static ALLOCATOR: alloc::Counting = alloc::Counting;
 const FORWARDED_MAX: u64 = 5;
 
 /// The same, answered by 16 KiB.
-const MIDDLE_MAX: u64 = 6;
+const MIDDLE_MAX: u64 = 5;
 
 /// The same as a POST of 4 KiB.
-const POST_MAX: u64 = 10;
+const POST_MAX: u64 = 9;
 
 /// Allocations of one GET over a kept HTTP/2 connection, one stream at a time, answered by 512 octets over HTTP/1.1.
-const HTTP2_MAX: u64 = 15;
+const HTTP2_MAX: u64 = 14;
 
 /// Requests that fill pools, tables and caches before any is counted.
 const WARM: u64 = 200;
