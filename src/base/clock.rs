@@ -78,7 +78,10 @@ pub fn wall_of(moment: Instant) -> Duration {
         COMPARED.set(Some(compared));
         compared
     });
-    (wall + moment.saturating_duration_since(then)).saturating_sub(then.saturating_duration_since(moment))
+    match moment.checked_duration_since(then) {
+        Some(after) => wall + after,
+        None => wall.saturating_sub(then.saturating_duration_since(moment)),
+    }
 }
 
 /// The CPU time that the calling thread has used; zero where the system does not tell.
