@@ -144,9 +144,12 @@ impl Fields {
     /// Inlined, because callers name the name: how the line begins is then a constant.
     #[inline]
     pub fn add(&mut self, id: Name, value: impl AsRef<[u8]>) {
-        let value_at = self.octets.len() + id.start().len();
-        self.line(id, value.as_ref());
-        self.clean(value_at);
+        let (start, value, at) = (id.start().as_bytes(), value.as_ref(), self.octets.len());
+        self.octets.reserve(start.len() + value.len() + END.len());
+        self.octets.extend_from_slice(start);
+        self.octets.extend_from_slice(value);
+        self.clean(at + start.len());
+        self.close(id, id.as_str().as_bytes(), at, value.len());
     }
 
     /// Appends a whole line as it is written, which is known to be one.
@@ -161,11 +164,6 @@ impl Fields {
     #[inline]
     pub(crate) fn plain(&mut self, id: Name, value: &[u8]) {
         debug_assert!(!value.iter().any(u8::is_ascii_control), "known to be plain");
-        self.line(id, value);
-    }
-
-    #[inline]
-    fn line(&mut self, id: Name, value: &[u8]) {
         let (start, at) = (id.start().as_bytes(), self.octets.len());
         self.octets.reserve(start.len() + value.len() + END.len());
         self.octets.extend_from_slice(start);
