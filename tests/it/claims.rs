@@ -336,8 +336,8 @@ fn edges_that_differ_in_how_keys_are_claimed_get_no_key_at_first_touch() {
     let folder = world.folder();
     let (routes, own) = ("routes.toml", "jp.toml");
     let read = |name| std::fs::read_to_string(folder.join(name)).expect("a file of the world");
-    folder.write("routes-jp.toml", &read(routes).replace(&visitors("first-touch"), &visitors("registration")));
-    folder.write(own, &read(own).replace(routes, "routes-jp.toml"));
+    folder.write("routes-jp.toml", read(routes).replace(&visitors("first-touch"), &visitors("registration")));
+    folder.write(own, read(own).replace(routes, "routes-jp.toml"));
     world.restart("jp");
     says(&world, "visitor=registration");
     let answer = touch(&world, 2);
@@ -356,7 +356,7 @@ fn edges_that_differ_in_how_keys_are_claimed_get_no_key_at_first_touch() {
     // Mended.
     let folder = world.folder();
     let text = std::fs::read_to_string(folder.join(own)).expect("a file of the world");
-    folder.write(own, &text.replace("routes-jp.toml", routes));
+    folder.write(own, text.replace("routes-jp.toml", routes));
     world.restart("jp");
     says(&world, "visitor=first-touch");
     assert_eq!(touch(&world, 2).status, 200);

@@ -18,18 +18,18 @@ const LATE_WORDS: usize = 256;
 /// Records of a usual answer: a page of 16 KiB and its head.
 const SMALL: usize = 2;
 
-/// Records of long content that leave in one call, 256 KiB: half the time of a long transfer is calls of the system.
-const LARGE: usize = 16;
+/// Records of long content that leave in one call, 512 KiB: half the time of a long transfer is calls of the system.
+const LARGE: usize = 32;
 
 /// Buffers that are kept, 2 MiB together. What answers use is sent at once, so few are in use at the same moment.
 const SMALL_SPARE_MAX: usize = 64;
 
 /// Large buffers that are kept, 2 MiB together.
-const LARGE_SPARE_MAX: usize = 8;
+const LARGE_SPARE_MAX: usize = 4;
 
 /// Large buffers that may be held at the same moment, 32 MiB together: a client that reads slowly holds one for as long as
 /// it takes. Who comes later sends in small pieces.
-const LARGE_HELD_MAX: usize = 128;
+const LARGE_HELD_MAX: usize = 64;
 
 thread_local! {
     static SMALL_SPARE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
