@@ -313,30 +313,25 @@ impl Fields {
     }
 
     /// The lines for which `keep` says so, as they are written, in as few pieces as they lie in.
-    pub fn pieces(&self, mut keep: impl FnMut(Field<'_>) -> bool, mut piece: impl FnMut(&[u8])) {
-        let mut span = 0..0;
-        for line in &self.lines {
+    pub fn pieces(&self, mut keep: impl FnMut(Field<'_>) -> bool, piece: impl FnMut(&[u8])) {
+        self.pieces_of(piece, |line| {
             let field = borrow(&self.octets, line);
-            if !keep(field) || (self.seen.nameless && !is_token(field.name)) {
-                continue;
-            }
-            let next = line.span();
-            if next.start != span.end {
-                piece(&self.octets[span]);
-                span = next.start..next.start;
-            }
-            span.end = next.end;
-        }
-        piece(&self.octets[span]);
+            keep(field) && (!self.seen.nameless || is_token(field.name))
+        });
     }
 
     /// All lines but those with these names, as [`Fields::pieces`] gives them.
-    pub fn pieces_without(&self, names: Names, mut piece: impl FnMut(&[u8])) {
+    pub fn pieces_without(&self, names: Names, piece: impl FnMut(&[u8])) {
         if self.seen.nameless {
             return self.pieces(|field| !names.hold(field.id), piece);
         }
+        self.pieces_of(piece, |line| !names.hold(line.id));
+    }
+
+    #[inline]
+    fn pieces_of(&self, mut piece: impl FnMut(&[u8]), mut keep: impl FnMut(&Line) -> bool) {
         let mut span = 0..0;
-        for line in self.lines.iter().filter(|line| !names.hold(line.id)) {
+        for line in self.lines.iter().filter(|line| keep(line)) {
             let next = line.span();
             if next.start != span.end {
                 piece(&self.octets[span]);

@@ -5,7 +5,7 @@
 //! request's fields only the target is logged, so no credential of a field can reach a log.
 
 use super::Summary;
-use crate::base::decimal::dotted;
+use crate::base::decimal::{Decimal, dotted};
 use crate::base::{clock, swar};
 use crate::body::{Door, Downstream, Identity};
 use crate::config::plan::Plan;
@@ -233,19 +233,8 @@ fn millis(out: &mut Vec<u8>, value: Duration) {
 }
 
 /// Appends a number in decimal.
-fn digits(out: &mut Vec<u8>, mut value: u64) {
-    // As most numbers of a line are.
-    if value < 10 {
-        return out.push(b'0' + value as u8);
-    }
-    let mut buffer = [0; 20];
-    let mut at = buffer.len();
-    while value > 0 {
-        at -= 1;
-        buffer[at] = b'0' + (value % 10) as u8;
-        value /= 10;
-    }
-    out.extend_from_slice(&buffer[at..]);
+fn digits(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(Decimal::of(value).as_bytes());
 }
 
 /// What an octet becomes inside a JSON string: itself (0), `\u00XX` (`u`), or a backslash and this (RFC 8259 section 7).

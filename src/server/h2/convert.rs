@@ -1,6 +1,7 @@
 //! Between the `http` crate's types, which the engine speaks, and ours.
 
 use super::shape;
+use crate::base::decimal::Decimal;
 use crate::error::{Error, Result};
 use crate::message::{Field, Fields, Method, Name, Names, RequestHead, ResponseHead, Scheme, Version};
 use crate::wire::trailers;
@@ -39,7 +40,7 @@ pub(super) fn response(head: &ResponseHead, length: Option<u64>) -> http::Respon
     let mut out = http::Response::new(());
     *out.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     let length = length.map(Decimal::of);
-    let lines = head.fields.iter().filter(|field| is_end_to_end(field.id)).chain(length.as_ref().map(Decimal::line));
+    let lines = head.fields.iter().filter(|field| is_end_to_end(field.id)).chain(length.as_ref().map(length_line));
     *out.headers_mut() = shape::section(lines);
     out
 }
@@ -58,30 +59,10 @@ fn is_end_to_end(id: Name) -> bool {
     !HOP.hold(id)
 }
 
-/// A number as it is written.
-struct Decimal {
-    text: [u8; 20],
-    start: usize,
-}
-
-impl Decimal {
-    fn of(number: u64) -> Decimal {
-        let mut out = Decimal { text: [0; 20], start: 20 };
-        let mut left = number;
-        loop {
-            out.start -= 1;
-            out.text[out.start] = b'0' + (left % 10) as u8;
-            left /= 10;
-            if left == 0 {
-                return out;
-            }
-        }
-    }
-
-    fn line(&self) -> Field<'_> {
-        let id = Name::ContentLength;
-        Field { id, name: id.as_str().as_bytes(), value: &self.text[self.start..] }
-    }
+/// The line that states it.
+fn length_line(length: &Decimal) -> Field<'_> {
+    let id = Name::ContentLength;
+    Field { id, name: id.as_str().as_bytes(), value: length.as_bytes() }
 }
 
 /// A trailer section as the engine takes it.
