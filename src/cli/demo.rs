@@ -1,5 +1,6 @@
 //! `coordinator demo`: a deployment to look at, in this terminal.
 
+use super::signals::Caught;
 use crate::demo::distance::Distances;
 use crate::demo::own::Own;
 use crate::demo::world::{self, Refused, Shown, World};
@@ -10,7 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 /// How long the edges may take to follow Central at the start.
 const SYNC: Duration = Duration::from_secs(20);
@@ -95,11 +96,11 @@ fn failed(why: &str) -> ExitCode {
 
 async fn show(args: &Args, distances: Distances, own: Option<&Own>) -> Result<(), Refused> {
     // Asked for first: a Ctrl-C while things start must not leave files behind either.
-    let mut ends = Ends::listen().map_err(|error| error.to_string())?;
+    let mut ends = ends()?;
     let world = world::start(args.port, distances, own)?;
     tokio::select! {
         over = run_in(&world, args, own) => Ok(over?),
-        () = ends.wait() => Ok(()),
+        () = ends.any() => Ok(()),
     }
 }
 
@@ -134,21 +135,8 @@ async fn warn(world: &World, own: &Own) {
 }
 
 /// What ends the demo: Ctrl-C, a stop from outside, or the terminal that closes.
-struct Ends([Signal; 3]);
-
-impl Ends {
-    fn listen() -> std::io::Result<Ends> {
-        Ok(Ends([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
-    }
-
-    async fn wait(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
+fn ends() -> Result<Caught, String> {
+    Caught::of(&[SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()])
 }
 
 async fn synced(world: &World) -> Result<(), String> {

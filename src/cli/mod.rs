@@ -12,6 +12,7 @@ pub mod man;
 pub mod progress;
 pub mod run;
 pub mod schema;
+mod signals;
 pub mod top;
 
 use clap::{CommandFactory, Parser, Subcommand};

@@ -1,5 +1,6 @@
 //! `coordinator run` and `coordinator central`: start, wait for signals, drain.
 
+use super::signals::Caught;
 use crate::base::service::{self, State};
 use crate::config::load::{self, Outcome, Strictness};
 use crate::config::plan::{Log, Plan, Url};
@@ -8,7 +9,8 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::SignalKind;
 use tracing_subscriber::EnvFilter;
 
 /// Arguments of `run` and `central`.
@@ -71,8 +73,8 @@ fn start(args: &Args, load: Load, run: impl FnOnce(Plan, ReadPlan) -> Result<Run
     };
     let level = events(&plan.log);
     let source = File { path: args.config.clone(), load, level };
-    let running = match run(plan, Box::new(source)) {
-        Ok(running) => running,
+    let (signals, running) = match Signals::around(|| run(plan, Box::new(source))) {
+        Ok(started) => started,
         Err(why) => {
             eprint!("{}", could_not_start(&args.config, &why));
             return ExitCode::from(1);
@@ -83,7 +85,8 @@ fn start(args: &Args, load: Load, run: impl FnOnce(Plan, ReadPlan) -> Result<Run
     }
     warn_of_idle(&handed, &running);
     service::tell(State::Ready("serving"));
-    until_stopped(&running)
+    signals.until_stopped(&running);
+    ExitCode::SUCCESS
 }
 
 /// A socket that was handed over and no door uses holds its clients for ever.
@@ -169,37 +172,49 @@ fn filter(level: &str) -> EnvFilter {
     EnvFilter::try_new(format!("h2=error,{level}")).unwrap_or_else(|_| EnvFilter::new("h2=error,info"))
 }
 
-fn until_stopped(running: &Running) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = runtime.and_then(|runtime| runtime.block_on(signals(running)));
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("signals cannot be waited for: {error}");
-            ExitCode::from(1)
-        }
-    }
+/// The signals of a running place.
+struct Signals {
+    runtime: Runtime,
+    hangup: Caught,
+    reopen: Caught,
+    ends: Caught,
 }
 
-/// SIGHUP reloads, SIGUSR1 opens the access log anew, SIGTERM and SIGINT drain; a second one of those stops at once.
-async fn signals(running: &Running) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut reopen = signal(SignalKind::user_defined1())?;
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => reload(running),
-            _ = reopen.recv() => running.reopen_log(),
-            _ = stop(&mut terminate, &mut interrupt) => break,
-        }
+impl Signals {
+    /// Catches them around `start`: those that end nothing before it, for uncaught even a rotation of logs would end it;
+    /// the others after it, so that a start can be ended at once.
+    fn around<T>(start: impl FnOnce() -> Result<T, String>) -> Result<(Signals, T), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("no runtime to wait for signals: {error}"))?;
+        let catch = |kinds: &[SignalKind]| {
+            let _entered = runtime.enter();
+            Caught::of(kinds)
+        };
+        let (hangup, reopen) = (catch(&[SignalKind::hangup()])?, catch(&[SignalKind::user_defined1()])?);
+        let started = start()?;
+        let ends = catch(&[SignalKind::terminate(), SignalKind::interrupt()])?;
+        Ok((Signals { runtime, hangup, reopen, ends }, started))
     }
-    service::tell(State::Stopping);
-    tracing::info!("draining; a second signal stops at once");
-    tokio::select! {
-        said = running.drain() => tracing::info!("drained: {said}"),
-        _ = stop(&mut terminate, &mut interrupt) => tracing::warn!("stopped before all requests had finished"),
+
+    /// SIGHUP reloads, SIGUSR1 opens the access log anew, SIGTERM and SIGINT drain; a second one of those stops at once.
+    fn until_stopped(self, running: &Running) {
+        let Signals { runtime, mut hangup, mut reopen, mut ends } = self;
+        runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    () = hangup.any() => reload(running),
+                    () = reopen.any() => running.reopen_log(),
+                    () = ends.any() => break,
+                }
+            }
+            service::tell(State::Stopping);
+            tracing::info!("draining; a second signal stops at once");
+            tokio::select! {
+                said = running.drain() => tracing::info!("drained: {said}"),
+                () = ends.any() => tracing::warn!("stopped before all requests had finished"),
+            }
+        });
     }
-    Ok(())
 }
 
 /// What came of it is logged and counted where it happens.
@@ -210,13 +225,6 @@ fn reload(running: &Running) {
         Ok(_) => "serving",
         Err(_) => "serving by the last good configuration: the reload was refused, see the log",
     }));
-}
-
-async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 #[cfg(test)]

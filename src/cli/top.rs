@@ -7,13 +7,14 @@ mod figures;
 mod frame;
 
 use super::admin;
+use super::signals::Caught;
 use crate::base::clock;
 use figures::Figures;
 use frame::Size;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -80,10 +81,8 @@ async fn ask(address: &str) -> Result<Figures, String> {
 
 /// Draws until a signal ends it. A process that does not answer for a while is waited for.
 async fn live(args: &Args, mut last: Figures) -> Result<(), String> {
-    let text = |error: io::Error| error.to_string();
-    let (mut interrupt, mut terminate) =
-        (signal(SignalKind::interrupt()).map_err(text)?, signal(SignalKind::terminate()).map_err(text)?);
-    let mut resized = signal(SignalKind::window_change()).map_err(text)?;
+    let mut ends = Caught::of(&[SignalKind::interrupt(), SignalKind::terminate()])?;
+    let mut resized = Caught::of(&[SignalKind::window_change()])?;
     let mut before = None;
     let mut beat = tokio::time::interval(Duration::from_secs(args.every));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -94,14 +93,12 @@ async fn live(args: &Args, mut last: Figures) -> Result<(), String> {
     loop {
         screen.show(&frame::draw(&last, before.as_ref(), Size::of_terminal(), &args.admin), trouble.as_deref())?;
         tokio::select! {
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
-            _ = resized.recv() => continue,
+            () = ends.any() => return Ok(()),
+            () = resized.any() => continue,
             _ = beat.tick() => {}
         }
         let asked = tokio::select! {
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
+            () = ends.any() => return Ok(()),
             asked = ask(&args.admin) => asked,
         };
         match asked {

@@ -13,6 +13,15 @@ fn config(address: &str) -> String {
     PLAIN.replace("127.0.0.1:0", address).replace("${origin}", "127.0.0.1:9")
 }
 
+/// One that hears nothing before its queue, which is full, has been emptied.
+fn deaf_manager(folder: &folder::Folder) -> UnixDatagram {
+    let manager = manager(folder);
+    let other = UnixDatagram::unbound().unwrap();
+    other.set_nonblocking(true).unwrap();
+    while other.send_to(b"WATCHDOG=1", folder.join("notify")).is_ok() {}
+    manager
+}
+
 /// The next message; those that only say that we live are passed over.
 #[track_caller]
 fn told(manager: &UnixDatagram) -> String {
@@ -62,6 +71,20 @@ fn the_service_manager_is_told_every_state() {
     process.signal(Signal::Term);
     assert!(told(&manager).contains("STOPPING=1"));
     assert_eq!(process.end(), Some(0));
+}
+
+#[test]
+fn a_reload_may_be_asked_for_as_soon_as_doors_are_open() {
+    let folder = folder::new();
+    let manager = deaf_manager(&folder);
+    let file = folder.write("edge.toml", config("127.0.0.1:0"));
+    let mut command = process::command(&["run", "--config", file.to_str().unwrap()]);
+    let mut process = Process::spawn(command.env("NOTIFY_SOCKET", folder.join("notify")).stdin(Stdio::null()));
+    process.line("listening");
+    process.signal(Signal::Hup);
+    assert!(told(&manager).contains("READY=1"), "the end of its start");
+    assert!(told(&manager).contains("RELOADING=1"));
+    assert!(told(&manager).contains("READY=1"), "the end of the reload");
 }
 
 #[test]
