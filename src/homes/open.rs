@@ -141,9 +141,8 @@ pub(super) fn open_with(
 
 /// Ledger, map and edge table, as far as they are readable and belong together.
 fn open_fed(dir: &Path, aside: &mut Vec<PathBuf>) -> Result<Fed, OpenError> {
-    let mut map = open_rows(dir, MAP, aside)?;
-    let (mut ledger, missing) = open_beside(dir, LEDGER, mark(&map.rows), aside)?;
-    if catch_up(&mut map, missing)? {
+    let (mut map, mut ledger) = open_both(dir, aside)?;
+    if catch_up(&mut map, &ledger)? {
         map = open_rows(dir, MAP, aside)?;
     }
     let (reached, was_at) = (mark(&ledger.rows).seq, mark(&map.rows).ledger);
@@ -380,13 +379,39 @@ fn label(rows: &Option<Rows>) -> Option<[u8; 16]> {
     rows.as_ref().map(Rows::label)
 }
 
+/// Map and ledger side by side: reading their logs is what a start takes.
+fn open_both(dir: &Path, aside: &mut Vec<PathBuf>) -> Result<(Found, Found), OpenError> {
+    let mut beside = Vec::new();
+    let (map, ledger) = std::thread::scope(|scope| {
+        let reading = std::thread::Builder::new().name("read".into());
+        let ledger = reading.spawn_scoped(scope, || open_rows(dir, LEDGER, &mut beside)).map_err(failed)?;
+        let map = open_rows(dir, MAP, aside);
+        let ledger = ledger.join().map_err(|_| OpenError("the ledger could not be read".to_owned()))?;
+        Ok((map?, ledger?))
+    })?;
+    aside.append(&mut beside);
+    Ok((map, ledger))
+}
+
 fn open_rows(dir: &Path, name: &'static str, aside: &mut Vec<PathBuf>) -> Result<Found, OpenError> {
-    open_beside(dir, name, Mark::default(), aside).map(|(found, _)| found)
+    match Rows::open(dir, name) {
+        Ok(None) => Ok(Found::default()),
+        Ok(Some((rows, cold))) => Ok(Found { rows: Some(rows), cold, was_lost: false }),
+        Err(LogError::Damaged { path, offset, why }) => {
+            tracing::error!(file = %path.display(), offset, why, "the {name} is unreadable");
+            lost(dir, name, aside)
+        }
+        Err(error) => Err(failed(error)),
+    }
 }
 
 /// Gives the map what the ledger carries for it; false if there is nothing.
-fn catch_up(map: &mut Found, missing: Vec<Batch>) -> Result<bool, OpenError> {
-    let Some(rows) = map.rows.as_mut().filter(|_| !missing.is_empty()) else { return Ok(false) };
+fn catch_up(map: &mut Found, ledger: &Found) -> Result<bool, OpenError> {
+    let (Some(rows), Some(carrying)) = (&mut map.rows, &ledger.rows) else { return Ok(false) };
+    let missing = carrying.missing(rows.mark()).map_err(failed)?;
+    if missing.is_empty() {
+        return Ok(false);
+    }
     tracing::info!(batches = missing.len(), "the map lacked what the ledger has carried for it");
     for Batch { mark, rows: batch } in missing {
         rows.append(mark, &batch).map_err(failed)?;
@@ -394,24 +419,6 @@ fn catch_up(map: &mut Found, missing: Vec<Batch>) -> Result<bool, OpenError> {
     // Read anew: the view of it is from before. One owner at a time has its files.
     map.rows = None;
     Ok(true)
-}
-
-/// With what it carries for a set that has come as far as `other`.
-fn open_beside(
-    dir: &Path,
-    name: &'static str,
-    other: Mark,
-    aside: &mut Vec<PathBuf>,
-) -> Result<(Found, Vec<Batch>), OpenError> {
-    match Rows::open_beside(dir, name, other) {
-        Ok(None) => Ok((Found::default(), Vec::new())),
-        Ok(Some((rows, cold, missing))) => Ok((Found { rows: Some(rows), cold, was_lost: false }, missing)),
-        Err(LogError::Damaged { path, offset, why }) => {
-            tracing::error!(file = %path.display(), offset, why, "the {name} is unreadable");
-            Ok((lost(dir, name, aside)?, Vec::new()))
-        }
-        Err(error) => Err(failed(error)),
-    }
 }
 
 fn lost(dir: &Path, name: &'static str, aside: &mut Vec<PathBuf>) -> Result<Found, OpenError> {

@@ -9,7 +9,7 @@
 //! ```
 //! **Carried rows.** One set can carry in its log what another one is given together with it ([`Rows::append_carrying`]):
 //! one fsync makes both durable, and the other set is only written. Should the power fail before the other set is on disk,
-//! [`Rows::open_beside`] gives back what it lacks.
+//! [`Rows::missing`] gives back what it lacks.
 //!
 //!
 //! The [`Mark`] says up to where in the feed the rows reach; it travels with them, so the two cannot disagree. A batch
@@ -147,16 +147,6 @@ impl Rows {
     ///
     /// Errors: `Damaged` if what was once durable cannot be read; [`set_aside`] makes room for a new beginning.
     pub fn open(dir: &Path, name: &'static str) -> Result<Option<(Rows, Cold)>, LogError> {
-        let opened = Rows::open_beside(dir, name, Mark::default())?;
-        Ok(opened.map(|(rows, cold, _)| (rows, cold)))
-    }
-
-    /// The same, and what it carries for a set that has come as far as `other`: the batches that are missing there.
-    pub fn open_beside(
-        dir: &Path,
-        name: &'static str,
-        mut other: Mark,
-    ) -> Result<Option<(Rows, Cold, Vec<Batch>)>, LogError> {
         let image = Image::open(dir, name)?.map(Arc::new);
         if !Log::exists(dir, name)? {
             return match image {
@@ -166,17 +156,13 @@ impl Rows {
         }
         let from = image.as_ref().map_or(0, |image| image.head.log_from);
         let mut mark = image.as_ref().map_or(Mark::default(), |image| image.head.mark);
-        let (mut tail, mut carried, mut missing, mut sound) = (Vec::new(), 0, Vec::new(), true);
+        let (mut tail, mut carried, mut sound) = (Vec::new(), 0, true);
         let log = Log::open(dir, name, [0; 16], 0, |number, payload| match Logged::read(payload) {
             Some(_) if number < from => {}
             Some(logged) => {
                 mark = logged.mark;
                 tail.extend(logged.rows.iter().map(decode));
                 carried += logged.carried.len() as u64;
-                if logged.follows(other) {
-                    other = mark;
-                    missing.push(Batch { mark, rows: logged.carried.iter().map(decode).collect() });
-                }
             }
             None => sound = false,
         })?;
@@ -186,8 +172,24 @@ impl Rows {
             return Err(damaged(&dir.join(name), 0, "image and log do not belong together"));
         }
         let cold = Cold { image: image.clone(), tail: Arc::new(Tail { raw: tail, sorted: OnceLock::new() }) };
-        let rows = Rows { image, mark, logged, carried, ..Rows::of_log(dir, name, log) };
-        Ok(Some((rows, cold, missing)))
+        Ok(Some((Rows { image, mark, logged, carried, ..Rows::of_log(dir, name, log) }, cold)))
+    }
+
+    /// What it carries for a set that has come as far as `other`: the batches that are missing there. Cost: nothing where
+    /// that set has come as far as this one; a reading of the log else.
+    pub fn missing(&self, mut other: Mark) -> Result<Vec<Batch>, LogError> {
+        let mut missing = Vec::new();
+        if self.carried == 0 || (other.term, other.seq) == (self.mark.term, self.mark.seq) {
+            return Ok(missing);
+        }
+        for entry in self.logged_entries()? {
+            let (_, payload) = entry?;
+            if let Some(logged) = Logged::read(&payload).filter(|logged| logged.follows(other)) {
+                other = logged.mark;
+                missing.push(Batch { mark: other, rows: logged.carried.iter().map(decode).collect() });
+            }
+        }
+        Ok(missing)
     }
 
     fn of_log(dir: &Path, name: &'static str, log: Log) -> Rows {

@@ -195,16 +195,16 @@ fn what_is_carried_is_given_to_a_set_that_lacks_it_and_to_no_other() {
     let own: BTreeMap<u64, (u32, u32)> = [2, 3, 4].map(|hash| (hash, (5, 5))).into();
     drop(rows);
     for (other, lacks) in [(1, &batches[..]), (2, &batches[1..]), (3, &batches[2..]), (4, &[]), (0, &[])] {
-        let (rows, cold, missing) = Rows::open_beside(dir.path(), "t", mark(other)).unwrap().unwrap();
-        assert_eq!((&missing[..], rows.mark()), (lacks, mark(4)), "from {other}");
+        let (rows, cold) = Rows::open(dir.path(), "t").unwrap().unwrap();
+        assert_eq!((&rows.missing(mark(other)).unwrap()[..], rows.mark()), (lacks, mark(4)), "from {other}");
         assert_eq!((read(&rows), by_hash(cold.sorted()), rows.carried), (own.clone(), own.clone(), 6));
     }
     let foreign = Mark { term: 2, ..mark(1) };
-    assert_eq!(Rows::open_beside(dir.path(), "t", foreign).unwrap().unwrap().2, []);
-    let (mut rows, _) = Rows::open(dir.path(), "t").unwrap().unwrap();
+    let mut rows = reopened(dir.path());
+    assert_eq!(rows.missing(foreign).unwrap(), []);
     absorb(&mut rows);
     assert_eq!((read(&rows), rows.logged, rows.carried), (own, 0, 0));
-    assert_eq!(Rows::open_beside(dir.path(), "t", mark(1)).unwrap().unwrap().2, [], "dropped with the log");
+    assert_eq!(reopened(dir.path()).missing(mark(1)).unwrap(), [], "dropped with the log");
 }
 
 #[test]
@@ -216,7 +216,8 @@ fn a_frame_that_carries_is_there_for_both_or_for_none_wherever_it_is_cut_or_bent
     let dir = tempfile::tempdir().unwrap();
     let check = |file: &[u8], what: &str, at: usize| {
         std::fs::write(dir.path().join(name), file).unwrap();
-        let Ok(Some((rows, cold, missing))) = Rows::open_beside(dir.path(), "t", mark(1)) else { return };
+        let Ok(Some((rows, cold))) = Rows::open(dir.path(), "t") else { return };
+        let missing = rows.missing(mark(1)).unwrap();
         let reached = rows.mark().seq.max(1);
         assert_eq!(missing, batches[..reached as usize - 1], "{what} {at}");
         assert_eq!(by_hash(cold.sorted()), (2..=reached).map(|hash| (hash, (5, 5))).collect(), "{what} {at}");
