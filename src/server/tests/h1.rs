@@ -285,6 +285,7 @@ fn a_redirecting_door_keeps_host_and_target() {
         assert!(answer.contains(&format!("\r\nLocation: https://{expected}/a/b?c=d\r\n").to_lowercase()), "{answer}");
     }
     assert!(world.talk("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    assert!(world.talk("GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 400 "));
 }
 
 #[test]
