@@ -249,7 +249,11 @@ impl<S: Service> Visit<S> {
         if head.fields.len() > plan.limits.fields {
             return Err(Error::new(Kind::HeadTooLarge, "too many fields"));
         }
-        request::admit(head, self.from.scheme)
+        request::admit(head, self.from.scheme)?;
+        if self.redirect_https && head.authority.is_empty() {
+            return Err(Error::bad_request("without a Host there is nowhere to redirect to"));
+        }
+        Ok(())
     }
 
     /// The service's answer. A panic of the service ends this request only: the connection's own state is not the

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::message::{Field, Fields, Method, Name, RequestHead, ResponseHead, Version};
-use crate::wire::{HeadLimits, trailers};
+use crate::wire::{HeadLimits, framing, trailers};
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_KEY};
 use std::borrow::Cow;
 
@@ -95,7 +95,8 @@ fn travels(id: Name, value: &[u8]) -> bool {
 
 /// A response head in our form.
 ///
-/// Errors: `HttpProtocolError` for 101, which HTTP/2 does not have; `HttpResponseHeaderSectionSize` for too many fields.
+/// Errors: `HttpProtocolError` for 101, which HTTP/2 does not have, and for a length that is none;
+/// `HttpResponseHeaderSectionSize` for too many fields.
 pub(super) fn response(head: http::response::Parts, limits: &HeadLimits) -> Result<ResponseHead> {
     let status = head.status.as_u16();
     if status == 101 {
@@ -104,7 +105,11 @@ pub(super) fn response(head: http::response::Parts, limits: &HeadLimits) -> Resu
     if head.headers.len() > limits.fields {
         return Err(Error::new(Kind::HttpResponseHeaderSectionSize, "too many fields"));
     }
-    Ok(ResponseHead { status, version: Version::Http2, fields: fields(&head.headers) })
+    let fields = fields(&head.headers);
+    if fields.has(Name::ContentLength) && framing::stated_length(&fields).is_none() {
+        return Err(Error::new(Kind::HttpProtocolError, "malformed Content-Length"));
+    }
+    Ok(ResponseHead { status, version: Version::Http2, fields })
 }
 
 /// A field section in our form.
@@ -226,5 +231,21 @@ mod tests {
         assert_eq!(answer(200, 3), Ok("[set-cookie: 0, set-cookie: 1, set-cookie: 2]".to_owned()));
         assert_eq!(answer(200, 4), Err(Kind::HttpResponseHeaderSectionSize));
         assert_eq!(answer(101, 0), Err(Kind::HttpProtocolError));
+    }
+
+    #[test]
+    fn a_length_that_is_none_is_no_answer() {
+        let limits = HeadLimits { head: 1000, fields: 9, uri: 0 };
+        let answer = |lengths: &[&'static str]| {
+            let head =
+                lengths.iter().fold(http::Response::builder(), |head, length| head.header(CONTENT_LENGTH, *length));
+            response(head.body(()).unwrap().into_parts().0, &limits).map(|_| ()).map_err(|error| error.kind())
+        };
+        for good in [&[][..], &["0"], &["17"]] {
+            assert_eq!(answer(good), Ok(()), "{good:?}");
+        }
+        for bad in [&[""][..], &["x"], &["+1"], &["1, 1"], &["1", "1"], &["1", "2"]] {
+            assert_eq!(answer(bad), Err(Kind::HttpProtocolError), "{bad:?}");
+        }
     }
 }

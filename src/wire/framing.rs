@@ -127,11 +127,12 @@ fn content_length(fields: &Fields) -> Result<Option<u64>, Fault> {
     number(length).map(Some).ok_or(Fault::Length)
 }
 
-/// Reads digits, at least one; `parse` would take a leading `+` too.
+/// Reads digits, at least one; `parse` would take a leading `+` too. No more than an `i64` holds: origins that count so would
+/// take more for a negative length.
 fn number(text: &[u8]) -> Option<u64> {
     let digit = |octet: &u8| Some(octet.wrapping_sub(b'0')).filter(|digit| *digit < 10);
-    let next = |number: u64, octet| number.checked_mul(10)?.checked_add(u64::from(digit(octet)?));
-    if text.is_empty() { None } else { text.iter().try_fold(0, next) }
+    let next = |number: i64, octet| number.checked_mul(10)?.checked_add(i64::from(digit(octet)?));
+    if text.is_empty() { None } else { text.iter().try_fold(0, next).map(i64::unsigned_abs) }
 }
 
 /// One step of decoding.

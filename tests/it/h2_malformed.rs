@@ -79,6 +79,8 @@ fn requests_that_are_none() -> Vec<Attack> {
         of("a space in the path", "GET", "http", "a", "/hidden HTTP/1.1"),
         of("a line end in the path", "GET", "http", "a", "/ HTTP/1.1\r\nHost: a\r\n\r\nGET /hidden"),
         // Not here: a fragment. The h2 crate cuts it off before anybody can see it, so what is matched is what is forwarded.
+        of("a scheme that is not HTTP's", "GET", "ftp", "a", "/hidden"),
+        of("an empty scheme", "GET", "", "a", "/hidden"),
         of("an escaped NUL in the path", "GET", "http", "a", "/hidden%00"),
         of("an asterisk with GET", "GET", "http", "a", "*"),
         of("a line end in the method", "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET", "http", "a", "/hidden"),

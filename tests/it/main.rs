@@ -19,6 +19,7 @@ mod disk;
 mod door;
 mod field;
 mod follower;
+mod h2_frames;
 mod h2_malformed;
 mod harness;
 mod harness_works;

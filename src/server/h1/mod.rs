@@ -322,11 +322,13 @@ impl<S: Service> Link<S> {
         next
     }
 
-    /// Whether this response must be the connection's last.
+    /// Whether this response must be the connection's last. A client that has ended its side may have sent further
+    /// requests before.
     fn must_close(&self) -> bool {
         let wire = self.wire.borrow();
         let unread = !wire.is_read() && !wire.is_small_rest(DISCARD_MAX);
-        unread || wire.io.has_ended() || self.watcher.phase() >= Phase::Draining
+        let over = wire.io.has_ended() && wire.io.inbox.is_empty();
+        unread || over || self.watcher.phase() >= Phase::Draining
     }
 
     /// A response that did not come to its end: the client gets what there is, and must be able to tell.

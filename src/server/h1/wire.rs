@@ -134,6 +134,12 @@ impl Wire {
         !self.content.broken && !self.content.expects && rest.is_none_or(|rest| rest <= max)
     }
 
+    /// Whether all of the content may have come. Of chunks that is known only once they are read.
+    fn may_be_whole(&self) -> bool {
+        let rest = self.decoder.as_ref().map_or(Some(0), Decoder::remaining);
+        rest.is_none_or(|rest| rest <= self.io.inbox.len() as u64)
+    }
+
     /// The task that is to be woken.
     fn register(&mut self, cx: &Context<'_>) {
         if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
@@ -182,7 +188,7 @@ impl Wire {
             if self.io.has_ended() {
                 // On a plain connection the client may have closed its side only; but it cannot complete a request any
                 // more. Over TLS nobody sends close_notify and waits.
-                let half = matches!(self.io.stream, Stream::Tcp(_) | Stream::Unix(_)) && self.decoder.is_none();
+                let half = matches!(self.io.stream, Stream::Tcp(_) | Stream::Unix(_)) && self.may_be_whole();
                 return if half { Poll::Pending } else { Poll::Ready(Gone::Client) };
             }
             match self.poll_fill(cx) {

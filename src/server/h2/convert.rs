@@ -10,6 +10,9 @@ use http::HeaderMap;
 
 /// The head of a request as received. Errors: what only this version can get wrong.
 pub(super) fn request(parts: &http::request::Parts, scheme: Scheme) -> Result<RequestHead> {
+    if !is_for_http(parts) {
+        return Err(Error::bad_request("the scheme is not one of HTTP"));
+    }
     let method = Method::parse(parts.method.as_str().as_bytes());
     let method = method.ok_or_else(|| Error::bad_request("the method is too long"))?;
     let target = parts.uri.path_and_query().map(|target| target.as_str().to_owned());
@@ -23,6 +26,14 @@ pub(super) fn request(parts: &http::request::Parts, scheme: Scheme) -> Result<Re
         fields: fields(&parts.headers),
     };
     Ok(head)
+}
+
+/// Whether `:scheme` is one of HTTP. The engine keeps it beside `:authority` only, and an empty one never.
+fn is_for_http(parts: &http::request::Parts) -> bool {
+    match parts.uri.scheme_str() {
+        Some(scheme) => scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"),
+        None => parts.uri.authority().is_none() || parts.method == http::Method::CONNECT,
+    }
 }
 
 /// A field section as ours, with room for the lines that a proxy adds.

@@ -1,9 +1,11 @@
 //! Follows the frames that a client sends, octet by octet, to see what the engine does not tell: a header block that
-//! never ends, and floods of frames that cost us more than the client.
+//! never ends, floods of frames that cost us more than the client, and frames that break a rule which the engine does not
+//! know or calls by another name.
 //!
 //! Only frame headers are read (RFC 9113 section 4.1); what they mean for a stream is the engine's.
 
 use crate::metrics::Cut;
+use h2::Reason;
 use tokio::time::Instant;
 
 /// Octets of the client's preface, which are no frame.
@@ -11,7 +13,11 @@ const PREFACE: usize = 24;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
@@ -79,6 +85,10 @@ pub(super) struct Follow {
     empty: Spent,
     /// The flood that was seen first.
     flood: Option<Cut>,
+    /// Whether the first frame has come.
+    begun: bool,
+    /// How RFC 9113 calls the rule that a frame has broken.
+    broken: Option<Reason>,
 }
 
 impl Follow {
@@ -99,10 +109,12 @@ impl Follow {
             control: CONTROL.fresh(now),
             empty: EMPTY.fresh(now),
             flood: None,
+            begun: false,
+            broken: None,
         }
     }
 
-    /// Since when the client owes the rest of a preface, a frame header, a header block or a control frame.
+    /// Since when the client owes the rest of a preface, its settings, a frame header, a header block or a control frame.
     pub(super) fn owing(&self) -> Option<Instant> {
         self.owing
     }
@@ -122,18 +134,24 @@ impl Follow {
         self.flood
     }
 
-    /// Takes further octets.
-    pub(super) fn feed(&mut self, mut octets: &[u8], now: Instant) {
-        while !octets.is_empty() {
+    /// The rule that was broken, if any: nothing that follows is for the engine.
+    pub(super) fn broken(&self) -> Option<Reason> {
+        self.broken
+    }
+
+    /// Takes further octets; how many of them are for the engine: those before a frame that breaks a rule.
+    pub(super) fn feed(&mut self, octets: &[u8], now: Instant) -> usize {
+        let mut rest = octets;
+        while !rest.is_empty() && self.broken.is_none() {
             if self.skip > 0 {
-                let (_, rest) = octets.split_at(self.skip.min(octets.len()));
-                self.skip -= octets.len() - rest.len();
-                octets = rest;
+                let (_, after) = rest.split_at(self.skip.min(rest.len()));
+                self.skip -= rest.len() - after.len();
+                rest = after;
             } else {
-                let (part, rest) = octets.split_at((self.header.len() - self.have).min(octets.len()));
+                let (part, after) = rest.split_at((self.header.len() - self.have).min(rest.len()));
                 self.header[self.have..self.have + part.len()].copy_from_slice(part);
                 self.have += part.len();
-                octets = rest;
+                rest = after;
                 if self.have == self.header.len() {
                     self.frame(now);
                 }
@@ -144,6 +162,8 @@ impl Follow {
             }
         }
         self.owe(now);
+        // The engine does nothing about a frame whose header lacks its last octet.
+        (octets.len() - rest.len()).saturating_sub(usize::from(self.broken.is_some()))
     }
 
     /// A frame header is complete.
@@ -151,6 +171,7 @@ impl Follow {
         let [a, b, c, kind, flags, stream @ ..] = self.header;
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         (self.have, self.kind, self.flags) = (0, kind, flags);
+        self.broken = self.judge();
         let fine = match kind {
             DATA if self.skip == 0 && flags & FLAG_1 == 0 => EMPTY.take(&mut self.empty, now),
             DATA | WINDOW_UPDATE | CONTINUATION => true,
@@ -179,10 +200,29 @@ impl Follow {
         }
     }
 
+    /// The rule that this frame breaks: a client begins with its settings (section 3.4), and frames without a field section
+    /// or content have their sizes (section 6). That none is larger than agreed the engine sees.
+    fn judge(&mut self) -> Option<Reason> {
+        let (acknowledges, length) = (self.flags & FLAG_1 != 0, self.skip);
+        if !std::mem::replace(&mut self.begun, true) && (self.kind != SETTINGS || acknowledges) {
+            return Some(Reason::PROTOCOL_ERROR);
+        }
+        let fits = match self.kind {
+            PRIORITY => length == 5,
+            RST_STREAM | WINDOW_UPDATE => length == 4,
+            SETTINGS if acknowledges => length == 0,
+            SETTINGS => length.is_multiple_of(6),
+            PING => length == 8,
+            GOAWAY => length >= 8,
+            _ => true,
+        };
+        (!fits).then_some(Reason::FRAME_SIZE_ERROR)
+    }
+
     /// Sets or clears what is owed. A debt keeps its age until it is paid in full; DATA has timers of its own.
     fn owe(&mut self, now: Instant) {
         let within = self.skip > 0 && self.kind != DATA;
-        if self.block || self.have > 0 || within {
+        if !self.begun || self.block || self.have > 0 || within {
             self.owing.get_or_insert(now);
         } else {
             self.owing = None;
@@ -203,8 +243,13 @@ mod tests {
     }
 
     fn fed(follow: &mut Follow, octets: &[u8], now: Instant) -> Option<Instant> {
-        octets.iter().for_each(|octet| follow.feed(&[*octet], now));
+        octets.iter().for_each(|octet| assert_eq!(follow.feed(&[*octet], now), 1));
         follow.owing()
+    }
+
+    /// How every client begins: its preface and its settings.
+    fn hello() -> Vec<u8> {
+        [vec![0; PREFACE], frame(SETTINGS, 0, 6)].concat()
     }
 
     #[test]
@@ -212,7 +257,8 @@ mod tests {
         let start = Instant::now();
         let later = start + Duration::from_secs(5);
         let mut follow = Follow::new(start);
-        assert_eq!(fed(&mut follow, &[0; PREFACE], later), None);
+        assert_eq!(fed(&mut follow, &hello()[..PREFACE], later), Some(start), "its settings belong to its preface");
+        assert_eq!(fed(&mut follow, &hello()[PREFACE..], later), None);
         assert_eq!(fed(&mut follow, &frame(HEADERS, END_HEADERS, 30), start), None);
         assert_eq!(fed(&mut follow, &frame(HEADERS, 0, 30), start), Some(start));
         assert_eq!(fed(&mut follow, &frame(CONTINUATION, 0, 1), later), Some(start));
@@ -230,7 +276,7 @@ mod tests {
             fed(&mut follow, octets, now);
             follow.opened()
         };
-        assert_eq!(opened(&[0; PREFACE]), 0);
+        assert_eq!(opened(&hello()), 0);
         let whole = frame(HEADERS, 0, 3);
         assert_eq!(opened(&whole[..10]), 0);
         assert_eq!(opened(&whole[10..]), 0, "its rest is to come");
@@ -256,7 +302,7 @@ mod tests {
         ];
         for (octets, expected) in floods {
             let mut follow = Follow::new(now);
-            follow.feed(&[0; PREFACE], now);
+            follow.feed(&hello(), now);
             for _ in 0..1001 {
                 follow.feed(&octets, now);
             }
@@ -265,9 +311,40 @@ mod tests {
     }
 
     #[test]
+    fn the_engine_gets_what_comes_before_a_frame_that_breaks_a_rule() {
+        let now = Instant::now();
+        let (ping, begun) = (frame(PING, 0, 8), hello());
+        let (size, protocol) = (Some(Reason::FRAME_SIZE_ERROR), Some(Reason::PROTOCOL_ERROR));
+        for (before, octets, expected) in [
+            (&begun[..PREFACE], frame(SETTINGS, 0, 0), None),
+            (&begun[..PREFACE], frame(SETTINGS, FLAG_1, 0), protocol),
+            (&begun[..PREFACE], frame(HEADERS, END_HEADERS, 3), protocol),
+            (&begun, frame(SETTINGS, FLAG_1, 0), None),
+            (&begun, frame(SETTINGS, FLAG_1, 6), size),
+            (&begun, frame(SETTINGS, 0, 7), size),
+            (&begun, frame(PRIORITY, 0, 5), None),
+            (&begun, frame(PRIORITY, 0, 4), size),
+            (&begun, frame(RST_STREAM, 0, 5), size),
+            (&begun, frame(WINDOW_UPDATE, 0, 3), size),
+            (&begun, frame(PING, 0, 9), size),
+            (&begun, frame(GOAWAY, 0, 20), None),
+            (&begun, frame(GOAWAY, 0, 7), size),
+            (&begun, frame(0xfa, 0, 7), None),
+        ] {
+            let whole = [before, &octets, &ping].concat();
+            let passed = if expected.is_some() { before.len() + 8 } else { whole.len() };
+            let mut follow = Follow::new(now);
+            assert_eq!((follow.feed(&whole, now), follow.broken()), (passed, expected), "{octets:?}");
+            let mut follow = Follow::new(now);
+            let piecemeal: usize = whole.iter().map(|octet| follow.feed(&[*octet], now)).sum();
+            assert_eq!((piecemeal, follow.broken()), (passed, expected), "{octets:?}, octet by octet");
+        }
+    }
+
+    #[test]
     fn honest_clients_are_no_flood() {
         let (mut now, mut follow) = (Instant::now(), Follow::new(Instant::now()));
-        follow.feed(&[0; PREFACE], now);
+        follow.feed(&hello(), now);
         for round in 0..5000 {
             now += Duration::from_millis(50);
             follow.feed(&frame(HEADERS, END_HEADERS, 10), now);

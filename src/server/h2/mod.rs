@@ -147,6 +147,7 @@ impl<S: Service> Link<S> {
             return Poll::Ready(());
         }
         self.note_refused();
+        self.poll_broken(cx);
         self.poll_flood(cx);
         self.poll_block(cx);
         self.poll_idle(cx);
@@ -225,10 +226,10 @@ impl<S: Service> Link<S> {
     }
 
     /// Closes at once, with a reason that the client can read.
-    fn abort(&mut self, cx: &Context<'_>, why: Cut) {
+    fn abort(&mut self, cx: &Context<'_>, why: Cut, reason: Reason) {
         if !self.goodbye.is_set() {
             self.visit.cut(why);
-            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            self.connection.abrupt_shutdown(reason);
             self.say_goodbye(cx);
         }
     }
@@ -239,11 +240,18 @@ impl<S: Service> Link<S> {
         cx.waker().wake_by_ref();
     }
 
+    fn poll_broken(&mut self, cx: &Context<'_>) {
+        let broken = self.wire.follow().broken();
+        if let Some(reason) = broken {
+            self.abort(cx, Cut::Malformed, reason);
+        }
+    }
+
     fn poll_flood(&mut self, cx: &Context<'_>) {
         // Between places of the deployment a flood is load, not an attack.
         let flood = self.wire.follow().flood().filter(|_| self.visit.is_public());
         if let Some(why) = flood {
-            self.abort(cx, why);
+            self.abort(cx, why, Reason::ENHANCE_YOUR_CALM);
         }
     }
 
@@ -257,7 +265,7 @@ impl<S: Service> Link<S> {
             Some(_) => {}
         }
         if self.block.poll(cx).is_ready() {
-            self.abort(cx, Cut::SlowHead);
+            self.abort(cx, Cut::SlowHead, Reason::ENHANCE_YOUR_CALM);
         }
     }
 

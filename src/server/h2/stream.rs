@@ -72,7 +72,7 @@ impl<S: Service> Stream<S> {
         head: Result<Box<RequestHead>>,
         content: RecvStream,
     ) -> Result<()> {
-        let mut head = head?;
+        let mut head = head.inspect_err(|_| self.way.respond.borrow_mut().send_reset(Reason::PROTOCOL_ERROR))?;
         let admitted = self.visit.admit(&mut head, &self.plan);
         account.head(&head);
         let length = crate::wire::framing::stated_length(&head.fields);

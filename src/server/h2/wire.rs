@@ -76,7 +76,7 @@ impl Shared {
 impl AsyncRead for Shared {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = &mut *self.0.borrow_mut();
-        if wire.quiet {
+        if wire.quiet || wire.follow.broken().is_some() {
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -84,10 +84,13 @@ impl AsyncRead for Shared {
         wire.quiet = read.is_pending();
         ready!(read)?;
         let fresh = buf.filled().get(before..).unwrap_or_default();
-        if !fresh.is_empty() {
-            wire.follow.feed(fresh, Instant::now());
+        if fresh.is_empty() {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        let passed = wire.follow.feed(fresh, Instant::now());
+        buf.set_filled(before + passed);
+        // Nothing read would be the end.
+        if passed == 0 { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 }
 

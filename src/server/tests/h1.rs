@@ -100,6 +100,23 @@ fn a_half_closed_client_is_answered() {
 }
 
 #[test]
+fn content_that_came_whole_is_served_although_its_client_has_ended_its_side() {
+    let world = world();
+    for (content, expected) in [
+        ("Content-Length: 3\r\n\r\nxyz", "xyz"),
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n0\r\n\r\n", "xyz"),
+        ("Transfer-Encoding: chunked\r\n\r\n3\r\nxyz\r\n", "http_request_error"),
+        ("Content-Length: 4\r\n\r\nxyz", ""),
+    ] {
+        let mut tcp = world.connect();
+        tcp.write_all(format!("POST /late-echo HTTP/1.1\r\nHost: h\r\n{content}").as_bytes()).unwrap();
+        tcp.shutdown(Shutdown::Write).unwrap();
+        let answer = rest(&mut tcp);
+        assert_eq!(answer.rsplit("\r\n").next().unwrap_or_default(), expected, "{content:?}: {answer}");
+    }
+}
+
+#[test]
 fn interim_responses_are_relayed_to_those_who_know_them() {
     let world = world();
     let answer = undated(&world.talk(&last("/early")));
@@ -285,6 +302,7 @@ fn a_redirecting_door_keeps_host_and_target() {
         assert!(answer.contains(&format!("\r\nLocation: https://{expected}/a/b?c=d\r\n").to_lowercase()), "{answer}");
     }
     assert!(world.talk("GET / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 400 "));
+    assert!(world.talk("GET / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.0 400 "));
 }
 
 #[test]

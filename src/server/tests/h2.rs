@@ -353,8 +353,9 @@ fn a_header_block_that_never_ends_closes_the_connection() {
     let block = [PREFACE, b"\0\0\x01\x01\0\0\0\0\x01\x82", b"\0\0\x01\x09\0\0\0\0\x01\x87"].concat();
     assert_eq!(farewell(&world, &block), Some(Reason::ENHANCE_YOUR_CALM.into()));
     assert_eq!(farewell(&world, b"PRI * HTTP/2.0\r\n\r\n"), None, "a preface that never ends");
+    assert_eq!(farewell(&world, &PREFACE[..24]), Some(Reason::ENHANCE_YOUR_CALM.into()), "SETTINGS that never come");
     assert_eq!(farewell(&world, &PREFACE[..30]), Some(Reason::ENHANCE_YOUR_CALM.into()), "SETTINGS that never end");
-    until("the count", || world.metric("coordinator_connections_cut_total{reason=\"slow_head\"}") == 3);
+    until("the count", || world.metric("coordinator_connections_cut_total{reason=\"slow_head\"}") == 4);
 }
 
 #[test]

@@ -91,6 +91,14 @@ impl Service for Script {
                     self.refuse(&error, None, &request.from)
                 }
             },
+            "/late-echo" => {
+                // As long as a connection to an origin may take.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                match collect(std::mem::take(&mut request.body)).await {
+                    Ok((whole, _)) => Response::with(200, "text/plain", whole),
+                    Err(error) => self.refuse(&error, None, &request.from),
+                }
+            }
             "/mirror" => {
                 let mut response = Response::new(200);
                 response.body = std::mem::take(&mut request.body);

@@ -131,6 +131,8 @@ pub const REFUSED: &[(&[u8], Kind)] = &[
     (b"POST / HTTP/1.1\r\nContent-Length: 3e0\r\n\r\nabc", Kind::HttpRequestError),
     (b"POST / HTTP/1.1\r\nContent-Length: \"3\"\r\n\r\nabc", Kind::HttpRequestError),
     (b"POST / HTTP/1.1\r\nContent-Length: \xb3\r\n\r\nabc", Kind::HttpRequestError),
+    (b"POST / HTTP/1.1\r\nContent-Length: 9223372036854775808\r\n\r\nabc", Kind::HttpRequestError),
+    (b"POST / HTTP/1.1\r\nContent-Length: 18446744073709551615\r\n\r\nabc", Kind::HttpRequestError),
     (b"POST / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\nabc", Kind::HttpRequestError),
     (b"POST / HTTP/1.1\r\nContent-Length: 99999999999999999999999999\r\n\r\nabc", Kind::HttpRequestError),
     (b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", Kind::HttpRequestError),
