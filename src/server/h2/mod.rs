@@ -182,10 +182,8 @@ impl<S: Service> Link<S> {
     /// stream, which resets it; the connection goes on.
     fn start(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.known += 1;
-        let (parts, content) = request.into_parts();
-        let head = convert::request(&parts, self.visit.from.scheme).map(Box::new);
-        drop(parts);
-        let job = Job { visit: self.visit.clone(), head, content, respond };
+        let head = convert::request(&request, self.visit.from.scheme);
+        let job = Job { visit: self.visit.clone(), head, content: request.into_body(), respond };
         self.streams.start(&self.visit.desk.streams, job, stream::serve);
     }
 
