@@ -135,6 +135,9 @@ pub(super) struct Job<S> {
 
 impl<S: Service> Link<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.watcher.phase() >= Phase::Cut {
+            self.streams.ring_all();
+        }
         self.streams.wake(&self.visit.desk.streams);
         let ended = self.poll_awake(cx);
         self.streams.sleep(cx);
@@ -189,9 +192,15 @@ impl<S: Service> Link<S> {
 
     /// The connection is over: each stream learns it from the engine, and ends.
     async fn end(self) {
-        let Link { visit, connection, wire, mut streams, .. } = self;
+        let Link { visit, connection, wire, mut streams, watcher, .. } = self;
         drop((connection, wire));
-        poll_fn(|cx| streams.poll_end(cx, &visit.desk.streams)).await;
+        poll_fn(|cx| {
+            if watcher.poll(cx, Phase::Cut).is_ready() {
+                streams.ring_all();
+            }
+            streams.poll_end(cx, &visit.desk.streams)
+        })
+        .await;
     }
 
     /// Streams that the engine refused by itself: heads beyond the limit, malformed heads, streams beyond their number.
