@@ -19,7 +19,8 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::mem;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -77,21 +78,24 @@ impl<S: Service> Stream<S> {
         let length = crate::wire::framing::stated_length(&head.fields);
         if let Err(error) = admitted.and_then(|()| self.within(length)) {
             account.record().failed(&error);
-            let response = self.visit.desk.service.refuse(&error, Some(&head), &self.visit.from);
-            return self.respond(account, response, &head.method).await;
+            let mut response = self.visit.desk.service.refuse(&error, Some(&head), &self.visit.from);
+            return self.respond(account, &mut response, &head.method).await;
         }
         let method = head.method.clone();
         self.way.expects.set(head.fields.has(Name::Expect));
         let (body, tunnel) = self.body(&head, content, length);
-        let asked =
-            Request { head, body, interim: Some(InterimLine::new(self.way.clone(), 0)), from: self.visit.from.clone() };
-        let response = self.call(account, asked).await;
+        let interim = Some(InterimLine::new(self.way.clone(), 0));
+        let response = {
+            let mut asked = Request { head, body, interim, from: self.visit.from.clone() };
+            let mut answer = pin!(self.visit.answer(&mut asked, account.record()));
+            poll_fn(|cx| self.poll_answer(cx, answer.as_mut())).await
+        };
         account.record().received = self.way.taken.get();
-        let response = response.inspect_err(|error| account.record().status = error.status())?;
+        let mut response = response.inspect_err(|error| account.record().status = error.status())?;
         match tunnel {
             Some(content) if response.tunnel.is_some() => self.tunnel(account, response, content).await,
             _ => {
-                let written = self.respond(account, response, &method).await;
+                let written = self.respond(account, &mut response, &method).await;
                 account.record().received = self.way.taken.get();
                 written
             }
@@ -127,18 +131,18 @@ impl<S: Service> Stream<S> {
     }
 
     /// Lets the service answer, while the client is watched.
-    async fn call(&self, account: &mut Account<S>, mut asked: Request) -> Result<Response> {
-        let mut answer = pin!(self.visit.answer(&mut asked, account.record()));
-        poll_fn(|cx| {
-            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Ok(response));
-            }
-            if self.is_cut() {
-                return Poll::Ready(Err(stopping()));
-            }
-            self.way.respond.borrow_mut().poll_reset(cx).map(|end| Err(ended(end.err())))
-        })
-        .await
+    fn poll_answer(
+        &self,
+        cx: &mut Context<'_>,
+        answer: Pin<&mut impl Future<Output = Response>>,
+    ) -> Poll<Result<Response>> {
+        if let Poll::Ready(response) = answer.poll(cx) {
+            return Poll::Ready(Ok(response));
+        }
+        if self.is_cut() {
+            return Poll::Ready(Err(stopping()));
+        }
+        self.way.respond.borrow_mut().poll_reset(cx).map(|end| Err(ended(end.err())))
     }
 
     /// Whether we leave and wait no longer. The connection asks all its streams then.
@@ -147,18 +151,18 @@ impl<S: Service> Stream<S> {
     }
 
     /// Writes a response.
-    async fn respond(&self, account: &mut Account<S>, mut response: Response, method: &Method) -> Result<()> {
+    async fn respond(&self, account: &mut Account<S>, response: &mut Response, method: &Method) -> Result<()> {
         if response.head.status == 101 {
             let error = Error::new(Kind::HttpUpgradeFailed, "101 in HTTP/2");
             account.record().failed(&error);
-            response = self.visit.desk.service.refuse(&error, None, &self.visit.from);
+            *response = self.visit.desk.service.refuse(&error, None, &self.visit.from);
         }
-        date(&mut response);
+        date(response);
         account.record().status = response.head.status;
         let bodiless = response.head.is_bodiless(method);
-        let length = if bodiless { stated_length(&response) } else { response.body.length() };
+        let length = if bodiless { stated_length(response) } else { response.body.length() };
         let length = length.filter(|_| response.head.status != 204);
-        let body = if bodiless { Body::Empty } else { response.body };
+        let body = if bodiless { Body::Empty } else { mem::take(&mut response.body) };
         let head = convert::response(&response.head, length);
         self.way.expects.set(false);
         let mut send = self.way.respond.borrow_mut().send_response(head, body.is_empty()).map_err(|_| gone())?;
