@@ -3,7 +3,8 @@
 //! A connection moves its deadlines at every step, but a timer of the runtime costs a wheel operation each time it is set,
 //! and a lock each time it is asked. So a task has one timer, for whatever it waits for. It stays where it was set as long
 //! as it fires early enough, is set again only when it fires before the next deadline, and is asked only when it fired:
-//! about once per `timeouts.idle` for a busy connection (PERFORMANCE, section 4).
+//! about once per `timeouts.idle` for a busy connection (PERFORMANCE, section 4). Parts of a task that are woken by themselves
+//! have it too, where the task asks for them ([`part`]).
 //!
 //! Invariant: whoever asked in a turn is asked again once its deadline has passed.
 

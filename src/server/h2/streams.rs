@@ -307,6 +307,27 @@ mod tests {
         assert_eq!(streams.len(), 1);
     }
 
+    #[test]
+    fn what_a_stream_rings_while_it_ends_is_forgotten() {
+        let (seats, mut streams, gates) = two();
+        let cx = &mut Context::from_waker(Waker::noop());
+        let ring_and_end = async |gate: Job| {
+            poll_fn(|cx| {
+                gate.asked.set(gate.asked.get() + 1);
+                cx.waker().wake_by_ref();
+                if gate.asked.get() == 1 { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+        };
+        let (seats_of_others, gate) = (Seats::default(), Job::default());
+        streams.start(&seats_of_others, gate.clone(), ring_and_end);
+        assert!(streams.poll_end(cx, &seats_of_others).is_pending());
+        assert_eq!((gate.asked.get(), streams.len()), (2, 2), "what it rings while it goes on is heard");
+        streams.start(&seats, gates[0].clone(), pass);
+        assert!(streams.poll_end(cx, &seats).is_pending());
+        assert_eq!(gates[0].asked.get(), 2, "who took its place is not asked for it");
+    }
+
     #[tokio::test]
     async fn a_stream_that_waits_for_a_clock_is_asked_when_its_time_has_come() {
         let (seats, mut streams, done) = (Seats::default(), Streams::new(), Rc::new(Cell::new(0)));
