@@ -34,7 +34,7 @@ const MIDDLE_MAX: u64 = 4;
 const POST_MAX: u64 = 8;
 
 /// Allocations of one GET over a kept HTTP/2 connection, one stream at a time, answered by 512 octets over HTTP/1.1.
-const HTTP2_MAX: u64 = 14;
+const HTTP2_MAX: u64 = 12;
 
 /// Requests that fill pools, tables and caches before any is counted.
 const WARM: u64 = 200;

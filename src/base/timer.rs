@@ -3,7 +3,8 @@
 //! A connection moves its deadlines at every step, but a timer of the runtime costs a wheel operation each time it is set,
 //! and a lock each time it is asked. So a task has one timer, for whatever it waits for. It stays where it was set as long
 //! as it fires early enough, is set again only when it fires before the next deadline, and is asked only when it fired:
-//! about once per `timeouts.idle` for a busy connection (PERFORMANCE, section 4).
+//! about once per `timeouts.idle` for a busy connection (PERFORMANCE, section 4). Parts of a task that are woken by themselves
+//! have it too, where the task asks for them ([`part`]).
 //!
 //! Invariant: whoever asked in a turn is asked again once its deadline has passed.
 
@@ -44,7 +45,7 @@ thread_local! {
 /// What the task that runs has asked for in this turn.
 struct Asked {
     /// Which one that is.
-    task: Cell<Option<(*const (), &'static RawWakerVTable)>>,
+    task: Cell<Option<Asker>>,
     /// The first deadline.
     due: Cell<Option<Instant>>,
 }
@@ -79,13 +80,27 @@ impl Own {
     }
 }
 
-/// A turn in which a task may ask; over when this is dropped.
-struct Asking;
+/// Does a part of the turn of a task that is woken as `waker` says. What is returned beside its result is the first deadline
+/// that was asked for: when that has passed, it is for the task to do the part again.
+pub fn part<T>(waker: &Waker, part: impl FnOnce(&mut Context<'_>) -> T) -> (T, Option<Instant>) {
+    let asking = Asking::of(waker);
+    let done = part(&mut Context::from_waker(waker));
+    (done, asking.end())
+}
+
+/// Who is known by its waker.
+type Asker = (*const (), &'static RawWakerVTable);
+
+/// A turn in which a task may ask, or a part of it; over when this is dropped.
+struct Asking {
+    /// The task, and what it has asked for, if this is a part.
+    around: (Option<Asker>, Option<Instant>),
+}
 
 impl Asking {
     fn of(waker: &Waker) -> Asking {
-        ASKED.with(|asked| asked.task.set(Some((waker.data(), waker.vtable()))));
-        Asking
+        let own = (waker.data(), waker.vtable());
+        Asking { around: ASKED.with(|asked| (asked.task.replace(Some(own)), asked.due.take())) }
     }
 
     /// The first deadline that was asked for.
@@ -96,9 +111,10 @@ impl Asking {
 
 impl Drop for Asking {
     fn drop(&mut self) {
+        let (task, due) = self.around;
         ASKED.with(|asked| {
-            asked.task.set(None);
-            asked.due.set(None);
+            asked.task.set(task);
+            asked.due.set(due);
         });
     }
 }

@@ -188,10 +188,19 @@ impl Io {
         &mut self.outbox
     }
 
-    /// Takes octets that are to be sent with what comes next. Over TLS they share records with it: these are sealed when all
-    /// of it is sent, from where it lies. [`Io::poll_flush`] sends it, and is the caller's to call before too much is held.
-    pub fn gather(&mut self, octets: &[u8]) {
+    /// Takes octets that are to be sent with what comes next. Over TLS they share records with it: each is sealed when it is
+    /// full, while its octets are at hand. [`Io::poll_flush`] sends it all, and is the caller's to call before too much is
+    /// held.
+    ///
+    /// Errors: the session can seal no more.
+    pub fn gather(&mut self, octets: &[u8]) -> io::Result<()> {
         self.outbox().extend_from_slice(octets);
+        if let Stream::TlsServer(tls) = &mut self.stream {
+            let full = self.outbox.len() / RECORD * RECORD;
+            let held = tls.hold(self.outbox.get(..full).unwrap_or_default())?;
+            self.sent(held);
+        }
+        Ok(())
     }
 
     /// The connection is idle: its buffer goes to whoever needs one next. Nothing may be left in it, nor to be sent.

@@ -20,6 +20,18 @@ pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
     if is_spelt(text) {
         return String::from_utf8(text.to_vec()).map_err(|_| "the host is not ASCII");
     }
+    judge(text)
+}
+
+/// Does the same where the text is, which stays what it was if it is refused.
+pub fn respell(text: &mut String) -> Result<(), Wrong> {
+    if !is_spelt(text.as_bytes()) {
+        *text = judge(text.as_bytes())?;
+    }
+    Ok(())
+}
+
+fn judge(text: &[u8]) -> Result<String, Wrong> {
     // Neither may stand anywhere in what is spelt below: only a refusal asks which it was.
     spell(text).map_err(|wrong| match text {
         _ if !text.is_ascii() => "the host is not ASCII",
@@ -29,7 +41,7 @@ pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
 }
 
 /// The quick look that nearly every request passes: a name in lower case that ends in a letter and is no longer than a
-/// label may be, and perhaps a port that has its one spelling.
+/// label may be, or an IPv4 address, and perhaps a port that has its one spelling.
 fn is_spelt(text: &[u8]) -> bool {
     let mut before = b'.';
     let end = text.iter().position(|&octet| {
@@ -40,10 +52,28 @@ fn is_spelt(text: &[u8]) -> bool {
     let (name, port) = text.split_at(end.unwrap_or(text.len()));
     let port_fits = match port {
         [] => true,
-        [b':', b'1'..=b'9', rest @ ..] => rest.len() < 4 && rest.iter().all(u8::is_ascii_digit),
+        [b':', first @ b'1'..=b'9', rest @ ..] => {
+            rest.len() < 4 + usize::from(*first < b'6') && rest.iter().all(u8::is_ascii_digit)
+        }
         _ => false,
     };
-    before.is_ascii_lowercase() && name.len() <= LABEL_MAX && port_fits
+    (before.is_ascii_lowercase() && name.len() <= LABEL_MAX || is_ipv4(name)) && port_fits
+}
+
+/// Whether this is an IPv4 address, which has one spelling.
+fn is_ipv4(name: &[u8]) -> bool {
+    let fits = |number: &[u8]| {
+        matches!(
+            number,
+            [b'0'..=b'9']
+                | [b'1'..=b'9', b'0'..=b'9']
+                | [b'1', b'0'..=b'9', b'0'..=b'9']
+                | [b'2', b'0'..=b'4', b'0'..=b'9']
+                | [b'2', b'5', b'0'..=b'5']
+        )
+    };
+    let mut numbers = name.split(|&octet| octet == b'.');
+    (0..4).all(|_| numbers.next().is_some_and(fits)) && numbers.next().is_none()
 }
 
 /// What a label holds in its one spelling.
@@ -177,6 +207,9 @@ mod tests {
             ("a:8o", None),
             ("a:+80", None),
             ("a:80:80", None),
+            ("a:59999", Some("a:59999")),
+            ("127.0.0.1:59999", Some("127.0.0.1:59999")),
+            ("127.0.0.01", None),
             ("u@a", None),
             ("u:p@a", None),
             ("a b", None),
@@ -217,8 +250,25 @@ mod tests {
             }
         }
         assert!(passed > 1000, "{passed}");
-        for (text, usual) in [("shop.example:65535", false), ("shop.example:8080", true), ("a.1", false), ("", false)] {
+        for (text, usual) in [
+            ("shop.example:8080", true),
+            ("shop.example:59999", true),
+            ("shop.example:65535", false),
+            ("shop.example:123456", false),
+            ("a.1", false),
+            ("", false),
+            ("127.0.0.1", true),
+            ("192.168.249.255:8443", true),
+            ("10.0.0.256", false),
+            ("10.0.0.01", false),
+            ("10.0.0", false),
+            ("10.0.0.0.0", false),
+            ("10.0.0.", false),
+        ] {
             assert_eq!(is_spelt(text.as_bytes()), usual, "{text}");
+        }
+        for number in (0..=300).flat_map(|number| [format!("1.2.3.{number}"), format!("1.2.3.0{number}")]) {
+            assert_eq!(is_spelt(number.as_bytes()), number.parse::<Ipv4Addr>().is_ok(), "{number}");
         }
         assert!(is_spelt(&[b'a'; LABEL_MAX]) && !is_spelt(&[b'a'; LABEL_MAX + 1]));
     }

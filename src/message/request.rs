@@ -30,7 +30,7 @@ pub fn admit(head: &mut RequestHead, door_scheme: Scheme) -> Result<()> {
         join_cookies(&mut head.fields);
     }
     let target = Target::read(head)?;
-    head.authority = one_authority(head, &target, door_scheme)?;
+    settle_authority(head, target.authority, door_scheme)?;
     if let Some(spelt) = target.spelt {
         head.target = spelt;
     }
@@ -146,24 +146,31 @@ fn judge_method(head: &RequestHead) -> Result<()> {
     }
 }
 
-/// Who the request is for, when target, `:authority` and Host agree.
-fn one_authority(head: &RequestHead, target: &Target, door: Scheme) -> Result<String> {
+/// Sets who the request is for, when its target, `:authority` and Host agree.
+fn settle_authority(head: &mut RequestHead, in_target: Option<(String, u16)>, door: Scheme) -> Result<()> {
     let host = one_host(&head.fields)?;
-    let door_port = if door == Scheme::Https { 443 } else { 80 };
-    let named = match &target.authority {
-        Some((authority, port)) => Some((authority.clone(), *port)),
+    let default_port = match in_target {
+        Some((authority, port)) => {
+            head.authority = authority;
+            Some(port)
+        }
         None if head.authority.is_empty() => None,
-        None => Some((authority::normalise(head.authority.as_bytes()).map_err(Error::bad_request)?, door_port)),
+        None => {
+            authority::respell(&mut head.authority).map_err(Error::bad_request)?;
+            Some(if door == Scheme::Https { 443 } else { 80 })
+        }
     };
-    match (named, host) {
-        (Some((named, port)), Some(host)) if !authority::is_same(&named, &host, port) => {
+    match (default_port, host) {
+        (Some(port), Some(host)) if !authority::is_same(&head.authority, &host, port) => {
             Err(Error::bad_request("Host names another host than the request target"))
         }
         (Some(_), None) if head.version == Version::Http11 => Err(Error::bad_request("Host is missing")),
-        (Some((named, _)), _) => Ok(named),
-        (None, Some(host)) => Ok(host),
-        (None, None) if head.version == Version::Http10 => Ok(String::new()),
-        (None, None) => Err(Error::bad_request("Host is missing")),
+        (None, Some(host)) => {
+            head.authority = host;
+            Ok(())
+        }
+        (None, None) if head.version != Version::Http10 => Err(Error::bad_request("Host is missing")),
+        _ => Ok(()),
     }
 }
 

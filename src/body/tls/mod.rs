@@ -2,8 +2,8 @@
 //!
 //! Octets are taken from the socket into a buffer of the worker's, opened where they lie, and given on; what is sent is
 //! sealed from where it lies into one buffer, and leaves in one call. Knows nothing of certificates and names. Invariants:
-//! octets leave in the order in which they were said; nothing is sealed before all that was sealed earlier has left, so a
-//! client that takes nothing makes us hold one buffer of a stated size; an idle connection holds no buffer at all.
+//! octets leave in the order in which they were said; nothing is sealed while the socket has not taken what it was to take,
+//! so a client that takes nothing makes us hold one buffer of a stated size; an idle connection holds no buffer at all.
 
 mod out;
 mod session;
@@ -32,6 +32,8 @@ pub struct Tls {
     session: Session,
     /// Sealed, and not yet sent.
     out: Out,
+    /// Whether that waits for more, and not for the socket.
+    held: bool,
     /// Opened, and not yet taken by a reader that had no room for it.
     plain: BytesMut,
     /// Whether what the session says can wait for what is sent next.
@@ -50,7 +52,7 @@ impl Tls {
     pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> io::Result<Tls> {
         let session = Session::new(config).map_err(io::Error::other)?;
         let (out, plain) = (Out::default(), BytesMut::new());
-        let mut tls = Tls { tcp, session, out, plain, patient: false, closed: false, broken: None };
+        let mut tls = Tls { tcp, session, out, held: false, plain, patient: false, closed: false, broken: None };
         poll_fn(|cx| tls.poll_shake(cx)).await?;
         Ok(tls)
     }
@@ -168,6 +170,7 @@ impl Tls {
 
     /// Sends what was sealed, and what the session has said since.
     fn poll_sent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.held = false;
         while !self.out.is_empty() {
             let sent = ready!(tcp::poll_send(&self.tcp, cx, self.out.unsent()))?;
             self.out.sent(some(sent)?);
@@ -186,7 +189,7 @@ impl Tls {
         if self.closed || self.broken.is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        if !self.out.is_empty() || self.session.said.len() > out::WORDS {
+        if !self.has_room() {
             ready!(self.poll_sent(cx))?;
         }
         let sealed = self.seal(pieces)?;
@@ -197,15 +200,40 @@ impl Tls {
         }
     }
 
-    /// Seals as much as there is room for, behind what the session has said. The records of a piece are full, but for the
-    /// last.
-    fn seal(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        let wanted = pieces.iter().map(|piece| piece.len()).sum();
-        if wanted == 0 {
+    /// Seals octets, as many as there is room for before anything is sent, and keeps them until something is; how many.
+    pub(super) fn hold(&mut self, octets: &[u8]) -> io::Result<usize> {
+        if octets.is_empty() || self.closed || self.broken.is_some() || !self.has_room() {
             return Ok(0);
         }
+        if !self.held {
+            self.begin(out::MUCH);
+            self.held = true;
+        }
+        self.append(&[IoSlice::new(octets)])
+    }
+
+    /// Whether something can be sealed before anything is sent: behind what is held, or in an empty buffer.
+    fn has_room(&self) -> bool {
+        let words = self.session.said.len();
+        if self.held { words == 0 && self.out.takes() > 0 } else { words <= out::WORDS && self.out.is_empty() }
+    }
+
+    /// Seals as much as there is room for, behind what the session has said.
+    fn seal(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let wanted = pieces.iter().map(|piece| piece.len()).sum();
+        if wanted > 0 && !self.held {
+            self.begin(wanted);
+        }
+        self.append(pieces)
+    }
+
+    fn begin(&mut self, wanted: usize) {
         self.out.begin(wanted, &std::mem::take(&mut self.session.said));
         self.patient = false;
+    }
+
+    /// Seals behind what was sealed. The records of a piece are full, but for the last.
+    fn append(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut taken = 0;
         for piece in pieces {
             let fits = piece.len().min(self.out.takes());

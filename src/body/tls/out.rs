@@ -21,6 +21,9 @@ const SMALL: usize = 2;
 /// Records of long content that leave in one call, 512 KiB: half the time of a long transfer is calls of the system.
 const LARGE: usize = 32;
 
+/// What to ask for when more than the usual is to come.
+pub(super) const MUCH: usize = LARGE * RECORD;
+
 /// Buffers that are kept, 2 MiB together. What answers use is sent at once, so few are in use at the same moment.
 const SMALL_SPARE_MAX: usize = 64;
 

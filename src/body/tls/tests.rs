@@ -2,6 +2,7 @@
 
 use super::session::Session;
 use super::*;
+use crate::body::io::{Io, Stream};
 use rcgen::{CertificateParams, KeyPair};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -518,4 +519,50 @@ async fn much_goes_both_ways_and_a_client_that_takes_nothing_is_not_buffered_for
     });
     wrote.unwrap();
     assert!(came == all && holds_nothing(&tls));
+}
+
+/// What is gathered, in pieces of this length, with a look at how much the client has got before it is sent.
+async fn gathered(tls: Tls, client: &mut Client, all: &[u8], piece: usize) -> (usize, Tls) {
+    let mut io = Io::new(Stream::TlsServer(Box::new(tls)));
+    all.chunks(piece).for_each(|piece| io.gather(piece).unwrap());
+    let (early, unsealed) = (come(client).await, io.unsent());
+    assert!(early == 0 && unsealed < RECORD, "{early} octets are out, {unsealed} are not sealed");
+    let (sent, came) = tokio::join!(io.flush(), async {
+        let mut came = vec![0; all.len()];
+        client.read_exact(&mut came).await.map(|_| came)
+    });
+    sent.unwrap();
+    assert!(came.unwrap() == all, "all of it, in order");
+    match io.stream {
+        Stream::TlsServer(tls) => (unsealed, *tls),
+        _ => unreachable!("it was one"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_gathered_is_sealed_when_it_fills_a_record_and_leaves_together() {
+    let (mut tls, mut client) = connected(&version::TLS13).await;
+    let all: Vec<u8> = (0..200_000u32).map(|number| (number / 251) as u8).collect();
+    for (length, piece) in [(10, 3), (RECORD, 1000), (4 * RECORD + 100, 16_450), (200_000, 9), (200_000, 65_536)] {
+        let unsealed;
+        (unsealed, tls) = gathered(tls, &mut client, &all[..length], piece).await;
+        assert!(unsealed == length % RECORD && holds_nothing(&tls) && !tls.held, "{length} by {piece}");
+    }
+    // New keys: the word about ours goes behind what the old ones have sealed, and before what they seal.
+    let full = &all[..RECORD];
+    assert_eq!(tls.hold(full).unwrap(), RECORD);
+    client.get_mut().1.refresh_traffic_keys().unwrap();
+    client.write_all(b"!").await.unwrap();
+    assert_eq!(tls.read_u8().await.unwrap(), b'!');
+    assert_eq!(tls.hold(full).unwrap(), RECORD);
+    tls.write_all(b"end").await.unwrap();
+    let mut came = vec![0; 2 * RECORD + 3];
+    client.read_exact(&mut came).await.unwrap();
+    assert!(came == [full, full, b"end"].concat() && holds_nothing(&tls));
+    // Nothing is held for a client that takes nothing, but what is sealed already.
+    let mut held = 0;
+    while let more @ 1.. = tls.hold(&all[..8 * RECORD]).unwrap() {
+        held += more;
+    }
+    assert_eq!(held, out::MUCH);
 }

@@ -9,30 +9,29 @@ use h2::ext::Protocol;
 use http::HeaderMap;
 
 /// The head of a request as received. Errors: what only this version can get wrong.
-pub(super) fn request(parts: &http::request::Parts, scheme: Scheme) -> Result<RequestHead> {
-    if !is_for_http(parts) {
+pub(super) fn request<B>(request: &http::Request<B>, scheme: Scheme) -> Result<Box<RequestHead>> {
+    if !is_for_http(request) {
         return Err(Error::bad_request("the scheme is not one of HTTP"));
     }
-    let method = Method::parse(parts.method.as_str().as_bytes());
+    let method = Method::parse(request.method().as_str().as_bytes());
     let method = method.ok_or_else(|| Error::bad_request("the method is too long"))?;
-    let target = parts.uri.path_and_query().map(|target| target.as_str().to_owned());
-    let head = RequestHead {
+    let (uri, protocol) = (request.uri(), request.extensions().get::<Protocol>());
+    Ok(Box::new(RequestHead {
         method,
         version: Version::Http2,
         scheme,
-        authority: parts.uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default(),
-        target: target.unwrap_or_default(),
-        protocol: parts.extensions.get::<Protocol>().map(|protocol| protocol.as_str().to_owned()),
-        fields: fields(&parts.headers),
-    };
-    Ok(head)
+        authority: uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default(),
+        target: uri.path_and_query().map(|target| target.as_str().to_owned()).unwrap_or_default(),
+        protocol: protocol.map(|protocol| protocol.as_str().to_owned()),
+        fields: fields(request.headers()),
+    }))
 }
 
 /// Whether `:scheme` is one of HTTP. The engine keeps it beside `:authority` only, and an empty one never.
-fn is_for_http(parts: &http::request::Parts) -> bool {
-    match parts.uri.scheme_str() {
+fn is_for_http<B>(request: &http::Request<B>) -> bool {
+    match request.uri().scheme_str() {
         Some(scheme) => scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"),
-        None => parts.uri.authority().is_none() || parts.method == http::Method::CONNECT,
+        None => request.uri().authority().is_none() || request.method() == http::Method::CONNECT,
     }
 }
 
@@ -51,24 +50,21 @@ pub(super) fn response(head: &ResponseHead, length: Option<u64>) -> http::Respon
     let mut out = http::Response::new(());
     *out.status_mut() = http::StatusCode::from_u16(head.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     let length = length.map(Decimal::of);
-    let lines = head.fields.iter().filter(|field| is_end_to_end(field.id)).chain(length.as_ref().map(length_line));
+    let lines = head.fields.iter_without(HOP).chain(length.as_ref().map(length_line));
     *out.headers_mut() = shape::section(lines);
     out
 }
 
-/// What may stand in a message of HTTP/2; the length is ours to state.
-fn is_end_to_end(id: Name) -> bool {
-    const HOP: Names = Names::of(&[
-        Name::Connection,
-        Name::KeepAlive,
-        Name::ProxyConnection,
-        Name::TransferEncoding,
-        Name::Upgrade,
-        Name::ContentLength,
-        Name::Te,
-    ]);
-    !HOP.hold(id)
-}
+/// What may not stand in a message of HTTP/2; and the length is ours to state.
+const HOP: Names = Names::of(&[
+    Name::Connection,
+    Name::KeepAlive,
+    Name::ProxyConnection,
+    Name::TransferEncoding,
+    Name::Upgrade,
+    Name::ContentLength,
+    Name::Te,
+]);
 
 /// The line that states it.
 fn length_line(length: &Decimal) -> Field<'_> {

@@ -135,6 +135,9 @@ pub(super) struct Job<S> {
 
 impl<S: Service> Link<S> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.watcher.phase() >= Phase::Cut {
+            self.streams.ring_all();
+        }
         self.streams.wake(&self.visit.desk.streams);
         let ended = self.poll_awake(cx);
         self.streams.sleep(cx);
@@ -183,18 +186,22 @@ impl<S: Service> Link<S> {
     /// stream, which resets it; the connection goes on.
     fn start(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.known += 1;
-        let (parts, content) = request.into_parts();
-        let head = convert::request(&parts, self.visit.from.scheme).map(Box::new);
-        drop(parts);
-        let job = Job { visit: self.visit.clone(), head, content, respond };
+        let head = convert::request(&request, self.visit.from.scheme);
+        let job = Job { visit: self.visit.clone(), head, content: request.into_body(), respond };
         self.streams.start(&self.visit.desk.streams, job, stream::serve);
     }
 
     /// The connection is over: each stream learns it from the engine, and ends.
     async fn end(self) {
-        let Link { visit, connection, wire, mut streams, .. } = self;
+        let Link { visit, connection, wire, mut streams, watcher, .. } = self;
         drop((connection, wire));
-        poll_fn(|cx| streams.poll_end(cx, &visit.desk.streams)).await;
+        poll_fn(|cx| {
+            if watcher.poll(cx, Phase::Cut).is_ready() {
+                streams.ring_all();
+            }
+            streams.poll_end(cx, &visit.desk.streams)
+        })
+        .await;
     }
 
     /// Streams that the engine refused by itself: heads beyond the limit, malformed heads, streams beyond their number.

@@ -7,6 +7,7 @@
 
 use crate::message::{Field, Name, Names};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 use std::cell::RefCell;
 use std::sync::LazyLock;
 
@@ -76,15 +77,23 @@ struct Recent {
 
 /// A section of which no name occurs twice.
 struct Shape {
-    /// Each line's name; as it was spelt, where it is not well known.
-    names: Vec<(Name, Box<[u8]>)>,
-    /// The same names in the same order. Values that are not common are empty.
+    lines: Vec<Kept>,
+    /// The same names and values in the same order.
     map: HeaderMap,
+}
+
+/// What is kept of a line.
+struct Kept {
+    id: Name,
+    /// As the name was spelt, where it is not well known.
+    name: Box<[u8]>,
+    /// Empty, if it is not common.
+    value: HeaderValue,
 }
 
 impl Recent {
     fn like<'a>(&mut self, lines: impl Iterator<Item = Field<'a>> + Clone) -> Option<HeaderMap> {
-        self.shapes.iter_mut().find(|shape| shape.fits(lines.clone()))?.cast(lines)
+        self.shapes.iter_mut().find_map(|shape| shape.cast(lines.clone()))
     }
 
     /// Keeps one of [`KEPT_OF`], in the place of the oldest.
@@ -106,33 +115,55 @@ impl Shape {
         if count > LINES_MAX || map.keys_len() != count || !lines.clone().all(small) {
             return None;
         }
-        let spelt = |field: &Field<'a>| if field.id == Name::Other { field.name.into() } else { Box::default() };
-        let names = lines.map(|field| (field.id, spelt(&field))).collect();
         let empty = HeaderValue::from_static("");
-        Some(Shape { names, map: map.keys().map(|name| (name.clone(), empty.clone())).collect() })
-    }
-
-    /// Whether these lines have the same names in the same order.
-    fn fits<'a>(&self, mut lines: impl Iterator<Item = Field<'a>>) -> bool {
-        let is = |(id, spelt): &(Name, Box<[u8]>), field: Field<'_>| {
-            field.id == *id && (*id != Name::Other || field.name == &**spelt)
+        let kept = |field: Field<'a>| {
+            let name = if field.id == Name::Other { field.name.into() } else { Box::default() };
+            Kept { id: field.id, name, value: empty.clone() }
         };
-        self.names.iter().all(|name| lines.next().is_some_and(|field| is(name, field))) && lines.next().is_none()
+        let map = map.keys().map(|name| (name.clone(), empty.clone())).collect();
+        Some(Shape { lines: lines.map(kept).collect(), map })
     }
 
-    /// A map of lines that fit; `None` where one of them is not to be sent.
+    /// A map of lines that have the same names in the same order; `None` where they have not, or one of them is not to be
+    /// sent.
     fn cast<'a>(&mut self, lines: impl Iterator<Item = Field<'a>>) -> Option<HeaderMap> {
+        let (mut count, mut differ) = (0, SmallVec::<[(usize, &'a [u8]); 8]>::new());
+        for field in lines {
+            let kept = self.lines.get(count).filter(|kept| kept.has_name(&field))?;
+            if kept.value.as_bytes() != field.value {
+                differ.push((count, field.value));
+            }
+            count += 1;
+        }
+        if count < self.lines.len() {
+            return None;
+        }
         let mut map = self.map.clone();
-        for ((field, value), kept) in lines.zip(map.values_mut()).zip(self.map.values_mut()) {
-            if value.as_bytes() == field.value {
-                continue;
-            }
-            *value = HeaderValue::from_bytes(field.value).ok()?;
-            if COMMON.hold(field.id) && field.value.len() <= VALUE_MAX {
-                kept.clone_from(value);
-            }
+        let (mut values, mut passed) = (map.values_mut(), 0);
+        for &(at, octets) in &differ {
+            let value = HeaderValue::from_bytes(octets).ok()?;
+            self.keep(at, &value);
+            *values.nth(at - passed)? = value;
+            passed = at + 1;
         }
         Some(map)
+    }
+
+    /// Keeps the value of the line at this place, if it is common.
+    fn keep(&mut self, at: usize, value: &HeaderValue) {
+        if let Some(kept) = self.lines.get_mut(at)
+            && COMMON.hold(kept.id)
+            && value.len() <= VALUE_MAX
+            && let Some(place) = self.map.values_mut().nth(at)
+        {
+            (kept.value, *place) = (value.clone(), value.clone());
+        }
+    }
+}
+
+impl Kept {
+    fn has_name(&self, field: &Field<'_>) -> bool {
+        field.id == self.id && (field.id != Name::Other || field.name == &*self.name)
     }
 }
 

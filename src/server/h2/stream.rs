@@ -12,14 +12,15 @@ use crate::message::{Fields, Method, Name, RequestHead, ResponseHead, request};
 use crate::metrics::Cut;
 use crate::server::alarm::Alarm;
 use crate::server::conn::{Account, Visit, date, stated_length};
-use crate::server::drain::{Phase, Watcher};
+use crate::server::drain::Phase;
 use crate::server::{Service, tunnel};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::mem;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub(super) async fn serve<S: Service>(job: Job<S>) {
     let plan = visit.plan();
     let mut account = Account::open(&visit, clock::turn());
     let way = Way { respond: RefCell::new(respond), expects: Cell::new(false), taken: Cell::new(0) };
-    let stream = Stream { watcher: visit.watcher(), way: Rc::new(way), visit, plan };
+    let stream = Stream { way: Rc::new(way), visit, plan };
     if let Err(error) = stream.exchange(&mut account, head, content).await {
         account.record().failed(&error);
         stream.visit.cut(match error.kind() {
@@ -61,7 +62,6 @@ struct Stream<S: Service> {
     visit: Rc<Visit<S>>,
     plan: std::sync::Arc<Plan>,
     way: Rc<Way>,
-    watcher: Watcher,
 }
 
 impl<S: Service> Stream<S> {
@@ -78,21 +78,24 @@ impl<S: Service> Stream<S> {
         let length = crate::wire::framing::stated_length(&head.fields);
         if let Err(error) = admitted.and_then(|()| self.within(length)) {
             account.record().failed(&error);
-            let response = self.visit.desk.service.refuse(&error, Some(&head), &self.visit.from);
-            return self.respond(account, response, &head.method).await;
+            let mut response = self.visit.desk.service.refuse(&error, Some(&head), &self.visit.from);
+            return self.respond(account, &mut response, &head.method).await;
         }
         let method = head.method.clone();
         self.way.expects.set(head.fields.has(Name::Expect));
         let (body, tunnel) = self.body(&head, content, length);
-        let asked =
-            Request { head, body, interim: Some(InterimLine::new(self.way.clone(), 0)), from: self.visit.from.clone() };
-        let response = self.call(account, asked).await;
+        let interim = Some(InterimLine::new(self.way.clone(), 0));
+        let response = {
+            let mut asked = Request { head, body, interim, from: self.visit.from.clone() };
+            let mut answer = pin!(self.visit.answer(&mut asked, account.record()));
+            poll_fn(|cx| self.poll_answer(cx, answer.as_mut())).await
+        };
         account.record().received = self.way.taken.get();
-        let response = response.inspect_err(|error| account.record().status = error.status())?;
+        let mut response = response.inspect_err(|error| account.record().status = error.status())?;
         match tunnel {
             Some(content) if response.tunnel.is_some() => self.tunnel(account, response, content).await,
             _ => {
-                let written = self.respond(account, response, &method).await;
+                let written = self.respond(account, &mut response, &method).await;
                 account.record().received = self.way.taken.get();
                 written
             }
@@ -128,40 +131,46 @@ impl<S: Service> Stream<S> {
     }
 
     /// Lets the service answer, while the client is watched.
-    async fn call(&self, account: &mut Account<S>, mut asked: Request) -> Result<Response> {
-        let mut answer = pin!(self.visit.answer(&mut asked, account.record()));
-        poll_fn(|cx| {
-            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Ok(response));
-            }
-            if self.watcher.poll(cx, Phase::Cut).is_ready() {
-                return Poll::Ready(Err(stopping()));
-            }
-            self.way.respond.borrow_mut().poll_reset(cx).map(|end| Err(ended(end.err())))
-        })
-        .await
+    fn poll_answer(
+        &self,
+        cx: &mut Context<'_>,
+        answer: Pin<&mut impl Future<Output = Response>>,
+    ) -> Poll<Result<Response>> {
+        if let Poll::Ready(response) = answer.poll(cx) {
+            return Poll::Ready(Ok(response));
+        }
+        if self.is_cut() {
+            return Poll::Ready(Err(stopping()));
+        }
+        self.way.respond.borrow_mut().poll_reset(cx).map(|end| Err(ended(end.err())))
+    }
+
+    /// Whether we leave and wait no longer. The connection asks all its streams then.
+    fn is_cut(&self) -> bool {
+        self.visit.desk.drain.phase() >= Phase::Cut
     }
 
     /// Writes a response.
-    async fn respond(&self, account: &mut Account<S>, mut response: Response, method: &Method) -> Result<()> {
+    async fn respond(&self, account: &mut Account<S>, response: &mut Response, method: &Method) -> Result<()> {
         if response.head.status == 101 {
             let error = Error::new(Kind::HttpUpgradeFailed, "101 in HTTP/2");
             account.record().failed(&error);
-            response = self.visit.desk.service.refuse(&error, None, &self.visit.from);
+            *response = self.visit.desk.service.refuse(&error, None, &self.visit.from);
         }
-        date(&mut response);
+        date(response);
         account.record().status = response.head.status;
         let bodiless = response.head.is_bodiless(method);
-        let length = if bodiless { stated_length(&response) } else { response.body.length() };
+        let length = if bodiless { stated_length(response) } else { response.body.length() };
         let length = length.filter(|_| response.head.status != 204);
-        let body = if bodiless { Body::Empty } else { response.body };
+        let body = if bodiless { Body::Empty } else { mem::take(&mut response.body) };
         let head = convert::response(&response.head, length);
         self.way.expects.set(false);
-        let send = self.way.respond.borrow_mut().send_response(head, body.is_empty()).map_err(|_| gone())?;
+        let mut send = self.way.respond.borrow_mut().send_response(head, body.is_empty()).map_err(|_| gone())?;
+        let (sent, wait) = (&mut account.record().sent, self.plan.timeouts.send);
+        let body = send_now(&mut send, body, sent)?;
         if body.is_empty() {
             return Ok(());
         }
-        let (sent, wait) = (&mut account.record().sent, self.plan.timeouts.send);
         let (data, alarm) = (Bytes::new(), Alarm::default());
         self.write(Writer { send, body, left: length, data, end: End::Open, sent, wait, alarm }).await
     }
@@ -169,7 +178,7 @@ impl<S: Service> Stream<S> {
     /// Writes content to its end, or resets the stream.
     async fn write(&self, mut writer: Writer<'_>) -> Result<()> {
         let written = poll_fn(|cx| {
-            if self.watcher.poll(cx, Phase::Cut).is_ready() {
+            if self.is_cut() {
                 return Poll::Ready(Err(stopping()));
             }
             writer.poll(cx)
@@ -191,8 +200,8 @@ impl<S: Service> Stream<S> {
         let head = convert::response(&response.head, None);
         let send = self.way.respond.borrow_mut().send_response(head, false).map_err(|_| gone())?;
         let mut client = Tunnel::new(send, content);
-        let (mut moved, idle) = (tunnel::Moved::default(), self.plan.timeouts.tunnel);
-        let ended = tunnel::run(&mut client as &mut dyn Duplex, &mut *upstream, idle, &self.watcher, &mut moved).await;
+        let (mut moved, idle, watcher) = (tunnel::Moved::default(), self.plan.timeouts.tunnel, self.visit.watcher());
+        let ended = tunnel::run(&mut client as &mut dyn Duplex, &mut *upstream, idle, &watcher, &mut moved).await;
         (account.record().received, account.record().sent) = (moved.up, moved.down);
         if ended.is_err() {
             client.cut();
@@ -320,6 +329,33 @@ struct Writer<'a> {
     alarm: Alarm,
 }
 
+/// Sends content that is at hand, if the windows are open for all of it, as they mostly are; what is returned is still to
+/// be written.
+fn send_now(send: &mut SendStream<Bytes>, body: Body, sent: &mut u64) -> Result<Body> {
+    let octets = match body {
+        Body::Lent(octets) => Bytes::from(octets),
+        Body::Full(octets) => alone(octets),
+        body => return Ok(body),
+    };
+    if octets.is_empty() || room(send, octets.len()) < octets.len() {
+        return Ok(Body::Full(octets));
+    }
+    *sent = octets.len() as u64;
+    send.send_data(octets, true).map_err(|_| gone())?;
+    Ok(Body::Empty)
+}
+
+/// How much can be sent now, when there is so much to be sent.
+fn room(send: &mut SendStream<Bytes>, octets: usize) -> usize {
+    send.reserve_capacity(octets);
+    send.capacity()
+}
+
+/// Octets of which few hold no memory but their own.
+fn alone(octets: Bytes) -> Bytes {
+    if octets.len() > COPIED_MAX { octets } else { Bytes::copy_from_slice(&octets) }
+}
+
 /// What follows the data at hand.
 enum End {
     /// Not known yet.
@@ -372,15 +408,14 @@ impl Writer<'_> {
             *left = left.checked_sub(length).ok_or_else(|| Error::new(Kind::HttpResponseIncomplete, longer))?;
         }
         *self.sent += length;
-        self.data = if octets.len() > COPIED_MAX { octets } else { Bytes::copy_from_slice(&octets) };
+        self.data = alone(octets);
         Ok(())
     }
 
     /// Hands over what the windows allow.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         while !self.data.is_empty() {
-            self.send.reserve_capacity(self.data.len());
-            let room = match self.send.capacity() {
+            let room = match room(&mut self.send, self.data.len()) {
                 0 => match self.send.poll_capacity(cx) {
                     Poll::Ready(Some(Ok(room))) => room,
                     Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(ended(Some(error)))),

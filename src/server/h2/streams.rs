@@ -4,10 +4,13 @@
 //! stream rings its bell; that wakes the connection's task, once for all of them, and it goes on with those whose bells
 //! have rung. What they answer together the engine gets, and sends, together.
 
+use crate::base::clock;
+use crate::base::timer::{self, Timer};
 use crate::server::seat::{Seat, Seats};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Instant;
 use tokio::task::coop;
 
 /// The streams of one connection, each a job `J`.
@@ -16,13 +19,18 @@ pub(super) struct Streams<J> {
     free: Vec<usize>,
     board: Arc<Board>,
     /// Places whose bells had rung; empty between polls.
-    due: Vec<usize>,
+    rang: Vec<usize>,
+    /// Not later than any place is due.
+    first_due: Option<Instant>,
+    timer: Timer,
 }
 
 /// Where one stream after another is answered.
 struct Place<J> {
     seat: Option<Seat<J, ()>>,
     bell: Waker,
+    /// When it is to be asked at the latest.
+    due: Option<Instant>,
 }
 
 /// What has rung, and whom to wake.
@@ -81,12 +89,27 @@ impl Rung {
             self.places.push(place);
         }
     }
+
+    /// Forgets what was rung last, if it was for this place: a stream that ends in a poll has rung in it, if at all.
+    fn unlist(&mut self, place: usize) {
+        if self.places.last() == Some(&place) {
+            self.places.pop();
+            self.listed[place] = false;
+        }
+    }
 }
 
 impl<J: 'static> Streams<J> {
     /// None yet.
     pub(super) fn new() -> Streams<J> {
-        Streams { places: Vec::new(), free: Vec::new(), board: Arc::default(), due: Vec::new() }
+        Streams {
+            places: Vec::new(),
+            free: Vec::new(),
+            board: Arc::default(),
+            rang: Vec::new(),
+            first_due: None,
+            timer: Timer::default(),
+        }
     }
 
     /// How many are being answered.
@@ -111,7 +134,7 @@ impl<J: 'static> Streams<J> {
     fn add(&mut self) -> usize {
         let place = self.places.len();
         let bell = Arc::new(Bell { board: self.board.clone(), place: Some(place) }).into();
-        self.places.push(Place { seat: None, bell });
+        self.places.push(Place { seat: None, bell, due: None });
         self.board.rung().listed.push(false);
         place
     }
@@ -119,23 +142,45 @@ impl<J: 'static> Streams<J> {
     /// Goes on with the streams whose bells have rung; to be called first in a poll of the task. What rings until
     /// [`Streams::sleep`] wakes nobody.
     pub(super) fn wake(&mut self, seats: &Seats<J, ()>) {
-        let mut due = std::mem::take(&mut self.due);
+        self.ring_due(clock::turn());
+        let mut rang = std::mem::take(&mut self.rang);
         {
             let rung = &mut *self.board.rung();
             rung.task = None;
-            std::mem::swap(&mut due, &mut rung.places);
-            due.iter().for_each(|place| rung.listed[*place] = false);
+            std::mem::swap(&mut rang, &mut rung.places);
+            rang.iter().for_each(|place| rung.listed[*place] = false);
         }
-        due.drain(..).for_each(|place| self.go_on(seats, place));
-        self.due = due;
+        rang.drain(..).for_each(|place| self.go_on(seats, place));
+        self.rang = rang;
         // The engine is asked next, whatever they have told it.
         self.board.rung().engine = false;
     }
 
+    /// Rings for the streams whose time has come.
+    fn ring_due(&mut self, now: Instant) {
+        if self.first_due.is_none_or(|first| now < first) {
+            return;
+        }
+        let rung = &mut *self.board.rung();
+        for (place, stream) in self.places.iter_mut().enumerate() {
+            if stream.due.take_if(|due| *due <= now).is_some() {
+                rung.list(place);
+            }
+        }
+        self.first_due = self.places.iter().filter_map(|stream| stream.due).min();
+    }
+
+    /// Rings all bells: at the next [`Streams::wake`] every stream looks around.
+    pub(super) fn ring_all(&self) {
+        let rung = &mut *self.board.rung();
+        (0..self.places.len()).for_each(|place| rung.list(place));
+    }
+
     /// From now on a bell wakes the task; it is woken at once if one has rung.
-    pub(super) fn sleep(&self, cx: &Context<'_>) {
+    pub(super) fn sleep(&mut self, cx: &mut Context<'_>) {
+        let is_due = self.first_due.is_some_and(|first| self.timer.poll(cx, first).is_ready());
         let mut rung = self.board.rung();
-        if rung.engine || !rung.places.is_empty() {
+        if is_due || rung.engine || !rung.places.is_empty() {
             cx.waker().wake_by_ref();
         } else {
             rung.task = Some(cx.waker().clone());
@@ -143,7 +188,7 @@ impl<J: 'static> Streams<J> {
     }
 
     /// Ready when none is left.
-    pub(super) fn poll_end(&mut self, cx: &Context<'_>, seats: &Seats<J, ()>) -> Poll<()> {
+    pub(super) fn poll_end(&mut self, cx: &mut Context<'_>, seats: &Seats<J, ()>) -> Poll<()> {
         self.wake(seats);
         self.sleep(cx);
         if self.len() == 0 { Poll::Ready(()) } else { Poll::Pending }
@@ -154,15 +199,19 @@ impl<J: 'static> Streams<J> {
         if !coop::has_budget_remaining() {
             return self.board.rung().list(place);
         }
-        let Some(Place { seat, bell }) = self.places.get_mut(place) else { return };
+        let Some(Place { seat, bell, due }) = self.places.get_mut(place) else { return };
         // Rung for a stream that has ended.
         let Some(sitting) = seat else { return };
-        let polled = catch_unwind(AssertUnwindSafe(|| sitting.poll(&mut Context::from_waker(bell))));
+        let (polled, asked) = timer::part(bell, |cx| catch_unwind(AssertUnwindSafe(|| sitting.poll(cx))));
         if matches!(polled, Ok(Poll::Pending)) {
+            *due = asked;
+            self.first_due = self.first_due.into_iter().chain(asked).min();
             return;
         }
+        *due = None;
         let left = seat.take().filter(|_| polled.is_ok());
         left.into_iter().for_each(|seat| seats.rest(seat));
+        self.board.rung().unlist(place);
         self.free.push(place);
     }
 }
@@ -173,6 +222,7 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::future::poll_fn;
     use std::rc::Rc;
+    use std::time::Duration;
 
     /// What a stream waits for.
     #[derive(Default)]
@@ -225,18 +275,18 @@ mod tests {
         let (seats, mut streams, gates) = two();
         let task = Arc::new(Task::default());
         let waker = task.clone().into();
-        let cx = Context::from_waker(&waker);
+        let cx = &mut Context::from_waker(&waker);
         assert_eq!(gates[0].asked.get(), 1, "at once");
-        assert!(streams.poll_end(&cx, &seats).is_pending());
+        assert!(streams.poll_end(cx, &seats).is_pending());
         assert_eq!((gates[0].asked.get(), *task.0.lock().unwrap()), (1, 0), "nobody has rung");
         gates[0].open();
-        assert!(streams.poll_end(&cx, &seats).is_pending());
+        assert!(streams.poll_end(cx, &seats).is_pending());
         assert_eq!((gates[0].asked.get(), gates[1].asked.get(), streams.len()), (2, 1, 1));
         gates[1].open();
         gates[1].bell.replace(None).into_iter().for_each(Waker::wake);
         streams.engine().wake();
         assert_eq!(*task.0.lock().unwrap(), 2);
-        assert!(streams.poll_end(&cx, &seats).is_ready());
+        assert!(streams.poll_end(cx, &seats).is_ready());
     }
 
     #[test]
@@ -244,31 +294,72 @@ mod tests {
         let (seats, mut streams, gates) = two();
         let task = Arc::new(Task::default());
         let waker = task.clone().into();
-        let cx = Context::from_waker(&waker);
+        let cx = &mut Context::from_waker(&waker);
         for (ring, woken) in [(true, 1), (false, 1)] {
             streams.wake(&seats);
             if ring {
                 gates[0].open();
             }
             assert_eq!(*task.0.lock().unwrap(), woken - u32::from(ring));
-            streams.sleep(&cx);
+            streams.sleep(cx);
             assert_eq!(*task.0.lock().unwrap(), woken);
         }
         assert_eq!(streams.len(), 1);
     }
 
     #[test]
+    fn what_a_stream_rings_while_it_ends_is_forgotten() {
+        let (seats, mut streams, gates) = two();
+        let cx = &mut Context::from_waker(Waker::noop());
+        let ring_and_end = async |gate: Job| {
+            poll_fn(|cx| {
+                gate.asked.set(gate.asked.get() + 1);
+                cx.waker().wake_by_ref();
+                if gate.asked.get() == 1 { Poll::Pending } else { Poll::Ready(()) }
+            })
+            .await;
+        };
+        let (seats_of_others, gate) = (Seats::default(), Job::default());
+        streams.start(&seats_of_others, gate.clone(), ring_and_end);
+        assert!(streams.poll_end(cx, &seats_of_others).is_pending());
+        assert_eq!((gate.asked.get(), streams.len()), (2, 2), "what it rings while it goes on is heard");
+        streams.start(&seats, gates[0].clone(), pass);
+        assert!(streams.poll_end(cx, &seats).is_pending());
+        assert_eq!(gates[0].asked.get(), 2, "who took its place is not asked for it");
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_waits_for_a_clock_is_asked_when_its_time_has_come() {
+        let (seats, mut streams, done) = (Seats::default(), Streams::new(), Rc::new(Cell::new(0)));
+        for wait in [30, 1_000_000, 10] {
+            streams.start(&seats, (wait, done.clone()), async |(wait, done): (u64, Rc<Cell<u32>>)| {
+                let (mut timer, due) = (Timer::default(), clock::now() + Duration::from_millis(wait));
+                poll_fn(|cx| timer.poll(cx, due)).await;
+                assert!(clock::now() >= due, "not before its time");
+                done.set(done.get() + 1);
+            });
+        }
+        let ends = clock::in_turns(Box::pin(poll_fn(|cx| {
+            let _ = streams.poll_end(cx, &seats);
+            if streams.len() == 1 { Poll::Ready(()) } else { Poll::Pending }
+        })));
+        ends.await;
+        assert_eq!(done.get(), 2, "the third has time");
+        assert!(streams.first_due.is_some_and(|due| due > clock::now() + Duration::from_secs(900)));
+    }
+
+    #[test]
     fn a_panic_ends_its_stream_and_no_other() {
         let (seats, mut streams, gates) = two();
-        let cx = Context::from_waker(Waker::noop());
+        let cx = &mut Context::from_waker(Waker::noop());
         for left in [2, 1] {
             gates[0].bell.take().unwrap().wake();
-            assert!(streams.poll_end(&cx, &seats).is_pending());
+            assert!(streams.poll_end(cx, &seats).is_pending());
             assert_eq!(streams.len(), left);
         }
         assert_eq!(Rc::strong_count(&gates[0]), 1, "what it held is gone");
         gates[1].open();
-        assert!(streams.poll_end(&cx, &seats).is_ready());
+        assert!(streams.poll_end(cx, &seats).is_ready());
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl AsyncWrite for Shared {
             ready!(wire.poll_flush(cx))?;
         }
         let take = octets.len().min(GATHERED_MAX - wire.gathered);
-        wire.io.gather(octets.get(..take).unwrap_or_default());
+        wire.io.gather(octets.get(..take).unwrap_or_default())?;
         wire.gathered += take;
         Poll::Ready(Ok(take))
     }
