@@ -290,6 +290,71 @@ fn goaway_frees_only_streams_above_its_last_id() {
     }
 }
 
+/// Settings, an answer on the first stream with these fields as literals, and content that ends it.
+fn answer(fields: &[(&str, &str)]) -> Vec<u8> {
+    let text = |text: &str| [&[text.len() as u8], text.as_bytes()].concat();
+    let literal = |(name, value): &(&str, &str)| [vec![0], text(name), text(value)].concat();
+    let block: Vec<u8> = fields.iter().flat_map(literal).collect();
+    let head = [0, 0, block.len() as u8, 1, 4, 0, 0, 0, 1];
+    [&[0, 0, 0, 4, 0, 0, 0, 0, 0], &head[..], &block, &[0, 0, 2, 0, 1, 0, 0, 0, 1], b"hi"].concat()
+}
+
+#[test]
+fn what_is_no_answer_in_http2_is_never_passed_on() {
+    let ok = (":status", "200");
+    let bad: &[&[(&str, &str)]] = &[
+        &[("a", "b")],
+        &[(":status", "2")],
+        &[(":status", "099")],
+        &[(":status", "abc")],
+        &[(":status", "1000")],
+        &[(":status", "101")],
+        &[(":status", "103")],
+        &[ok, ok],
+        &[("a", "b"), ok],
+        &[ok, (":evil", "1")],
+        &[ok, ("X-Upper", "1")],
+        &[ok, ("", "1")],
+        &[ok, ("a b", "1")],
+        &[ok, ("a\r\nb", "1")],
+        &[ok, ("a", "1\r\nset-cookie: evil")],
+        &[ok, ("a", "1\n2")],
+        &[ok, ("a", "1\0")],
+        &[ok, ("connection", "close")],
+        &[ok, ("transfer-encoding", "chunked")],
+        &[ok, ("keep-alive", "1")],
+        &[ok, ("upgrade", "h2c")],
+        &[ok, ("content-length", "")],
+        &[ok, ("content-length", "+2")],
+        &[ok, ("content-length", "2, 2")],
+        &[ok, ("content-length", "2"), ("content-length", "3")],
+    ];
+    let good = [ok, ("content-length", "2")];
+    let rows = bad.iter().map(|fields| (*fields, false)).chain([(&good[..], true)]);
+    for (fields, good) in rows {
+        local(async {
+            let (listener, address) = listen().await;
+            let endpoint = endpoint(UrlScheme::H2c, address, Side::Origin);
+            let serve = async {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let mut seen = Vec::new();
+                while !has_headers(&seen) {
+                    socket.read_buf(&mut seen).await.unwrap();
+                }
+                socket.write_all(&answer(fields)).await.unwrap();
+                std::future::pending::<()>().await;
+            };
+            let upstream = Upstream::new(LIMITS);
+            let told = tokio::select! {
+                told = outcome(&upstream, &endpoint, get("/")) => told,
+                () = serve => unreachable!("it stays open"),
+            };
+            assert_eq!(told == "200 hi.", good, "{fields:?}: {told}");
+            assert!(good || told.starts_with("http_protocol_error "), "{fields:?}: {told}");
+        });
+    }
+}
+
 #[test]
 fn a_client_that_goes_away_resets_the_stream() {
     local(async {
