@@ -117,6 +117,11 @@ impl Proxy {
         look(&self.held.borrow())
     }
 
+    /// The same for a request that took its snapshot: what is newer is looked for once for each.
+    pub fn with_seen<T>(&self, look: impl FnOnce(&Site) -> T) -> T {
+        look(&self.held.borrow())
+    }
+
     fn refresh(&self) {
         let mut reader = self.site.borrow_mut();
         if reader.refresh() {
