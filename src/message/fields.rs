@@ -215,22 +215,10 @@ impl Fields {
     /// Notes a line as an engine has read it, of which `fill` then brings the octets: it stands `at` octets behind the start
     /// of its section, `octets` begin with it, and it is `name: value CRLF` with a name and altogether so long.
     /// `None`: the name is no token. That is for the engine to judge, as the value is; these lines are of no use then.
-    /// Notes a line as an engine has read it, of which `fill` then brings the octets: it stands `at` octets behind the start
-    /// of its section, `octets` begin with it, and it is `name: value CRLF` with a name and altogether so long.
-    /// `None`: the name is no token. That is for the engine to judge, as the value is; these lines are of no use then.
-    #[inline]
-    pub(crate) fn index(&mut self, octets: &[u8], at: usize, name_len: usize, length: usize) -> Option<()> {
-        let (id, value_len) = (Name::at_start(octets, name_len), length - name_len - COLON.len() - END.len());
-        let section = self.section_mut();
-        section.note(id, octets.get(..name_len)?, at, value_len);
-        (!section.seen.nameless).then_some(())
-    }
-
-    /// Brings the octets of all lines that were noted; there are no others yet.
-    pub(crate) fn fill(&mut self, octets: &[u8]) {
-        let section = self.section_mut();
-        debug_assert!(section.octets.is_empty(), "a section is read once");
-        section.octets.extend_from_slice(octets);
+    /// The lines as an engine reads them, of which there are none yet.
+    pub(crate) fn reading(&mut self) -> Reading<'_> {
+        debug_assert!(self.is_empty(), "a section is read once");
+        Reading(self.section_mut())
     }
 
     /// Appends all lines of others, which were made once for many messages.
@@ -376,6 +364,43 @@ impl Fields {
     /// Whether there are no lines.
     pub fn is_empty(&self) -> bool {
         self.section().lines.is_empty()
+    }
+}
+
+/// A section that an engine reads: it says where each line stands behind the start of the section, then brings the octets
+/// of all of them. Each is `name: value CRLF`.
+pub(crate) struct Reading<'a>(&'a mut Section);
+
+impl Reading<'_> {
+    /// Notes the line that `octets` begin with, `at` octets behind the start, which has a name and altogether so many; which
+    /// name that is. `None`: it is no token. That is for the engine to judge, as the value is; these lines are of no use then.
+    #[inline]
+    pub(crate) fn line(&mut self, octets: &[u8], at: usize, name_len: usize, length: usize) -> Option<Name> {
+        let id = Name::at_start(octets, name_len);
+        self.known(id, at, name_len, length);
+        if id == Name::Other {
+            self.0.seen.note_other(octets.get(..name_len)?);
+        }
+        (!self.0.seen.nameless).then_some(id)
+    }
+
+    /// The same of a line whose name is known to be this one.
+    #[inline]
+    pub(crate) fn known(&mut self, id: Name, at: usize, name_len: usize, length: usize) {
+        let value_len = length - name_len - COLON.len() - END.len();
+        self.0.seen.names.insert(id);
+        self.0.lines.push(Line { id, at: at as u32, name_len: name_len as u32, value_len: value_len as u32 });
+    }
+
+    /// How many lines there are so far.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.0.lines.len()
+    }
+
+    /// Brings their octets.
+    pub(crate) fn end(self, octets: &[u8]) {
+        self.0.octets.extend_from_slice(octets);
     }
 }
 
