@@ -100,13 +100,6 @@ impl Seen {
             self.nameless |= !is_token(name);
         }
     }
-
-    fn join(&mut self, other: Seen) {
-        self.names.join(other.names);
-        self.initials |= other.initials;
-        self.underscore |= other.underscore;
-        self.nameless |= other.nameless;
-    }
 }
 
 /// The bit of a first letter, in any case.
@@ -182,10 +175,12 @@ impl Fields {
     /// Appends a whole line as it is written, which is known to be one.
     pub(crate) fn add_line(&mut self, id: Name, line: &'static str) {
         debug_assert!(line.strip_prefix(id.start()).is_some_and(|rest| rest.find("\r\n") == Some(rest.len() - 2)));
-        let (name, section) = (id.as_str(), self.section_mut());
-        let at = section.octets.len();
-        section.octets.extend_from_slice(line.as_bytes());
-        section.note(id, name.as_bytes(), at, line.len() - name.len() - COLON.len() - END.len());
+        self.section_mut().take(id, line.as_bytes());
+    }
+
+    /// Appends a line that was made before.
+    pub fn add_ready(&mut self, line: &Ready) {
+        self.section_mut().take(line.id, &line.octets);
     }
 
     /// Appends a line under a well-known name, its value known to hold no control octet.
@@ -219,15 +214,6 @@ impl Fields {
     pub(crate) fn reading(&mut self) -> Reading<'_> {
         debug_assert!(self.is_empty(), "a section is read once");
         Reading(self.section_mut())
-    }
-
-    /// Appends all lines of others, which were made once for many messages.
-    pub(crate) fn append(&mut self, others: &Fields) {
-        let (section, others) = (self.section_mut(), others.section());
-        let behind = section.octets.len() as u32;
-        section.octets.extend_from_slice(&others.octets);
-        section.lines.extend(others.lines.iter().map(|line| Line { at: behind + line.at, ..*line }));
-        section.seen.join(others.seen);
     }
 
     /// Replaces all lines of a well-known name by one.
@@ -367,6 +353,22 @@ impl Fields {
     }
 }
 
+/// A line under a well-known name that is made once for many messages.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    id: Name,
+    octets: Box<[u8]>,
+}
+
+impl Ready {
+    /// The line with this value, as [`Fields::put`] writes it.
+    pub fn new(id: Name, value: impl fmt::Display) -> Ready {
+        let mut fields = Fields::new();
+        fields.put(id, value);
+        Ready { id, octets: fields.section().octets.as_slice().into() }
+    }
+}
+
 /// A section that an engine reads: it says where each line stands behind the start of the section, then brings the octets
 /// of all of them. Each is `name: value CRLF`.
 pub(crate) struct Reading<'a>(&'a mut Section);
@@ -412,6 +414,14 @@ impl Section {
         while let Some(at) = swar::find(&self.octets[from..], odd, marks) {
             self.octets[from + at] = b' ';
         }
+    }
+
+    /// Appends a whole line under a well-known name in its lower-case spelling.
+    #[inline]
+    fn take(&mut self, id: Name, line: &[u8]) {
+        let at = self.octets.len();
+        self.octets.extend_from_slice(line);
+        self.note(id, id.as_str().as_bytes(), at, line.len() - id.start().len() - END.len());
     }
 
     /// Ends the line that begins at `at`.
