@@ -33,13 +33,7 @@ pub(super) struct Lease {
 }
 
 /// Sends a request and awaits the final head of its answer.
-///
-/// What it takes is put where it stays before anybody waits: a future would keep a place for it besides.
-pub(super) fn exchange<'a>(
-    mut lease: Lease,
-    request: &'a mut Outgoing<'_>,
-    terms: &'a Terms,
-) -> impl Future<Output = Result<Answer>> {
+pub(super) async fn exchange(mut lease: Lease, request: &mut Outgoing<'_>, terms: &Terms) -> Result<Answer> {
     let framing = match request.body.length() {
         _ if request.body.is_empty() => Framing::None,
         Some(0) => Framing::None,
@@ -52,7 +46,7 @@ pub(super) fn exchange<'a>(
     let upload = Upload::new(std::mem::take(&mut request.body), framing, expects);
     let reader = HeadReader::default();
     let mut talk = Talk { lease: Some(lease), upload, terms, reader, wait: None, seen: false, interim: 0 };
-    poll_fn(move |cx| talk.poll_answer(cx, request))
+    poll_fn(|cx| talk.poll_answer(cx, request)).await
 }
 
 /// A request in progress, until the final head has come.

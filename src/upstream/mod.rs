@@ -203,35 +203,26 @@ impl Upstream {
         {
             Box::pin(tokio::time::sleep(terms.left(by))).await;
         }
-        let outcome = match self.idle(endpoint, request.upgrade.is_some(), began) {
+        let way = match self.idle(endpoint, request.upgrade.is_some(), began) {
             Some((conn, leave)) => {
                 record.connect = Duration::ZERO;
-                http1::exchange(http1::Lease { conn, leave, flight, pooled: true }, request, &terms).await
+                Way::Http1(http1::Lease { conn, leave, flight, pooled: true })
             }
-            None => Box::pin(self.exchange_elsewhere(endpoint, flight, request, &terms, record)).await,
+            None => {
+                let way = Box::pin(self.way(endpoint, request.upgrade.is_some(), flight, &terms)).await;
+                let pooled = way.as_ref().is_ok_and(Way::is_pooled);
+                record.connect = if pooled { Duration::ZERO } else { clock::turn().duration_since(began) };
+                way?
+            }
+        };
+        let outcome = match way {
+            Way::Http1(lease) => http1::exchange(lease, request, &terms).await,
+            Way::Http2(lease) => Box::pin(http2::exchange(lease, request, terms)).await,
         };
         if outcome.is_ok() {
             record.first_byte = Some(clock::turn());
         }
         outcome
-    }
-
-    /// The same where no connection is idle: over one that is opened, waited for, or shared.
-    async fn exchange_elsewhere(
-        &self,
-        endpoint: &Arc<Endpoint>,
-        flight: InFlight,
-        request: &mut Outgoing<'_>,
-        terms: &Terms,
-        record: &mut Record,
-    ) -> Result<Answer> {
-        let way = self.way(endpoint, request.upgrade.is_some(), flight, terms).await;
-        let opened = record.attempt_began.filter(|_| !way.as_ref().is_ok_and(Way::is_pooled));
-        record.connect = opened.map_or(Duration::ZERO, |began| clock::turn().duration_since(began));
-        match way? {
-            Way::Http1(lease) => http1::exchange(lease, request, terms).await,
-            Way::Http2(lease) => http2::exchange(lease, request, *terms).await,
-        }
     }
 
     /// Opens the HTTP/2 connection to an endpoint unless there is one; its PINGs then tell whether the other side lives,
