@@ -17,15 +17,23 @@ const LABEL_MAX: usize = 63;
 ///
 /// Errors: user information, an empty host, an address or a port that is none, what no DNS name holds.
 pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
+    let mut spelt = String::new();
+    put(text, &mut spelt).map(|()| spelt)
+}
+
+/// Appends what [`normalise`] gives. Errors: as its.
+pub fn put(text: &[u8], out: &mut String) -> Result<(), Wrong> {
     if is_spelt(text) {
-        return String::from_utf8(text.to_vec()).map_err(|_| "the host is not ASCII");
+        *out += std::str::from_utf8(text).map_err(|_| "the host is not ASCII")?;
+        return Ok(());
     }
     // Neither may stand anywhere in what is spelt below: only a refusal asks which it was.
-    spell(text).map_err(|wrong| match text {
+    *out += &spell(text).map_err(|wrong| match text {
         _ if !text.is_ascii() => "the host is not ASCII",
         _ if text.contains(&b'@') => "the host comes with user information",
         _ => wrong,
-    })
+    })?;
+    Ok(())
 }
 
 /// The quick look that nearly every request passes: a name in lower case that ends in a letter and is no longer than a

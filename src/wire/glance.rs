@@ -10,7 +10,7 @@ use crate::message::fields::Reading;
 use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme, Version};
 
 /// Reads a request head at the start of `buffer`; how many octets it took.
-pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Option<(RequestHead, usize)> {
+pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Option<(Box<RequestHead>, usize)> {
     let within = buffer.get(..limits.head).unwrap_or(buffer);
     let space = swar::find_near(within.get(..=Method::LEN_MAX).unwrap_or(within), b' ')?;
     let (method, rest) = within.split_at_checked(space)?;
@@ -23,8 +23,9 @@ pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Opt
     let ([b' ', version @ .., b'\r', b'\n'], rest) = rest.split_first_chunk::<11>()? else { return None };
     let version = version_of(version)?;
     let (fields, left) = fields(rest, limits)?;
-    let target = std::str::from_utf8(target).ok()?.to_owned();
-    let head = RequestHead { method, version, scheme, authority: String::new(), target, protocol: None, fields };
+    let (target, mut head) = (std::str::from_utf8(target).ok()?, RequestHead::spare());
+    (head.method, head.version, head.scheme, head.fields) = (method, version, scheme, fields);
+    head.target.push_str(target);
     Some((head, within.len() - left))
 }
 
