@@ -175,12 +175,19 @@ impl Fields {
     /// Appends a whole line as it is written, which is known to be one.
     pub(crate) fn add_line(&mut self, id: Name, line: &'static str) {
         debug_assert!(line.strip_prefix(id.start()).is_some_and(|rest| rest.find("\r\n") == Some(rest.len() - 2)));
-        self.section_mut().take(id, line.as_bytes());
+        let (name, section) = (id.as_str(), self.section_mut());
+        let at = section.octets.len();
+        section.octets.extend_from_slice(line.as_bytes());
+        section.note(id, name.as_bytes(), at, line.len() - name.len() - COLON.len() - END.len());
     }
 
     /// Appends a line that was made before.
-    pub fn add_ready(&mut self, line: &Ready) {
-        self.section_mut().take(line.id, &line.octets);
+    pub fn add_ready(&mut self, ready: &Ready) {
+        let section = self.section_mut();
+        let at = section.octets.len() as u32;
+        section.octets.extend_from_slice(&ready.octets);
+        section.seen.names.insert(ready.line.id);
+        section.lines.push(Line { at, ..ready.line });
     }
 
     /// Appends a line under a well-known name, its value known to hold no control octet.
@@ -356,16 +363,19 @@ impl Fields {
 /// A line under a well-known name that is made once for many messages.
 #[derive(Debug, Clone)]
 pub struct Ready {
-    id: Name,
+    line: Line,
     octets: Box<[u8]>,
 }
 
 impl Ready {
     /// The line with this value, as [`Fields::put`] writes it.
     pub fn new(id: Name, value: impl fmt::Display) -> Ready {
+        debug_assert!(id != Name::Other, "a well-known name");
         let mut fields = Fields::new();
         fields.put(id, value);
-        Ready { id, octets: fields.section().octets.as_slice().into() }
+        let octets: Box<[u8]> = fields.section().octets.as_slice().into();
+        let (name_len, value_len) = (id.as_str().len() as u32, (octets.len() - id.start().len() - END.len()) as u32);
+        Ready { line: Line { id, at: 0, name_len, value_len }, octets }
     }
 }
 
@@ -414,14 +424,6 @@ impl Section {
         while let Some(at) = swar::find(&self.octets[from..], odd, marks) {
             self.octets[from + at] = b' ';
         }
-    }
-
-    /// Appends a whole line under a well-known name in its lower-case spelling.
-    #[inline]
-    fn take(&mut self, id: Name, line: &[u8]) {
-        let at = self.octets.len();
-        self.octets.extend_from_slice(line);
-        self.note(id, id.as_str().as_bytes(), at, line.len() - id.start().len() - END.len());
     }
 
     /// Ends the line that begins at `at`.
