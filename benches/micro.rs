@@ -13,7 +13,6 @@ mod facts;
 #[path = "support/report.rs"]
 mod report;
 
-use bytes::BytesMut;
 use coordinator::base::id::EdgeId;
 use coordinator::config::load::{self, Kind, Strictness};
 use coordinator::config::plan::Plan;
@@ -184,7 +183,7 @@ fn heads(bench: &mut Bench) {
         head
     });
     let head = parse();
-    let mut out = BytesMut::with_capacity(4 << 10);
+    let mut out = Vec::with_capacity(4 << 10);
     bench.measure("head, write", 1, || {
         out.clear();
         request_head(&mut out, black_box(&head), Framing::None, Connection::Keep);

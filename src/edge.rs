@@ -523,9 +523,11 @@ impl Worker {
         if let Some(head) = head.filter(|head| self.keeps(record, head)) {
             self.local.note(record, head.method.as_str(), &head.target);
         }
-        self.proxy.with_site(|site| {
+        self.proxy.with_seen(|site| {
             self.local.observe(&site.plan, record);
-            self.log.borrow_mut().line(|out| access::line(out, &site.plan, record, from, head));
+            if let Some(log) = self.log.borrow_mut().open() {
+                log.line(|out| access::line(out, &site.plan, record, from, head));
+            }
         });
     }
 }
@@ -533,31 +535,25 @@ impl Worker {
 /// A worker's part of the access log; follows the log that a reload opens or closes.
 struct Logging {
     log: Reader<Option<Arc<AccessLog>>>,
-    seen: Arc<Option<Arc<AccessLog>>>,
     buffer: Option<AccessBuffer>,
 }
 
 impl Logging {
     fn new(mut log: Reader<Option<Arc<AccessLog>>>) -> Logging {
-        let seen = log.load().clone();
-        Logging { buffer: seen.as_ref().as_ref().map(AccessLog::buffer), seen, log }
+        Logging { buffer: buffer(log.load()), log }
     }
 
-    /// Whether lines are written at this moment.
-    fn is_open(&mut self) -> bool {
-        self.log.load().is_some()
+    /// Where lines are written at this moment, if they are.
+    fn open(&mut self) -> Option<&AccessBuffer> {
+        if self.log.refresh() {
+            self.buffer = buffer(self.log.seen());
+        }
+        self.buffer.as_ref()
     }
+}
 
-    fn line(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        let now = self.log.load();
-        if !Arc::ptr_eq(now, &self.seen) {
-            self.seen = now.clone();
-            self.buffer = self.seen.as_ref().as_ref().map(AccessLog::buffer);
-        }
-        if let Some(buffer) = &self.buffer {
-            buffer.line(write);
-        }
-    }
+fn buffer(log: &Option<Arc<AccessLog>>) -> Option<AccessBuffer> {
+    log.as_ref().map(AccessLog::buffer)
 }
 
 impl Service for Worker {
@@ -579,7 +575,7 @@ impl Service for Worker {
 
     fn wants_summary(&self) -> bool {
         // The page of the admin door shows the last requests, logged or not.
-        self.log.borrow_mut().is_open() || self.proxy.with_site(|site| site.plan.admin.is_some())
+        self.log.borrow_mut().open().is_some() || self.proxy.with_seen(|site| site.plan.admin.is_some())
     }
 
     fn finish(&self, record: &Record, from: &Downstream, head: Option<&Summary>) {

@@ -25,13 +25,13 @@ use std::time::{Duration, Instant};
 static ALLOCATOR: alloc::Counting = alloc::Counting;
 
 /// Allocations of one GET over kept connections, both sides HTTP/1.1, answered by 512 octets, no access log.
-const FORWARDED_MAX: u64 = 3;
+const FORWARDED_MAX: u64 = 0;
 
 /// The same, answered by 16 KiB.
-const MIDDLE_MAX: u64 = 4;
+const MIDDLE_MAX: u64 = 0;
 
 /// The same as a POST of 4 KiB.
-const POST_MAX: u64 = 8;
+const POST_MAX: u64 = 4;
 
 /// Allocations of one GET over a kept HTTP/2 connection, one stream at a time, answered by 512 octets over HTTP/1.1.
 const HTTP2_MAX: u64 = 12;

@@ -2,6 +2,7 @@
 
 use super::Body;
 use super::buffers::{self, Leave, Lent};
+use super::outbox::Outbox;
 use super::tcp;
 use super::tls::{RECORD, Tls};
 use bytes::{Buf, BufMut, BytesMut};
@@ -80,7 +81,7 @@ pub struct Io {
     /// Octets read and not yet consumed.
     pub inbox: BytesMut,
     /// Octets to send.
-    outbox: BytesMut,
+    outbox: Outbox,
     ended: bool,
     /// Leave to have a large inbox.
     large: Option<Leave>,
@@ -92,7 +93,7 @@ impl Io {
 
     /// Wraps a fresh stream.
     pub fn new(stream: Stream) -> Self {
-        Io { stream, inbox: BytesMut::new(), outbox: BytesMut::new(), ended: false, large: None }
+        Io { stream, inbox: BytesMut::new(), outbox: Outbox::default(), ended: false, large: None }
     }
 
     /// Reads once into the inbox, which has room for at least `least` octets where that is more than usual.
@@ -181,11 +182,8 @@ impl Io {
     }
 
     /// The outbox, with room for a head and a small body. It holds memory only while it holds octets.
-    pub fn outbox(&mut self) -> &mut BytesMut {
-        if self.outbox.capacity() == 0 {
-            self.outbox = buffers::spare();
-        }
-        &mut self.outbox
+    pub fn outbox(&mut self) -> &mut Vec<u8> {
+        self.outbox.end()
     }
 
     /// Takes octets that are to be sent with what comes next. Over TLS they share records with it: each is sealed when it is
@@ -197,15 +195,15 @@ impl Io {
         self.outbox().extend_from_slice(octets);
         if let Stream::TlsServer(tls) = &mut self.stream {
             let full = self.outbox.len() / RECORD * RECORD;
-            let held = tls.hold(self.outbox.get(..full).unwrap_or_default())?;
-            self.sent(held);
+            let held = tls.hold(self.outbox.unsent().get(..full).unwrap_or_default())?;
+            self.outbox.sent(held);
         }
         Ok(())
     }
 
     /// The connection is idle: its buffer goes to whoever needs one next. Nothing may be left in it, nor to be sent.
     pub fn rest(&mut self) {
-        debug_assert!(self.inbox.is_empty() && self.outbox.is_empty(), "an idle connection has nothing to say");
+        debug_assert!(self.inbox.is_empty() && self.outbox.len() == 0, "an idle connection has nothing to say");
         self.give_back_inbox();
     }
 
@@ -243,13 +241,13 @@ impl Io {
     pub fn poll_drain(&mut self, cx: &mut Context<'_>, keep: usize) -> Poll<io::Result<()>> {
         while self.outbox.len() > keep {
             let sent = ready!(match &mut self.stream {
-                Stream::Tcp(tcp) => tcp::poll_send(tcp, cx, &self.outbox),
-                stream => Pin::new(stream).poll_write(cx, &self.outbox),
+                Stream::Tcp(tcp) => tcp::poll_send(tcp, cx, self.outbox.unsent()),
+                stream => Pin::new(stream).poll_write(cx, self.outbox.unsent()),
             })?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.sent(sent);
+            self.outbox.sent(sent);
         }
         Poll::Ready(Ok(()))
     }
@@ -261,24 +259,16 @@ impl Io {
             self.outbox().put(&mut *direct);
         }
         while direct.has_remaining() {
-            let pieces = [io::IoSlice::new(&self.outbox), io::IoSlice::new(direct.chunk())];
+            let pieces = [io::IoSlice::new(self.outbox.unsent()), io::IoSlice::new(direct.chunk())];
             let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &pieces))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             let before = sent.min(self.outbox.len());
-            self.sent(before);
+            self.outbox.sent(before);
             direct.advance(sent - before);
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// So many octets of the outbox have gone.
-    fn sent(&mut self, octets: usize) {
-        self.outbox.advance(octets);
-        if self.outbox.is_empty() {
-            buffers::put_aside(&mut self.outbox);
-        }
     }
 
     /// Sends until the outbox is empty and the stream flushed.

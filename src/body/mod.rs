@@ -6,6 +6,7 @@
 mod buffers;
 pub mod encode;
 pub mod io;
+mod outbox;
 pub mod replay;
 mod tcp;
 pub mod tls;

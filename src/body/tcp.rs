@@ -4,6 +4,7 @@
 //! nobody asks the system what the last call has answered already.
 
 use bytes::BytesMut;
+use rustix::net::SendFlags;
 use std::io;
 use std::task::{Context, Poll, ready};
 use tokio::io::Interest;
@@ -23,11 +24,17 @@ pub(super) fn poll_receive(tcp: &TcpStream, cx: &mut Context<'_>, buffer: &mut B
 /// Sends some of `octets`; waits while the socket is full.
 pub(super) fn poll_send(tcp: &TcpStream, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
     loop {
-        match once(tcp, Interest::WRITABLE, octets.len(), || tcp.try_write(octets)) {
+        match once(tcp, Interest::WRITABLE, octets.len(), || send(tcp, octets)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(tcp.poll_write_ready(cx))?,
             done => return Poll::Ready(done),
         }
     }
+}
+
+/// The call itself. The runtime's own would look once more whether it may be made, and goes through the C library, which
+/// makes each such call fit for the cancellation of threads.
+fn send(tcp: &TcpStream, octets: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(tcp, octets, SendFlags::NOSIGNAL)?)
 }
 
 /// Does one call that moves at most `most` octets. When it moves fewer there is no more to be had now: the runtime, which is

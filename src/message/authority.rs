@@ -17,10 +17,18 @@ const LABEL_MAX: usize = 63;
 ///
 /// Errors: user information, an empty host, an address or a port that is none, what no DNS name holds.
 pub fn normalise(text: &[u8]) -> Result<String, Wrong> {
+    let mut spelt = String::new();
+    put(text, &mut spelt).map(|()| spelt)
+}
+
+/// Appends what [`normalise`] gives. Errors: as its.
+pub fn put(text: &[u8], out: &mut String) -> Result<(), Wrong> {
     if is_spelt(text) {
-        return String::from_utf8(text.to_vec()).map_err(|_| "the host is not ASCII");
+        *out += std::str::from_utf8(text).map_err(|_| "the host is not ASCII")?;
+        return Ok(());
     }
-    judge(text)
+    *out += &judge(text)?;
+    Ok(())
 }
 
 /// Does the same where the text is, which stays what it was if it is refused.

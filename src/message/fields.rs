@@ -9,7 +9,6 @@ use super::name::{Name, Names};
 use crate::base::swar;
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
-use std::mem;
 use std::ops::Range;
 
 /// One line of a field section, borrowed.
@@ -54,12 +53,20 @@ impl Line {
 ///
 /// The octets hold each line as it is written, `name: value CRLF`, so that lines which follow each other are written in
 /// one piece.
+/// Behind one pointer, because a head changes hands many times; `None` while there has been no line.
 #[derive(Default)]
-pub struct Fields {
+pub struct Fields(Option<Box<Section>>);
+
+/// What a field section consists of.
+#[derive(Default)]
+struct Section {
     octets: Vec<u8>,
     lines: Vec<Line>,
     seen: Seen,
 }
+
+/// What a section is before its first line.
+static NOTHING: Section = Section { octets: Vec::new(), lines: Vec::new(), seen: Seen::NOTHING };
 
 /// What is among the lines: most questions are about what is not there, and end here. All but `names` may still tell of
 /// lines that are gone.
@@ -75,6 +82,8 @@ struct Seen {
 }
 
 impl Seen {
+    const NOTHING: Seen = Seen { names: Names::of(&[]), initials: 0, underscore: false, nameless: false };
+
     #[inline]
     fn note(&mut self, id: Name, name: &[u8]) {
         self.names.insert(id);
@@ -90,13 +99,6 @@ impl Seen {
             self.underscore |= name.contains(&b'_');
             self.nameless |= !is_token(name);
         }
-    }
-
-    fn join(&mut self, other: Seen) {
-        self.names.join(other.names);
-        self.initials |= other.initials;
-        self.underscore |= other.underscore;
-        self.nameless |= other.nameless;
     }
 }
 
@@ -115,28 +117,45 @@ impl Fields {
     /// No lines, with room for those of most messages and `octets` of names and values: in memory that a message left
     /// behind which is gone, if there is some.
     pub fn with_room(octets: usize) -> Self {
-        let kept = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        let mut fields = kept.unwrap_or_default();
-        fields.lines.reserve(LINES);
-        fields.octets.reserve(octets.max(OCTETS));
-        fields
+        let mut section = taken();
+        section.lines.reserve(LINES);
+        section.octets.reserve(octets.max(OCTETS));
+        Fields(Some(section))
+    }
+
+    #[inline]
+    fn section(&self) -> &Section {
+        self.0.as_deref().unwrap_or(&NOTHING)
+    }
+
+    #[inline]
+    fn section_mut(&mut self) -> &mut Section {
+        self.0.get_or_insert_with(taken)
     }
 
     /// Appends a line. CR, LF and NUL in the value become spaces, so that nothing that we build can split a message; a line
     /// whose name is no token is never written.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        self.push_as(Name::of(name), name, value);
+        let section = self.section_mut();
+        let at = section.octets.len();
+        section.octets.reserve(name.len() + COLON.len() + value.len() + END.len());
+        section.octets.extend_from_slice(name);
+        section.octets.extend_from_slice(COLON);
+        section.octets.extend_from_slice(value);
+        section.clean(at + name.len() + COLON.len());
+        section.close(Name::of(name), name, at, value.len());
     }
 
     /// Appends a line whose grammar an engine has checked: the name is a token, and nothing in the value ends a line.
     pub(crate) fn pass(&mut self, name: &[u8], value: &[u8]) {
         debug_assert!(is_token(name) && !value.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)), "checked");
-        let at = self.octets.len();
-        self.octets.reserve(name.len() + COLON.len() + value.len() + END.len());
-        self.octets.extend_from_slice(name);
-        self.octets.extend_from_slice(COLON);
-        self.octets.extend_from_slice(value);
-        self.close(Name::of(name), name, at, value.len());
+        let section = self.section_mut();
+        let at = section.octets.len();
+        section.octets.reserve(name.len() + COLON.len() + value.len() + END.len());
+        section.octets.extend_from_slice(name);
+        section.octets.extend_from_slice(COLON);
+        section.octets.extend_from_slice(value);
+        section.close(Name::of(name), name, at, value.len());
     }
 
     /// Appends a line under a well-known name in its lower-case spelling.
@@ -144,68 +163,61 @@ impl Fields {
     /// Inlined, because callers name the name: how the line begins is then a constant.
     #[inline]
     pub fn add(&mut self, id: Name, value: impl AsRef<[u8]>) {
-        let (start, value, at) = (id.start().as_bytes(), value.as_ref(), self.octets.len());
-        self.octets.reserve(start.len() + value.len() + END.len());
-        self.octets.extend_from_slice(start);
-        self.octets.extend_from_slice(value);
-        self.clean(at + start.len());
-        self.close(id, id.as_str().as_bytes(), at, value.len());
+        let (start, value, section) = (id.start().as_bytes(), value.as_ref(), self.section_mut());
+        let at = section.octets.len();
+        section.octets.reserve(start.len() + value.len() + END.len());
+        section.octets.extend_from_slice(start);
+        section.octets.extend_from_slice(value);
+        section.clean(at + start.len());
+        section.close(id, id.as_str().as_bytes(), at, value.len());
     }
 
     /// Appends a whole line as it is written, which is known to be one.
     pub(crate) fn add_line(&mut self, id: Name, line: &'static str) {
         debug_assert!(line.strip_prefix(id.start()).is_some_and(|rest| rest.find("\r\n") == Some(rest.len() - 2)));
-        let (name, at) = (id.as_str(), self.octets.len());
-        self.octets.extend_from_slice(line.as_bytes());
-        self.note_line(id, name.as_bytes(), at, line.len() - name.len() - COLON.len() - END.len());
+        let (name, section) = (id.as_str(), self.section_mut());
+        let at = section.octets.len();
+        section.octets.extend_from_slice(line.as_bytes());
+        section.note(id, name.as_bytes(), at, line.len() - name.len() - COLON.len() - END.len());
+    }
+
+    /// Appends a line that was made before.
+    pub fn add_ready(&mut self, ready: &Ready) {
+        let section = self.section_mut();
+        let at = section.octets.len() as u32;
+        section.octets.extend_from_slice(&ready.octets);
+        section.seen.names.insert(ready.line.id);
+        section.lines.push(Line { at, ..ready.line });
     }
 
     /// Appends a line under a well-known name, its value known to hold no control octet.
     #[inline]
     pub(crate) fn plain(&mut self, id: Name, value: &[u8]) {
         debug_assert!(!value.iter().any(u8::is_ascii_control), "known to be plain");
-        let (start, at) = (id.start().as_bytes(), self.octets.len());
-        self.octets.reserve(start.len() + value.len() + END.len());
-        self.octets.extend_from_slice(start);
-        self.octets.extend_from_slice(value);
-        self.close(id, id.as_str().as_bytes(), at, value.len());
+        let (start, section) = (id.start().as_bytes(), self.section_mut());
+        let at = section.octets.len();
+        section.octets.reserve(start.len() + value.len() + END.len());
+        section.octets.extend_from_slice(start);
+        section.octets.extend_from_slice(value);
+        section.close(id, id.as_str().as_bytes(), at, value.len());
     }
 
     /// Appends a line under a well-known name, its value written in place: nothing is allocated but room for it.
     pub fn put(&mut self, id: Name, value: impl fmt::Display) {
-        let (name, at) = (id.as_str().as_bytes(), self.octets.len());
-        self.octets.extend_from_slice(name);
-        self.octets.extend_from_slice(COLON);
-        let value_at = self.octets.len();
-        let written = write!(Value(&mut self.octets), "{value}");
+        let (start, section) = (id.start().as_bytes(), self.section_mut());
+        let at = section.octets.len();
+        section.octets.extend_from_slice(start);
+        let written = write!(Value(&mut section.octets), "{value}");
         debug_assert!(written.is_ok(), "memory takes everything");
-        self.clean(value_at);
-        self.close(id, name, at, self.octets.len() - value_at);
+        section.clean(at + start.len());
+        let value_len = section.octets.len() - at - start.len();
+        section.close(id, id.as_str().as_bytes(), at, value_len);
     }
 
-    /// Notes a line as an engine has read it, of which `fill` then brings the octets: it stands `at` octets behind the start
-    /// of its section, `octets` begin with it, and it is `name: value CRLF` with a name and altogether so long.
-    /// `None`: the name is no token. That is for the engine to judge, as the value is; these lines are of no use then.
-    #[inline]
-    pub(crate) fn index(&mut self, octets: &[u8], at: usize, name_len: usize, length: usize) -> Option<()> {
-        let (id, value_len) = (Name::at_start(octets, name_len), length - name_len - COLON.len() - END.len());
-        self.seen.note(id, octets.get(..name_len)?);
-        self.lines.push(Line { id, at: at as u32, name_len: name_len as u32, value_len: value_len as u32 });
-        (!self.seen.nameless).then_some(())
-    }
-
-    /// Brings the octets of all lines that were noted; there are no others yet.
-    pub(crate) fn fill(&mut self, section: &[u8]) {
-        debug_assert!(self.octets.is_empty(), "a section is read once");
-        self.octets.extend_from_slice(section);
-    }
-
-    /// Appends all lines of others, which were made once for many messages.
-    pub(crate) fn append(&mut self, others: &Fields) {
-        let behind = self.octets.len() as u32;
-        self.octets.extend_from_slice(&others.octets);
-        self.lines.extend(others.lines.iter().map(|line| Line { at: behind + line.at, ..*line }));
-        self.seen.join(others.seen);
+    /// The lines as an engine reads them, of which there are none yet.
+    pub(crate) fn reading(&mut self) -> Reading<'_> {
+        debug_assert!(self.is_empty(), "a section is read once");
+        Reading(self.section_mut())
     }
 
     /// Replaces all lines of a well-known name by one.
@@ -226,8 +238,9 @@ impl Fields {
 
     /// All values of a well-known name, in order. Cost: nothing, if there never was one.
     pub fn all(&self, id: Name) -> impl Iterator<Item = &[u8]> {
-        let lines = if self.has(id) { &self.lines[..] } else { &[] };
-        lines.iter().filter(move |line| line.id == id).map(|line| borrow(&self.octets, line).value)
+        let section = self.section();
+        let lines = if section.seen.names.hold(id) { &section.lines[..] } else { &[] };
+        lines.iter().filter(move |line| line.id == id).map(|line| borrow(&section.octets, line).value)
     }
 
     /// All values of any name, in any case.
@@ -238,23 +251,23 @@ impl Fields {
     /// Whether a well-known name occurs. Cost: a look at one word.
     #[inline]
     pub fn has(&self, id: Name) -> bool {
-        self.seen.names.hold(id)
+        self.section().seen.names.hold(id)
     }
 
     /// Whether any of these names occurs. Cost: a look at one word.
     #[inline]
     pub fn has_any(&self, names: Names) -> bool {
-        self.seen.names.meet(names)
+        self.section().seen.names.meet(names)
     }
 
     /// Whether a name that is not well known, and begins with this letter in any case, may occur.
     pub fn may_begin(&self, letter: u8) -> bool {
-        self.seen.initials & initial(letter) != 0
+        self.section().seen.initials & initial(letter) != 0
     }
 
     /// Whether a name with `_` may occur.
     pub fn may_hold_underscore(&self) -> bool {
-        self.seen.underscore
+        self.section().seen.underscore
     }
 
     /// The elements of a comma-separated list over all lines of a name, trimmed, empty ones left out (RFC 9110 5.6.1).
@@ -278,59 +291,155 @@ impl Fields {
     pub fn remove(&mut self, id: Name) -> bool {
         let had = self.has(id);
         if had {
-            self.lines.retain(|line| line.id != id);
-            self.seen.names.remove(id);
+            let section = self.section_mut();
+            section.lines.retain(|line| line.id != id);
+            section.seen.names.remove(id);
         }
         had
     }
 
     /// Keeps the lines for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
-        let (octets, mut names) = (&self.octets, Names::default());
-        self.lines.retain(|line| {
+        let Some(Section { octets, lines, seen }) = self.0.as_deref_mut() else { return };
+        seen.names = Names::default();
+        lines.retain(|line| {
             let stays = keep(borrow(octets, line));
             if stays {
-                names.insert(line.id);
+                seen.names.insert(line.id);
             }
             stays
         });
-        self.seen.names = names;
     }
 
     /// Removes the lines from number `count` on: what was added since there were so many.
     pub fn truncate(&mut self, count: usize) {
-        if let Some(line) = self.lines.get(count) {
-            self.octets.truncate(line.at as usize);
-            self.lines.truncate(count);
-            self.seen.names = Names::default();
-            self.lines.iter().for_each(|line| self.seen.names.insert(line.id));
+        let Some(Section { octets, lines, seen }) = self.0.as_deref_mut() else { return };
+        if let Some(line) = lines.get(count) {
+            octets.truncate(line.at as usize);
+            lines.truncate(count);
+            seen.names = Names::default();
+            lines.iter().for_each(|line| seen.names.insert(line.id));
         }
     }
 
     /// All lines in order.
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> + Clone {
-        self.lines.iter().map(|line| borrow(&self.octets, line))
+        let section = self.section();
+        section.lines.iter().map(|line| borrow(&section.octets, line))
     }
 
     /// All lines but those with these names, in order.
     pub fn iter_without(&self, names: Names) -> impl Iterator<Item = Field<'_>> + Clone {
-        self.lines.iter().filter(move |line| !names.hold(line.id)).map(|line| borrow(&self.octets, line))
+        let section = self.section();
+        section.lines.iter().filter(move |line| !names.hold(line.id)).map(|line| borrow(&section.octets, line))
     }
 
     /// The lines for which `keep` says so, as they are written, in as few pieces as they lie in.
     pub fn pieces(&self, mut keep: impl FnMut(Field<'_>) -> bool, piece: impl FnMut(&[u8])) {
-        self.pieces_of(piece, |line| {
-            let field = borrow(&self.octets, line);
-            keep(field) && (!self.seen.nameless || is_token(field.name))
+        let section = self.section();
+        section.pieces_of(piece, |line| {
+            let field = borrow(&section.octets, line);
+            keep(field) && (!section.seen.nameless || is_token(field.name))
         });
     }
 
     /// All lines but those with these names, as [`Fields::pieces`] gives them.
     pub fn pieces_without(&self, names: Names, piece: impl FnMut(&[u8])) {
-        if self.seen.nameless {
+        let section = self.section();
+        if section.seen.nameless {
             return self.pieces(|field| !names.hold(field.id), piece);
         }
-        self.pieces_of(piece, |line| !names.hold(line.id));
+        section.pieces_of(piece, |line| !names.hold(line.id));
+    }
+
+    /// How many lines.
+    pub fn len(&self) -> usize {
+        self.section().lines.len()
+    }
+
+    /// Whether there are no lines.
+    pub fn is_empty(&self) -> bool {
+        self.section().lines.is_empty()
+    }
+}
+
+/// A line under a well-known name that is made once for many messages.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    line: Line,
+    octets: Box<[u8]>,
+}
+
+impl Ready {
+    /// The line with this value, as [`Fields::put`] writes it.
+    pub fn new(id: Name, value: impl fmt::Display) -> Ready {
+        debug_assert!(id != Name::Other, "a well-known name");
+        let mut fields = Fields::new();
+        fields.put(id, value);
+        let octets: Box<[u8]> = fields.section().octets.as_slice().into();
+        let (name_len, value_len) = (id.as_str().len() as u32, (octets.len() - id.start().len() - END.len()) as u32);
+        Ready { line: Line { id, at: 0, name_len, value_len }, octets }
+    }
+}
+
+/// A section that an engine reads: it says where each line stands behind the start of the section, then brings the octets
+/// of all of them. Each is `name: value CRLF`.
+pub(crate) struct Reading<'a>(&'a mut Section);
+
+impl Reading<'_> {
+    /// Notes the line that `octets` begin with, `at` octets behind the start, which has a name and altogether so many; which
+    /// name that is. `None`: it is no token. That is for the engine to judge, as the value is; these lines are of no use then.
+    #[inline]
+    pub(crate) fn line(&mut self, octets: &[u8], at: usize, name_len: usize, length: usize) -> Option<Name> {
+        let id = Name::at_start(octets, name_len);
+        self.known(id, at, name_len, length);
+        if id == Name::Other {
+            self.0.seen.note_other(octets.get(..name_len)?);
+        }
+        (!self.0.seen.nameless).then_some(id)
+    }
+
+    /// The same of a line whose name is known to be this one.
+    #[inline]
+    pub(crate) fn known(&mut self, id: Name, at: usize, name_len: usize, length: usize) {
+        let value_len = length - name_len - COLON.len() - END.len();
+        self.0.seen.names.insert(id);
+        self.0.lines.push(Line { id, at: at as u32, name_len: name_len as u32, value_len: value_len as u32 });
+    }
+
+    /// How many lines there are so far.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.0.lines.len()
+    }
+
+    /// Brings their octets.
+    pub(crate) fn end(self, octets: &[u8]) {
+        self.0.octets.extend_from_slice(octets);
+    }
+}
+
+impl Section {
+    /// Makes spaces of what could end a line before its end.
+    fn clean(&mut self, from: usize) {
+        let odd = |octet| octet == b'\r' || octet == b'\n' || octet == 0;
+        let marks = |word| swar::equal(word, b'\r') | swar::equal(word, b'\n') | swar::equal(word, 0);
+        while let Some(at) = swar::find(&self.octets[from..], odd, marks) {
+            self.octets[from + at] = b' ';
+        }
+    }
+
+    /// Ends the line that begins at `at`.
+    #[inline]
+    fn close(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
+        self.octets.extend_from_slice(END);
+        self.note(id, name, at, value_len);
+    }
+
+    #[inline]
+    fn note(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
+        self.seen.note(id, name);
+        self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len: value_len as u32 });
     }
 
     #[inline]
@@ -346,49 +455,6 @@ impl Fields {
         }
         piece(&self.octets[span]);
     }
-
-    /// How many lines.
-    pub fn len(&self) -> usize {
-        self.lines.len()
-    }
-
-    /// Whether there are no lines.
-    pub fn is_empty(&self) -> bool {
-        self.lines.is_empty()
-    }
-
-    fn push_as(&mut self, id: Name, name: &[u8], value: &[u8]) {
-        let at = self.octets.len();
-        self.octets.reserve(name.len() + COLON.len() + value.len() + END.len());
-        self.octets.extend_from_slice(name);
-        self.octets.extend_from_slice(COLON);
-        let value_at = self.octets.len();
-        self.octets.extend_from_slice(value);
-        self.clean(value_at);
-        self.close(id, name, at, value.len());
-    }
-
-    /// Makes spaces of what could end a line before its end.
-    fn clean(&mut self, from: usize) {
-        let odd = |octet| octet == b'\r' || octet == b'\n' || octet == 0;
-        let marks = |word| swar::equal(word, b'\r') | swar::equal(word, b'\n') | swar::equal(word, 0);
-        while let Some(at) = swar::find(&self.octets[from..], odd, marks) {
-            self.octets[from + at] = b' ';
-        }
-    }
-
-    /// Ends the line that begins at `at`.
-    #[inline]
-    fn close(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
-        self.octets.extend_from_slice(END);
-        self.note_line(id, name, at, value_len);
-    }
-
-    #[inline]
-    fn note_line(&mut self, id: Name, name: &[u8], at: usize, value_len: usize) {
-        self.seen.note(id, name);
-        self.lines.push(Line { id, at: at as u32, name_len: name.len() as u32, value_len: value_len as u32 });
-    }
 }
 
 /// Room for the lines of most messages, and for their octets, those included that a proxy adds.
@@ -402,23 +468,35 @@ const SPARE_MAX: usize = 128;
 const SPARE_OCTETS_MAX: usize = 2 * OCTETS;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Fields>> = const { RefCell::new(Vec::new()) };
+    // The pointers are what is handed on.
+    #[allow(clippy::vec_box)]
+    static SPARE: RefCell<Vec<Box<Section>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty section, in memory that a message left behind which is gone, if there is some.
+fn taken() -> Box<Section> {
+    SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten().unwrap_or_default()
+}
+
+impl Section {
+    /// Whether its memory is worth keeping.
+    fn is_usual(&self) -> bool {
+        (OCTETS..=SPARE_OCTETS_MAX).contains(&self.octets.capacity()) && self.lines.capacity() <= 2 * LINES
+    }
 }
 
 impl Drop for Fields {
     /// The memory is used again while the processor's cache still has it.
     fn drop(&mut self) {
-        if !(OCTETS..=SPARE_OCTETS_MAX).contains(&self.octets.capacity()) || self.lines.capacity() > 2 * LINES {
-            return;
-        }
+        let Some(mut section) = self.0.take().filter(|section| section.is_usual()) else { return };
+        section.octets.clear();
+        section.lines.clear();
+        section.seen = Seen::NOTHING;
         // At the end of a thread there is nobody left to keep it for.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < SPARE_MAX {
-                let (mut octets, mut lines) = (mem::take(&mut self.octets), mem::take(&mut self.lines));
-                octets.clear();
-                lines.clear();
-                spare.push(Fields { octets, lines, seen: Seen::default() });
+                spare.push(section);
             }
         });
     }
@@ -429,10 +507,12 @@ const ROOM: usize = 256;
 
 impl Clone for Fields {
     fn clone(&self) -> Self {
-        let mut copy = Fields::with_room(self.octets.len() + ROOM);
-        copy.octets.extend_from_slice(&self.octets);
-        copy.lines.extend_from_slice(&self.lines);
-        copy.seen = self.seen;
+        let original = self.section();
+        let mut copy = Fields::with_room(original.octets.len() + ROOM);
+        let section = copy.section_mut();
+        section.octets.extend_from_slice(&original.octets);
+        section.lines.extend_from_slice(&original.lines);
+        section.seen = original.seen;
         copy
     }
 }
@@ -492,10 +572,10 @@ mod tests {
     fn memory_is_used_again_and_nothing_that_stood_in_it() {
         let mut fields = Fields::with_room(100);
         fields.push(b"a_b", b"1");
-        let memory = fields.octets.as_ptr();
+        let memory = fields.section().octets.as_ptr();
         drop(fields);
         let again = Fields::with_room(100);
-        assert_eq!((again.octets.as_ptr(), again.len(), again.may_hold_underscore()), (memory, 0, false));
+        assert_eq!((again.section().octets.as_ptr(), again.len(), again.may_hold_underscore()), (memory, 0, false));
         drop(Fields::with_room(SPARE_OCTETS_MAX + 1));
         drop(Fields::new());
         assert_eq!(SPARE.with_borrow(Vec::len), 0, "neither too much nor too little");

@@ -3,6 +3,7 @@
 use super::fields::Fields;
 use super::method::Method;
 use super::name::Name;
+use std::cell::RefCell;
 
 /// The version a message came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +80,33 @@ impl RequestHead {
         }
     }
 
+    /// A head with no fields and no texts, for an engine to fill: in memory that one left behind which is gone, if there is
+    /// some.
+    pub(crate) fn spare() -> Box<RequestHead> {
+        let kept = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        kept.unwrap_or_else(|| Box::new(RequestHead::new(Method::Get, String::new())))
+    }
+
+    /// Keeps the memory of a head that nobody needs any more, unless there is enough.
+    pub(crate) fn put_aside(mut self: Box<Self>) {
+        if self.target.capacity().max(self.authority.capacity()) > SPARE_TEXT_MAX {
+            return;
+        }
+        // All of them, so that none is forgotten.
+        let RequestHead { method, version, scheme, authority, target, protocol, fields } = &mut *self;
+        (*method, *version, *scheme) = (Method::Get, Version::Http11, Scheme::Http);
+        (*protocol, *fields) = (None, Fields::new());
+        authority.clear();
+        target.clear();
+        // At the end of a thread there is nobody left to keep it for.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARE_MAX {
+                spare.push(self);
+            }
+        });
+    }
+
     /// The path part of `target`.
     pub fn path(&self) -> &str {
         self.query_at().map_or(&self.target, |at| &self.target[..at])
@@ -114,6 +142,18 @@ impl RequestHead {
     }
 }
 
+/// Heads of requests that a worker keeps the memory of, 80 KiB together at most: enough for those of a busy moment.
+const SPARE_MAX: usize = 128;
+
+/// A longer target or authority goes back to the system.
+const SPARE_TEXT_MAX: usize = 256;
+
+thread_local! {
+    // The pointers are what is handed on.
+    #[allow(clippy::vec_box)]
+    static SPARE: RefCell<Vec<Box<RequestHead>>> = const { RefCell::new(Vec::new()) };
+}
+
 /// The head of a final or interim response.
 #[derive(Debug, Clone)]
 pub struct ResponseHead {
@@ -139,5 +179,29 @@ impl ResponseHead {
     /// Whether a response with this status to `method` has no content, whatever its fields say (RFC 9112 section 6.3).
     pub fn is_bodiless(&self, method: &Method) -> bool {
         *method == Method::Head || self.status < 200 || self.status == 204 || self.status == 304
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again_and_nothing_that_stood_in_it() {
+        let mut head = RequestHead::spare();
+        (head.method, head.version, head.scheme) = (Method::Put, Version::Http10, Scheme::Https);
+        head.authority.push_str("shop.example");
+        head.target.push_str("/cart");
+        head.protocol = Some("websocket".to_owned());
+        head.fields.add(Name::Accept, "*/*");
+        let memory = head.target.as_ptr();
+        head.put_aside();
+        let again = RequestHead::spare();
+        assert_eq!(format!("{again:?}"), format!("{:?}", RequestHead::new(Method::Get, "")));
+        assert_eq!(again.target.as_ptr(), memory);
+        let mut long = RequestHead::spare();
+        long.target.push_str(&"a".repeat(SPARE_TEXT_MAX + 1));
+        long.put_aside();
+        assert_eq!(SPARE.with_borrow(Vec::len), 0, "not too much");
     }
 }

@@ -17,7 +17,7 @@ pub mod request;
 pub mod status;
 pub mod via;
 
-pub use fields::{Field, Fields};
+pub use fields::{Field, Fields, Ready};
 pub use head::{RequestHead, ResponseHead, Scheme, Version};
 pub use method::Method;
 pub use name::{Name, Names};

@@ -254,10 +254,6 @@ impl Names {
     pub(super) fn remove(&mut self, id: Name) {
         self.0 &= !(1 << id as u32);
     }
-
-    pub(super) fn join(&mut self, others: Names) {
-        self.0 |= others.0;
-    }
 }
 
 #[cfg(test)]

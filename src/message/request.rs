@@ -30,7 +30,9 @@ pub fn admit(head: &mut RequestHead, door_scheme: Scheme) -> Result<()> {
         join_cookies(&mut head.fields);
     }
     let target = Target::read(head)?;
-    settle_authority(head, target.authority, door_scheme)?;
+    if !put_only_host(head, &target)? {
+        settle_authority(head, target.authority, door_scheme)?;
+    }
     if let Some(spelt) = target.spelt {
         head.target = spelt;
     }
@@ -143,6 +145,18 @@ fn judge_method(head: &RequestHead) -> Result<()> {
         (Method::Trace, false) => Err(Error::new(Kind::MethodNotImplemented, "TRACE is not carried")),
         (Method::Connect, true) | (_, false) => Ok(()),
         (_, true) => Err(Error::bad_request(":protocol is for CONNECT only")),
+    }
+}
+
+/// Sets the authority where one Host alone says it, as nearly always; whether it does.
+fn put_only_host(head: &mut RequestHead, target: &Target) -> Result<bool> {
+    let RequestHead { fields, authority, .. } = head;
+    let mut hosts = fields.all(Name::Host);
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if target.authority.is_none() && authority.is_empty() => {
+            authority::put(host, authority).map(|()| true).map_err(Error::bad_request)
+        }
+        _ => Ok(false),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Via is for people; loops are found by CDN-Loop alone, which nobody may strip. Our token there is the deployment: a
 //! request that comes back to a public door of any of our edges has gone round.
 
-use super::fields::Fields;
+use super::fields::{Fields, Ready};
 use super::head::Version;
 use super::list;
 use super::method::{is_tchar, is_token};
@@ -14,36 +14,27 @@ use std::fmt::{self, Write as _};
 #[derive(Debug)]
 pub struct Mark {
     /// Via, for each version that a message may have come in.
-    via: [Fields; 3],
-    /// The same, and CDN-Loop behind it.
-    both: [Fields; 3],
+    via: [Ready; 3],
+    cdn_loop: Ready,
 }
 
 impl Mark {
     /// The mark of an edge of a deployment.
     pub fn new(deployment: &str, edge: &str) -> Mark {
         let (deployment, edge) = (Token(deployment), Token(edge));
-        let via = |received: Version| {
-            let mut lines = Fields::new();
-            lines.put(Name::Via, format_args!("{} {deployment}-{edge}", received.as_str()));
-            lines
-        };
-        let both = |received: Version| {
-            let mut lines = via(received);
-            lines.put(Name::CdnLoop, format_args!("{deployment}; e={edge}"));
-            lines
-        };
-        Mark { via: VERSIONS.map(via), both: VERSIONS.map(both) }
+        let via = |received: Version| Ready::new(Name::Via, format_args!("{} {deployment}-{edge}", received.as_str()));
+        Mark { via: VERSIONS.map(via), cdn_loop: Ready::new(Name::CdnLoop, format_args!("{deployment}; e={edge}")) }
     }
 
     /// Adds our line to Via: the version that the message came in, and who we are.
     pub fn add_via(&self, fields: &mut Fields, received: Version) {
-        fields.append(&self.via[received as usize]);
+        fields.add_ready(&self.via[received as usize]);
     }
 
     /// The same, and our line to CDN-Loop: for requests. Those of others stay.
     pub fn add_both(&self, fields: &mut Fields, received: Version) {
-        fields.append(&self.both[received as usize]);
+        self.add_via(fields, received);
+        fields.add_ready(&self.cdn_loop);
     }
 }
 

@@ -27,7 +27,7 @@ use crate::config::plan::{Plan, RouteSettings};
 use crate::error::{Error, Result};
 use crate::homes::Homes;
 use crate::message::via::Mark;
-use crate::message::{Fields, Name, RequestHead};
+use crate::message::{Name, Ready, RequestHead};
 use crate::metrics::cells;
 use crate::peer::wire::Decided;
 use crate::record::Record;
@@ -54,7 +54,7 @@ pub struct Site {
     /// Who we are, in what we forward.
     mark: Mark,
     /// What an origin is told of a request that is no key's.
-    plainly: Fields,
+    plainly: Ready,
     /// The settings of requests from other places that no route of ours matches: only limits and waits.
     fallback: RouteSettings,
 }
@@ -114,6 +114,11 @@ impl Proxy {
     /// Looks at the snapshot, which costs less than to hold it. `look` may not ask for it again.
     pub fn with_site<T>(&self, look: impl FnOnce(&Site) -> T) -> T {
         self.refresh();
+        look(&self.held.borrow())
+    }
+
+    /// The same for a request that took its snapshot: what is newer is looked for once for each.
+    pub fn with_seen<T>(&self, look: impl FnOnce(&Site) -> T) -> T {
         look(&self.held.borrow())
     }
 

@@ -8,7 +8,7 @@ use crate::base::backoff::random;
 use crate::base::id::EdgeId;
 use crate::body::{Door, Downstream};
 use crate::config::plan::{HeaderEdit, HostRule, Plan};
-use crate::message::{Fields, Name, RequestHead, forwarded, hop};
+use crate::message::{Fields, Name, Ready, RequestHead, forwarded, hop};
 use crate::peer::wire::{Fwd, Role as As, Told};
 use crate::upstream::{Endpoint, Shaped};
 
@@ -109,7 +109,7 @@ fn changes(course: &Course<'_>) -> bool {
 /// Tells an origin of the decision.
 fn tell(fields: &mut Fields, site: &Site, note: &Note<'_>) {
     if note.role == As::Local && note.key.is_none() && note.entry == site.plan.own.name {
-        return fields.append(&site.plainly);
+        return fields.add_ready(&site.plainly);
     }
     let epoch = (note.role == As::Home).then_some(note.epoch);
     let told = Told { edge: note.entry, key: note.key.as_deref(), home: note.home, epoch, role: note.role };
@@ -117,10 +117,8 @@ fn tell(fields: &mut Fields, site: &Site, note: &Note<'_>) {
 }
 
 /// What is told of a request that its client sent to this very edge and that is no key's.
-pub(super) fn plainly(edge: &str) -> Fields {
-    let mut line = Fields::new();
-    line.put(Name::Coordinator, Told { edge, key: None, home: None, epoch: None, role: As::Local });
-    line
+pub(super) fn plainly(edge: &str) -> Ready {
+    Ready::new(Name::Coordinator, Told { edge, key: None, home: None, epoch: None, role: As::Local })
 }
 
 fn fwd(site: &Site, note: &Note<'_>, to: &str, seq: u64) -> Fwd {

@@ -4,11 +4,13 @@
 //! unfinished, unusual or wrong is none of this file's business: `None`, and the automaton judges it octet by octet.
 
 use super::head::HeadLimits;
+use super::lately::Lately;
 use crate::base::swar;
+use crate::message::fields::Reading;
 use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme, Version};
 
 /// Reads a request head at the start of `buffer`; how many octets it took.
-pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Option<(RequestHead, usize)> {
+pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Option<(Box<RequestHead>, usize)> {
     let within = buffer.get(..limits.head).unwrap_or(buffer);
     let space = swar::find_near(within.get(..=Method::LEN_MAX).unwrap_or(within), b' ')?;
     let (method, rest) = within.split_at_checked(space)?;
@@ -21,8 +23,9 @@ pub(super) fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Opt
     let ([b' ', version @ .., b'\r', b'\n'], rest) = rest.split_first_chunk::<11>()? else { return None };
     let version = version_of(version)?;
     let (fields, left) = fields(rest, limits)?;
-    let target = std::str::from_utf8(target).ok()?.to_owned();
-    let head = RequestHead { method, version, scheme, authority: String::new(), target, protocol: None, fields };
+    let (target, mut head) = (std::str::from_utf8(target).ok()?, RequestHead::spare());
+    (head.method, head.version, head.scheme, head.fields) = (method, version, scheme, fields);
+    head.target.push_str(target);
     Some((head, within.len() - left))
 }
 
@@ -53,18 +56,34 @@ fn version_of(text: &[u8; 8]) -> Option<Version> {
 
 /// Reads lines to the empty one; how many octets follow it.
 fn fields(octets: &[u8], limits: &HeadLimits) -> Option<(Fields, usize)> {
-    let (mut fields, mut rest) = (Fields::with_room(0), octets);
+    let mut fields = Fields::with_room(0);
+    let left = Lately::with(|lately| lines(octets, limits, lately, fields.reading()))?;
+    Some((fields, left))
+}
+
+fn lines(octets: &[u8], limits: &HeadLimits, mut lately: Lately<'_>, mut fields: Reading<'_>) -> Option<usize> {
+    let mut rest = octets;
     loop {
         let at = octets.len() - rest.len();
         if let Some(after) = rest.strip_prefix(b"\r\n") {
-            fields.fill(octets.get(..at)?);
-            return Some((fields, after.len()));
+            fields.end(octets.get(..at)?);
+            return Some(after.len());
         }
         if fields.len() >= limits.fields {
             return None;
         }
-        let (name, length) = line(rest)?;
-        fields.index(rest, at, name, length)?;
+        let length = match lately.find(rest) {
+            Some(line) => {
+                fields.known(line.id, at, line.name_len.into(), line.length.into());
+                line.length.into()
+            }
+            None => {
+                let (name, length) = line(rest)?;
+                let id = fields.line(rest, at, name, length)?;
+                lately.keep(rest, length, id, name);
+                length
+            }
+        };
         rest = rest.get(length..)?;
     }
 }
@@ -134,6 +153,8 @@ mod tests {
         ] {
             let got = request(text.as_bytes(), Scheme::Http, &limits);
             assert_eq!(got.is_some(), read, "{text:?}");
+            let again = request(text.as_bytes(), Scheme::Http, &limits);
+            assert_eq!(format!("{again:?}"), format!("{got:?}"), "now its lines are known");
             if let Some((_, taken)) = got {
                 assert_eq!(&text.as_bytes()[taken - 4..taken], b"\r\n\r\n");
             }

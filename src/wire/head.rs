@@ -39,7 +39,7 @@ pub enum Parsed<T> {
 /// The head is as received: `authority` empty, `target` raw, Host among the fields.
 /// Errors: at the first octet that no completion can mend, so that a hostile client is refused early.
 /// Cost: scans the whole buffer at each call; for heads that arrive in pieces keep a [`HeadReader`] instead.
-pub fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Result<Parsed<RequestHead>, Refusal> {
+pub fn request(buffer: &[u8], scheme: Scheme, limits: &HeadLimits) -> Result<Parsed<Box<RequestHead>>, Refusal> {
     HeadReader::default().request(buffer, scheme, limits)
 }
 
@@ -108,7 +108,7 @@ impl HeadReader {
         buffer: &[u8],
         scheme: Scheme,
         limits: &HeadLimits,
-    ) -> Result<Parsed<RequestHead>, Refusal> {
+    ) -> Result<Parsed<Box<RequestHead>>, Refusal> {
         match self.begins().then(|| glance::request(buffer, scheme, limits)).flatten() {
             Some((head, taken)) => Ok(Parsed::Whole(head, taken)),
             None => self.advance(buffer, limits, REQUEST, |head| read_request(head, scheme)),
@@ -306,12 +306,12 @@ fn version(buffer: &[u8], at: usize, count: usize, octet: u8) -> Result<Line, Ve
 }
 
 /// Reads a request head that the scan has passed.
-fn read_request(head: &[u8], scheme: Scheme) -> Option<RequestHead> {
+fn read_request(head: &[u8], scheme: Scheme) -> Option<Box<RequestHead>> {
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let (line, fields) = split(head, b'\n')?;
     let (method, rest) = split(line, b' ')?;
     let (target, version) = split(rest, b' ')?;
-    Some(RequestHead {
+    Some(Box::new(RequestHead {
         method: Method::parse(method)?,
         version: read_version(version)?,
         scheme,
@@ -319,7 +319,7 @@ fn read_request(head: &[u8], scheme: Scheme) -> Option<RequestHead> {
         target: std::str::from_utf8(target).ok()?.to_owned(),
         protocol: None,
         fields: section::read(fields),
-    })
+    }))
 }
 
 /// Reads a response head that the scan has passed; the reason is dropped.

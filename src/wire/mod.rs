@@ -5,6 +5,7 @@ mod chunked;
 pub mod framing;
 mod glance;
 pub mod head;
+mod lately;
 mod section;
 pub mod trailers;
 pub mod write;

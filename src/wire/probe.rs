@@ -192,7 +192,7 @@ pub fn rewrite_request(octets: &[u8]) {
     let Ok(Parsed::Whole(first, _)) = head::request(octets, Scheme::Http, &LIMITS) else { return };
     let Ok(framing) = framing::of_request(&first) else { return };
     let write = |head: &RequestHead| {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         write::request_head(&mut out, head, framing, write::Connection::Keep);
         out
     };
@@ -209,7 +209,7 @@ pub fn rewrite_response(octets: &[u8]) {
     let Ok(Parsed::Whole(first, _)) = head::response(octets, &LIMITS) else { return };
     let Ok(framing) = framing::of_response(&first, &Method::Get) else { return };
     let write = |head: &ResponseHead| {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         let length = (framing == Framing::None).then_some(0);
         write::response_head(&mut out, head, framing, length, write::Connection::Keep, false);
         out
@@ -239,7 +239,7 @@ pub fn write_anything(target: &str, name: &[u8], value: &[u8]) {
     let mut request = RequestHead::new(Method::Get, target);
     request.authority = String::from_utf8_lossy(value).into_owned();
     request.fields.push(name, value);
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     write::request_head(&mut out, &request, Framing::None, write::Connection::Upgrade(&request.authority));
     match head::request(&out, Scheme::Http, &wide(out.len())) {
         Ok(Parsed::Whole(head, taken)) => {
@@ -254,7 +254,7 @@ pub fn write_anything(target: &str, name: &[u8], value: &[u8]) {
 
 /// What is written as chunks of the given sizes reads the same, in any pieces.
 pub fn chunks_round_trip(content: &[u8], sizes: &[u8], trailers: &Fields, seed: u64) {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     let mut rest = content;
     let mut sizes = sizes.iter().cycle();
     while !rest.is_empty() {

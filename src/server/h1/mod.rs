@@ -146,7 +146,7 @@ impl<S: Service> Link<S> {
                         Ok(Parsed::Partial) => {}
                         Ok(Parsed::Whole(head, taken)) => {
                             inbox.advance(taken);
-                            return Poll::Ready(Start::Head(Box::new(head), at));
+                            return Poll::Ready(Start::Head(head, at));
                         }
                         Err(refusal) => return Poll::Ready(Start::Refused(refusal.into(), at)),
                     }
@@ -232,17 +232,21 @@ impl<S: Service> Link<S> {
         account: &mut Account<S>,
     ) -> Result<Response, Gone> {
         let mut request = self.request(plan, head, framing);
-        let mut answer = pin!(self.visit.answer(&mut request, account.record()));
-        poll_fn(|cx| {
-            if let Poll::Ready(response) = answer.as_mut().poll(cx) {
-                return Poll::Ready(Ok(response));
-            }
-            if self.watcher.poll(cx, Phase::Cut).is_ready() {
-                return Poll::Ready(Err(Gone::Cut));
-            }
-            self.wire.borrow_mut().poll_watch(cx).map(Err)
-        })
-        .await
+        let answered = {
+            let mut answer = pin!(self.visit.answer(&mut request, account.record()));
+            poll_fn(|cx| {
+                if let Poll::Ready(response) = answer.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(response));
+                }
+                if self.watcher.poll(cx, Phase::Cut).is_ready() {
+                    return Poll::Ready(Err(Gone::Cut));
+                }
+                self.wire.borrow_mut().poll_watch(cx).map(Err)
+            })
+            .await
+        };
+        request.head.put_aside();
+        answered
     }
 
     fn gone(&self, account: &mut Account<S>, gone: &Gone) -> Next {

@@ -15,7 +15,7 @@ use crate::server::alarm::Alarm;
 use crate::server::drain::Phase;
 use crate::wire::Framing;
 use crate::wire::write::{Connection, chunk_start, last_chunk, response_head};
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
@@ -51,7 +51,7 @@ impl Shape {
 }
 
 /// Appends the head of a switch of protocols.
-pub(super) fn switch(out: &mut BytesMut, head: &ResponseHead, protocol: &str) {
+pub(super) fn switch(out: &mut Vec<u8>, head: &ResponseHead, protocol: &str) {
     response_head(out, head, Framing::None, None, Connection::Upgrade(protocol), false);
 }
 
@@ -108,7 +108,7 @@ fn poll_at_hand(cx: &mut Context<'_>, io: &mut Io, body: &mut Body) -> (Poll<std
     let whole = body.at_hand().unwrap_or_default();
     let mut left = whole;
     if whole.len() <= COPY_MAX {
-        io.outbox().put_slice(whole);
+        io.outbox().extend_from_slice(whole);
         left = &[];
     }
     let mut sent = io.poll_drain_with(cx, &mut left);
@@ -161,7 +161,7 @@ impl Writer<'_> {
     }
 
     /// Frames a piece of content.
-    fn take(&mut self, out: &mut BytesMut, octets: Bytes) -> Result<(), Error> {
+    fn take(&mut self, out: &mut Vec<u8>, octets: Bytes) -> Result<(), Error> {
         let length = octets.len() as u64;
         if let Framing::Length(left) = &mut self.framing {
             *left = left.checked_sub(length).ok_or_else(|| lied("the response is longer than its Content-Length"))?;
@@ -175,9 +175,9 @@ impl Writer<'_> {
             self.direct = octets;
             return Ok(());
         }
-        out.put_slice(&octets);
+        out.extend_from_slice(&octets);
         if chunked {
-            out.put_slice(b"\r\n");
+            out.extend_from_slice(b"\r\n");
         }
         Ok(())
     }
@@ -235,7 +235,7 @@ impl Writer<'_> {
         if !self.direct.is_empty() {
             ready!(wire.io.poll_drain_with(cx, &mut self.direct))?;
             if self.framing == Framing::Chunked {
-                wire.io.outbox().put_slice(b"\r\n");
+                wire.io.outbox().extend_from_slice(b"\r\n");
             }
         }
         wire.io.poll_flush(cx)

@@ -12,7 +12,6 @@ use crate::server::alarm::Alarm;
 use crate::wire::framing::Sender;
 use crate::wire::write::{Connection, response_head};
 use crate::wire::{Decoded, Decoder, Framing};
-use bytes::BufMut;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
@@ -210,7 +209,7 @@ fn poll_more(
     cx: &mut Context<'_>,
 ) -> Poll<Result<usize>> {
     if std::mem::take(&mut content.expects) && !answering {
-        io.outbox().put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        io.outbox().extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
     }
     let lost = |_| Error::new(Kind::ClientClosed, "the client went away while it sent its content");
     if io.unsent() > 0

@@ -3,13 +3,12 @@
 use crate::message::{Fields, Method, RequestHead, ResponseHead};
 use crate::wire::write::{self, Connection};
 use crate::wire::{Framing, probe};
-use bytes::BytesMut;
 
 fn request(method: Method, fields: &[(&str, &str)], framing: Framing, connection: Connection<'_>) -> String {
     let mut head = RequestHead::new(method, "/a?b");
     head.authority = "h:1".to_owned();
     head.fields = fields.iter().copied().collect();
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     write::request_head(&mut out, &head, framing, connection);
     out.escape_ascii().to_string().replace("\\r\\n", "|")
 }
@@ -17,7 +16,7 @@ fn request(method: Method, fields: &[(&str, &str)], framing: Framing, connection
 fn response(status: u16, framing: Framing, length: Option<u64>, connection: Connection<'_>, to_http10: bool) -> String {
     let mut head = ResponseHead::new(status);
     head.fields = [("A", "b"), ("Content-Length", "7"), ("Transfer-Encoding", "gzip")].into_iter().collect();
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     write::response_head(&mut out, &head, framing, length, connection, to_http10);
     out.escape_ascii().to_string().replace("\\r\\n", "|")
 }
@@ -96,7 +95,7 @@ fn interim_and_204_carry_no_framing() {
 
 #[test]
 fn chunks() {
-    let mut out = BytesMut::new();
+    let mut out = Vec::new();
     write::chunk_start(&mut out, 0x1af);
     let trailers: Fields =
         [("A", "b"), ("Content-Length", "1"), ("set-cookie", "x"), ("bad name", "x")].into_iter().collect();
@@ -108,7 +107,7 @@ fn chunks() {
 #[test]
 #[should_panic(expected = "only the last one is empty")]
 fn an_empty_chunk_would_end_the_body() {
-    write::chunk_start(&mut BytesMut::new(), 0);
+    write::chunk_start(&mut Vec::new(), 0);
 }
 
 #[test]
