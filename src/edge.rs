@@ -515,15 +515,16 @@ impl Worker {
 
     /// Whether people want to see it: the beats of the feed are no decisions.
     fn keeps(&self, record: &Record, head: &Summary) -> bool {
-        self.central.is_none() || record.status >= 400 || !head.target.starts_with("/feed/")
+        self.central.is_none() || record.status >= 400 || !head.target().starts_with("/feed/")
     }
 
     /// Counts and logs a request that has ended.
     pub(crate) fn observe(&self, record: &Record, from: &Downstream, head: Option<&Summary>) {
-        if let Some(head) = head.filter(|head| self.keeps(record, head)) {
-            self.local.note(record, head.method.as_str(), &head.target);
-        }
         self.proxy.with_seen(|site| {
+            let shown = head.filter(|head| site.plan.admin.is_some() && self.keeps(record, head));
+            if let Some(head) = shown {
+                self.local.note(record, head.method.as_str(), head.target());
+            }
             self.local.observe(&site.plan, record);
             if let Some(log) = self.log.borrow_mut().open() {
                 log.line(|out| access::line(out, &site.plan, record, from, head));

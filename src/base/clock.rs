@@ -1,7 +1,7 @@
 //! The one place that reads clocks. Pure code gets `now` as a value.
 
-use super::timer;
-use std::cell::{Cell, RefCell};
+use super::{decimal, timer};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -64,15 +64,22 @@ pub fn wall() -> Duration {
 /// How long a thread takes the wall clock to go as the monotonic one does.
 const COMPARED_FOR: Duration = Duration::from_millis(500);
 
-/// The wall-clock time of a moment that has just been or is in this turn, for logs: exact but for what the wall clock was
-/// set by within the last half second. Cost: most of the time no clock is read.
+/// The wall-clock time of a moment that has been or is in this turn, for logs: exact but for what the wall clock was set by
+/// within half a second before it, or since. Cost: most of the time no clock is read.
 pub fn wall_of(moment: Instant) -> Duration {
     thread_local! {
         /// A moment of both clocks.
         static COMPARED: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
     }
+    let known = COMPARED.get();
+    if let Some((then, wall)) = known
+        && let Some(after) = moment.checked_duration_since(then)
+        && after < COMPARED_FOR
+    {
+        return wall + after;
+    }
     let now = turn();
-    let fresh = COMPARED.get().filter(|(then, _)| now.saturating_duration_since(*then) < COMPARED_FOR);
+    let fresh = known.filter(|(then, _)| now.saturating_duration_since(*then) < COMPARED_FOR);
     let (then, wall) = fresh.unwrap_or_else(|| {
         let compared = (self::now(), wall());
         COMPARED.set(Some(compared));
@@ -103,21 +110,23 @@ pub fn rfc3339(wall: Duration) -> String {
     )
 }
 
-/// Appends what [`rfc3339`] gives. Cost: the digits of the milliseconds, while the second is the one that this thread
-/// wrote last.
+/// What [`rfc3339`] writes before the milliseconds: 20 octets until the year 9999.
+type Second = [u8; 20];
+
+/// Appends what [`rfc3339`] gives, until the year 9999. Cost: the digits of the milliseconds, while the second is the one
+/// that this thread wrote last.
 pub fn put_rfc3339(out: &mut Vec<u8>, wall: Duration) {
     thread_local! {
-        static LAST: RefCell<(Option<u64>, String)> = const { RefCell::new((None, String::new())) };
+        static LAST: Cell<(u64, Second)> = const { Cell::new((0, *b"1970-01-01T00:00:00.")) };
     }
-    LAST.with_borrow_mut(|(second, text)| {
-        if *second != Some(wall.as_secs()) {
-            (*second, *text) = (Some(wall.as_secs()), rfc3339(Duration::from_secs(wall.as_secs())));
-        }
-        // All but `000Z`.
-        out.extend_from_slice(text.as_bytes().split_last_chunk::<4>().map_or(&[], |(start, _)| start));
-    });
-    let millis = wall.subsec_millis();
-    let [a, b, c] = [millis / 100, millis / 10 % 10, millis % 10].map(|digit| b'0' + digit as u8);
+    let (mut second, mut text) = LAST.get();
+    if second != wall.as_secs() {
+        second = wall.as_secs();
+        text = rfc3339(wall).as_bytes().first_chunk().copied().unwrap_or(text);
+        LAST.set((second, text));
+    }
+    out.extend_from_slice(&text);
+    let [a, b, c] = decimal::three(wall.subsec_millis());
     out.extend_from_slice(&[a, b, c, b'Z']);
 }
 

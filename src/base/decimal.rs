@@ -44,6 +44,27 @@ impl Decimal {
     }
 }
 
+/// Appends a number; one digit, which most have, where it is called.
+#[inline(always)]
+pub fn put(out: &mut Vec<u8>, number: u64) {
+    if number < 10 { out.push(b'0' + number as u8) } else { put_long(out, number) }
+}
+
+#[inline(never)]
+fn put_long(out: &mut Vec<u8>, number: u64) {
+    match number {
+        100..1000 => out.extend_from_slice(&three(number as u32)),
+        _ => out.extend_from_slice(Decimal::of(number).as_bytes()),
+    }
+}
+
+/// The last three digits of a number.
+#[inline]
+pub fn three(number: u32) -> [u8; 3] {
+    let [tens, ones] = PAIRS[(number % 100) as usize];
+    [b'0' + (number / 100 % 10) as u8, tens, ones]
+}
+
 /// An IPv4 address as text.
 #[inline]
 pub fn dotted(octets: [u8; 4], out: &mut [u8; 16]) -> &[u8] {
@@ -83,6 +104,11 @@ mod tests {
         let powers = (0..20).map(|power| 10u64.pow(power)).flat_map(|power| [power - 1, power, power + 1]);
         for number in (0..=1000).chain(powers).chain([u64::MAX, u64::MAX - 1]) {
             assert_eq!(Decimal::of(number).as_bytes(), number.to_string().as_bytes());
+            let mut out = Vec::new();
+            put(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
+            let last = (number % 1_000_000_000) as u32;
+            assert_eq!(three(last).as_slice(), format!("{:03}", last % 1000).as_bytes());
         }
     }
 

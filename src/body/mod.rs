@@ -17,6 +17,7 @@ pub use buffers::Lent;
 use crate::error::Result;
 use crate::message::{Fields, Method, RequestHead, ResponseHead, Scheme};
 use bytes::{Buf, Bytes};
+use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -216,6 +217,8 @@ pub struct Downstream {
     pub door: Door,
     /// Who the other side is.
     pub identity: Identity,
+    /// What the lines of its requests in the access log have in common; made for the first of them.
+    pub logged: OnceCell<Box<[u8]>>,
 }
 
 /// A request as the service gets it: head admitted, body not yet read.

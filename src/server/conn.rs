@@ -16,7 +16,7 @@ use crate::message::{Name, RequestHead, Scheme, forwarded, request};
 use crate::metrics::{self, Cut, DoorLabel, Handshake};
 use crate::record::Record;
 use crate::tls::server::ServerTls;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
@@ -86,8 +86,7 @@ pub(super) struct Visit<S> {
 
 impl<S: Service> Visit<S> {
     /// The client of a request that a trusted proxy sent to a public door.
-    fn client_behind(&self, head: &RequestHead) -> Option<IpAddr> {
-        let plan = self.desk.service.plan();
+    fn client_behind(&self, head: &RequestHead, plan: &Plan) -> Option<IpAddr> {
         let trusted = &plan.trust.forwarded;
         if trusted.is_empty() || !self.is_public() {
             return None;
@@ -148,7 +147,7 @@ async fn enter<S: Service>(
 ) -> Option<(Io, Downstream, Alpn)> {
     let (door, scheme) = (spec.door, Scheme::Http);
     let identity = if door == Door::Public { Identity::Anyone } else { Identity::Loopback };
-    let mut from = Downstream { client, scheme, sni: None, door, identity };
+    let mut from = Downstream { client, scheme, sni: None, door, identity, logged: OnceCell::new() };
     let Some(tls) = &spec.tls else { return Some((Io::new(Stream::Tcp(tcp)), from, Alpn::Unsaid)) };
     let shaken = handshake(desk, tcp, tls).await;
     let how = shaken.as_ref().map_or_else(|how| *how, |_| Handshake::Done);
@@ -310,17 +309,10 @@ impl<S: Service> Account<S> {
     }
 
     /// Notes what the log says of the head, if there is a log.
-    pub(super) fn head(&mut self, head: &RequestHead) {
-        if !self.visit.desk.service.wants_summary() {
-            return;
+    pub(super) fn head(&mut self, head: &RequestHead, plan: &Plan) {
+        if self.visit.desk.service.wants_summary() {
+            self.summary = Some(Summary::new(head, self.visit.client_behind(head, plan)));
         }
-        self.summary = Some(Summary {
-            method: head.method.clone(),
-            authority: head.authority.clone(),
-            target: head.target.clone(),
-            version: head.version,
-            client: self.visit.client_behind(head),
-        });
     }
 
     /// The record.

@@ -19,8 +19,9 @@ pub use worker::{Drained, Workers};
 use crate::body::{Downstream, Request, Response};
 use crate::config::plan::Plan;
 use crate::error::Error;
-use crate::message::RequestHead;
+use crate::message::{Method, RequestHead, Version};
 use crate::record::Record;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What answers requests behind a door. One per worker; nothing of it need be `Send`.
@@ -48,13 +49,33 @@ pub trait Service: 'static {
 #[derive(Debug, Clone)]
 pub struct Summary {
     /// The method.
-    pub method: crate::message::Method,
-    /// The authority.
-    pub authority: String,
-    /// Path and query.
-    pub target: String,
+    pub method: Method,
     /// The version.
-    pub version: crate::message::Version,
+    pub version: Version,
     /// The client as a trusted proxy before us names it; `None` = who called us.
-    pub client: Option<std::net::IpAddr>,
+    pub client: Option<IpAddr>,
+    /// The authority, and behind it path and query: one allocation for both.
+    texts: String,
+    authority: usize,
+}
+
+impl Summary {
+    /// What logs say of `head`.
+    pub fn new(head: &RequestHead, client: Option<IpAddr>) -> Summary {
+        let authority = head.authority.len();
+        let mut texts = String::with_capacity(authority + head.target.len());
+        texts.push_str(&head.authority);
+        texts.push_str(&head.target);
+        Summary { method: head.method.clone(), version: head.version, client, texts, authority }
+    }
+
+    /// The authority.
+    pub fn authority(&self) -> &str {
+        &self.texts[..self.authority]
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> &str {
+        &self.texts[self.authority..]
+    }
 }

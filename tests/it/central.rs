@@ -7,6 +7,7 @@ use coordinator::home::event::{Event, Frame, Received};
 use coordinator::home::snapshot::{Decoder, Part};
 use coordinator::message::{Method, Name, RequestHead, Scheme};
 use serde_json::{Value, json};
+use std::cell::OnceCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,6 +62,7 @@ impl Caller {
             sni: None,
             door: Door::Central,
             identity: self.identity.clone(),
+            logged: OnceCell::new(),
         });
         self.central.call(Request { head: head.into(), body: body.into(), interim: None, from }, &self.tokens).await
     }

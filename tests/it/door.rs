@@ -7,6 +7,7 @@ use coordinator::error::Error;
 use coordinator::message::{Method, RequestHead, Scheme};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
+use std::cell::OnceCell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -127,7 +128,7 @@ async fn answer(
     let mut head = RequestHead::new(Method::parse(parts.method.as_str().as_bytes()).unwrap(), parts.uri.to_string());
     parts.headers.iter().for_each(|(name, value)| head.fields.push(name.as_str().as_bytes(), value.as_bytes()));
     let (scheme, door, identity) = (Scheme::Http, Door::Central, Identity::Loopback);
-    let from = Rc::new(Downstream { client, scheme, sni: None, door, identity });
+    let from = Rc::new(Downstream { client, scheme, sni: None, door, identity, logged: OnceCell::new() });
     let body = Body::Pulled(Box::new(In(body)));
     let answer = central.call(Request { head: head.into(), body, interim: None, from }, &[]).await;
     let mut response = http::Response::builder().status(answer.head.status);

@@ -206,7 +206,7 @@ impl<S: Service> Link<S> {
     fn admit(&self, plan: &Plan, head: &mut RequestHead, account: &mut Account<S>) -> Result<Framing, Error> {
         let framing = framing::of_request(head).map_err(Error::from);
         let admitted = framing.and_then(|framing| self.visit.admit(head, plan).map(|()| framing));
-        account.head(head);
+        account.head(head, plan);
         within(admitted?, plan.limits.body)
     }
 

@@ -74,7 +74,7 @@ impl<S: Service> Stream<S> {
     ) -> Result<()> {
         let mut head = head.inspect_err(|_| self.way.respond.borrow_mut().send_reset(Reason::PROTOCOL_ERROR))?;
         let admitted = self.visit.admit(&mut head, &self.plan);
-        account.head(&head);
+        account.head(&head, &self.plan);
         let length = crate::wire::framing::stated_length(&head.fields);
         if let Err(error) = admitted.and_then(|()| self.within(length)) {
             account.record().failed(&error);

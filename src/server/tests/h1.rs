@@ -31,7 +31,7 @@ fn one_connection_serves_many_requests_in_order() {
     let records = world.records.lock().unwrap();
     let (record, summary, from) = &records[2];
     assert_eq!((record.sent, record.received), (6, 0));
-    assert_eq!(summary.as_ref().unwrap().target, "/length");
+    assert_eq!(summary.as_ref().unwrap().target(), "/length");
     assert!(from.client.ip().is_loopback());
 }
 

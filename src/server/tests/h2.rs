@@ -72,7 +72,7 @@ fn prior_knowledge_is_recognised_and_streams_are_served() {
     assert_eq!(world.recorded(3), [(200, ""), (200, ""), (204, "")]);
     let records = world.records.lock().unwrap();
     let summary = records[0].1.as_ref().unwrap();
-    assert_eq!((summary.authority.as_str(), summary.version.as_str()), ("shop.example", "2"));
+    assert_eq!((summary.authority(), summary.version.as_str()), ("shop.example", "2"));
 }
 
 #[test]
