@@ -4,7 +4,7 @@
 //! buffer is full; then they are dropped, counted, and the count is logged once there is room again.
 //!
 //! Cost: a worker and the writer take turns with two buffers, and the writer is woken for a full one only, or after
-//! [`FLUSH_AFTER`].
+//! `FLUSH_AFTER`.
 
 use crate::base::clock;
 use std::cell::{Cell, RefCell};
