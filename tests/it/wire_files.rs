@@ -45,6 +45,8 @@ enum Line {
     HalfClose,
     Reconnect,
     Wait(Duration),
+    /// Waits until the origin has said so many answers to their end.
+    Said(usize),
     /// Reads the next answer and checks it.
     Expect(Vec<Check>),
     /// Checks the next request that reached the origin.
@@ -180,6 +182,7 @@ fn play(case: &Case, address: SocketAddr, origin: &Origin) -> Result<(), String>
             Line::HalfClose => drop(client.half_close()),
             Line::Reconnect => client = Client::plain(address),
             Line::Wait(time) => std::thread::sleep(*time),
+            Line::Said(answers) => origin.has_said(*answers),
             Line::NothingWhole => nothing_whole = true,
             Line::Answered => {}
             Line::Expect(checks) => expect(&mut client, checks)
@@ -439,7 +442,10 @@ fn client_act(text: &str) -> Result<Line, String> {
     match text.trim() {
         "half-close" => Ok(Line::HalfClose),
         "reconnect" => Ok(Line::Reconnect),
-        other => wait_of(other).map(Line::Wait).ok_or_else(|| format!("a client cannot {other:?}")),
+        other => {
+            let said = other.strip_prefix("wait for answer ").and_then(|number| number.parse().ok().map(Line::Said));
+            said.or_else(|| wait_of(other).map(Line::Wait)).ok_or_else(|| format!("a client cannot {other:?}"))
+        }
     }
 }
 

@@ -86,6 +86,8 @@ struct State {
     script: VecDeque<Answer>,
     otherwise: Option<Answer>,
     seen: Vec<Seen>,
+    /// How many answers have been said to their end.
+    said: usize,
     /// A handle of each connection; `None` once it is over.
     connections: Vec<Option<TcpStream>>,
     garbled: Vec<String>,
@@ -139,6 +141,12 @@ impl Origin {
     pub fn request(&self, n: usize) -> Seen {
         let over = || self.shared.lock().seen.get(n - 1).filter(|seen| seen.end.is_some()).cloned();
         wait::some(&format!("request {n} at the origin"), over)
+    }
+
+    /// Waits until so many answers have been said to their end, and so have left for whoever asked.
+    #[track_caller]
+    pub fn has_said(&self, answers: usize) {
+        wait::until("the origin's answers", || self.shared.lock().said, |said| *said >= answers);
     }
 
     /// Waits for the head of the `n`th request.
@@ -431,6 +439,7 @@ fn converse(stream: &mut Box<dyn Stream>, number: usize, shared: &Shared) -> End
         seen.raw = reader.record[from..reader.record.len() - reader.waiting.len()].to_vec();
         shared.lock().seen[place] = seen.clone();
         let late = if answer.when == When::Whole { perform(&answer, &seen, &mut reader) } else { None };
+        shared.lock().said += 1;
         if let Some(ending) = early.or(late) {
             return ending;
         }
